@@ -1,0 +1,107 @@
+/* snapshot_layout.h -- the layout of a snapshot: one read-only block of columns, by offset.
+ * The same block is what routes read, what the worker process maps, and what a recording holds.
+ * lua/lupe/ffi.lua hands this very file to ffi.cdef, so it holds plain C declarations only: no
+ * macros but the guard, no includes but stdint. All offsets count from the start of the header and
+ * are multiples of 8. Strings are NUL-terminated in the string block; offset 0 there is "".
+ * Times are Unix milliseconds (double); byte and object figures are already corrected for sampling. */
+#ifndef LUPE_STORE_SNAPSHOT_LAYOUT_H
+#define LUPE_STORE_SNAPSHOT_LAYOUT_H
+#include <stdint.h>
+
+/* One reading of a process's memory and CPU; also one row of the memory series.
+ * Allocator fields are 0 and has_allocator 0 where jemalloc's figures are unknown. */
+typedef struct lupe_memory_figures {
+  double time_ms;
+  uint64_t rss_bytes, virtual_bytes, shared_bytes; /* shared: file + shmem */
+  uint64_t allocated_bytes, active_bytes, metadata_bytes, resident_bytes, mapped_bytes, retained_bytes;
+  uint64_t user_ns, system_ns; /* CPU time since the process started */
+  uint64_t minor_faults, major_faults;
+  uint32_t threads;
+  uint32_t has_allocator;
+} lupe_memory_figures;
+
+typedef struct lupe_snapshot_target {
+  int32_t pid, ppid;
+  uint32_t live;       /* 1 while the process runs */
+  uint32_t heap_state; /* lupe_heap_state of message.h */
+  uint64_t sample_period_bytes;
+  double first_ms, last_ms;   /* when it connected, last profile */
+  uint32_t name;              /* string: the program's file name */
+  uint32_t allocator;         /* string */
+  lupe_memory_figures memory; /* the newest reading */
+} lupe_snapshot_target;
+
+typedef struct lupe_snapshot_module {
+  uint32_t path;     /* string */
+  uint32_t build_id; /* string, hex, "" where there is none */
+} lupe_snapshot_module;
+
+typedef struct lupe_snapshot_function {
+  uint32_t name;    /* string, demangled; `module+0xOFFSET` of its start where there is no symbol */
+  uint32_t module;  /* index into modules */
+  uint32_t named;   /* 1: from a symbol table */
+  uint32_t wrapper; /* 1: an allocator, libc or runtime wrapper, never a site */
+  uint64_t start;   /* address in the file's own address space */
+} lupe_snapshot_function;
+
+typedef struct lupe_snapshot_frame {
+  uint32_t function; /* index into functions */
+  uint32_t file;     /* string, "" unknown */
+  uint32_t line;     /* 0 unknown */
+  uint32_t module;
+  uint64_t address; /* inside the calling instruction, in the module's own address space */
+} lupe_snapshot_frame;
+
+typedef struct lupe_snapshot_size_class {
+  uint64_t size_bytes;
+  uint64_t live_count;
+} lupe_snapshot_size_class;
+
+/* `offset` of `count` elements; the element's type stands beside each field below. */
+typedef struct lupe_snapshot_column {
+  uint64_t offset;
+  uint64_t count;
+} lupe_snapshot_column;
+
+typedef struct lupe_snapshot_header {
+  uint64_t magic;   /* "LUPESNP1" little endian: 0x31504e534550554c */
+  uint32_t version; /* 1 */
+  uint32_t header_bytes;
+  uint64_t total_bytes;
+  double time_ms;               /* when it was built */
+  double started_ms;            /* when the run began */
+  uint64_t generation;          /* counts heap profile rounds */
+  uint32_t tick_count;          /* columns of the history, oldest first, at most 60 */
+  uint32_t heap_interval_ms;    /* between two kept profiles now */
+  uint64_t sample_period_bytes; /* of the first target with a heap profile; 0 none */
+  uint64_t dropped_records, truncated_stacks, stack_overflows;
+
+  lupe_snapshot_column strings;   /* char */
+  lupe_snapshot_column targets;   /* lupe_snapshot_target */
+  lupe_snapshot_column modules;   /* lupe_snapshot_module */
+  lupe_snapshot_column functions; /* lupe_snapshot_function */
+  lupe_snapshot_column frames;    /* lupe_snapshot_frame: each distinct one once */
+  lupe_snapshot_column classes;   /* lupe_snapshot_size_class, summed over the targets */
+  lupe_snapshot_column memory;    /* lupe_memory_figures: the series, summed over the targets, oldest first */
+
+  lupe_snapshot_column tick_time_ms;     /* double */
+  lupe_snapshot_column tick_inuse_space; /* double: sum of the profile */
+  lupe_snapshot_column tick_allocated;   /* double: stats.allocated then, 0 unknown */
+
+  lupe_snapshot_column stack_first;  /* uint32_t, stacks + 1: where a stack's frames begin in stack_frames */
+  lupe_snapshot_column stack_frames; /* uint32_t: index into frames, leaf first */
+  lupe_snapshot_column stack_site;   /* uint32_t: index into sites */
+  lupe_snapshot_column stack_inuse_space, stack_inuse_objects; /* double: live */
+  lupe_snapshot_column stack_alloc_space, stack_alloc_objects; /* double: since the start */
+
+  lupe_snapshot_column site_function;                        /* uint32_t: index into functions */
+  lupe_snapshot_column site_inuse_space, site_inuse_objects; /* double */
+  lupe_snapshot_column site_alloc_space, site_alloc_objects; /* double */
+  lupe_snapshot_column site_first_seen_ms;                   /* double: first profile with it live, 0 never */
+  lupe_snapshot_column site_last_grown_ms;   /* double: last profile in which its bytes grew, 0 never */
+  lupe_snapshot_column site_history_space;   /* float, sites x tick_count, one site after the other */
+  lupe_snapshot_column site_history_objects; /* float, likewise */
+  lupe_snapshot_column site_top_stack;       /* uint32_t: its stack with most inuse_space */
+} lupe_snapshot_header;
+
+#endif

@@ -1,0 +1,59 @@
+/* message.h -- what agent and runtime say to each other on the control socket (SOCK_SEQPACKET).
+ * One datagram is one message: `lupe_message` followed by the body that its type names. Descriptors
+ * travel beside it (SCM_RIGHTS). Sizes are fixed; a message of another size is refused. */
+#ifndef LUPE_WIRE_MESSAGE_H
+#define LUPE_WIRE_MESSAGE_H
+
+#include <stdint.h>
+
+typedef enum lupe_message_type {
+  LUPE_HELLO = 1,    /* agent: lupe_hello, with the segment's descriptor */
+  LUPE_WELCOME = 2,  /* runtime: lupe_welcome */
+  LUPE_PROFILE = 3,  /* runtime: lupe_profile_request */
+  LUPE_PROFILED = 4, /* agent: lupe_profile_reply, with a memfd of heap_v2 text when status is 0 */
+  LUPE_GOODBYE = 5,  /* agent: the program is exiting normally; nothing follows */
+} lupe_message_type;
+
+typedef struct lupe_message {
+  uint32_t type;
+  uint32_t body_bytes;
+} lupe_message;
+
+typedef enum lupe_heap_state {
+  LUPE_HEAP_ON = 0,
+  LUPE_HEAP_NO_JEMALLOC = 1,   /* mallctl is not in the process */
+  LUPE_HEAP_NO_PROFILING = 2,  /* this jemalloc was built without --enable-prof */
+  LUPE_HEAP_PROF_DISABLED = 3, /* opt.prof is false: MALLOC_CONF did not reach it or says so */
+  LUPE_HEAP_NO_HOOK = 4,       /* profiling works, on jemalloc's own unwinder; no alloc_* figures */
+  LUPE_HEAP_SWITCHED_OFF = 5,  /* the operator asked for the system's allocator */
+} lupe_heap_state;
+
+typedef struct lupe_hello {
+  uint32_t version; /* LUPE_WIRE_VERSION */
+  int32_t pid, ppid;
+  uint32_t heap_state;          /* lupe_heap_state */
+  uint64_t start_ticks;         /* field 22 of /proc/self/stat: tells a reused pid apart */
+  uint64_t sample_period_bytes; /* 2^lg_sample; 0 unless heap profiling is on */
+  uint32_t forked;              /* 1: a fork without exec of a program that was profiled already */
+  char allocator[32];           /* "jemalloc 5.3.0-0-g..." cut to size, or "system" */
+} lupe_hello;
+
+typedef struct lupe_welcome {
+  uint32_t version;
+  uint32_t enabled;             /* 0: stay connected and quiet */
+  uint32_t figures_interval_ms; /* how often to refresh lupe_allocator_figures */
+} lupe_welcome;
+
+typedef struct lupe_profile_request {
+  uint64_t serial;
+} lupe_profile_request;
+
+typedef struct lupe_profile_reply {
+  uint64_t serial; /* of the request; 0: unasked, the last one before exit */
+  int32_t status;  /* 0, or an errno */
+  uint32_t unused;
+  uint64_t elapsed_ns;
+  int64_t time_ms; /* Unix time of the profile */
+} lupe_profile_reply;
+
+#endif
