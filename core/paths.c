@@ -1,0 +1,40 @@
+#include "core/paths.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Writes the first of `candidates` (relative ones count from `base`) that exists to `out`. */
+static lupe_status first_existing(char out[PATH_MAX], const char *base, const char *const *candidates) {
+  for (; *candidates; candidates++) {
+    int n = **candidates == '/' ? snprintf(out, PATH_MAX, "%s", *candidates)
+                                : snprintf(out, PATH_MAX, "%s/%s", base, *candidates);
+    if (n < PATH_MAX && access(out, R_OK) == 0) return LUPE_OK;
+  }
+  return LUPE_ENOENT;
+}
+
+lupe_status lupe_paths_find(lupe_paths *out, const char **missing) {
+  static const char *const lua[] = {"../lua/lupe", "../share/lupe/lua/lupe", LUPE_DATA_DIR "/lua/lupe", NULL};
+  static const char *const rules[] = {"../rules", "../share/lupe/rules", LUPE_DATA_DIR "/rules", NULL};
+  static const char *const agent[] = {"liblupe-agent.so", "../" LUPE_LIB_SUFFIX "/lupe/liblupe-agent.so",
+                                      LUPE_LIB_DIR "/liblupe-agent.so", NULL};
+  lupe_paths p;
+  ssize_t n = readlink("/proc/self/exe", p.executable, sizeof p.executable - 1);
+  *missing = "/proc/self/exe";
+  if (n <= 0) return LUPE_ENOENT;
+  p.executable[n] = '\0';
+
+  char base[PATH_MAX];
+  memcpy(base, p.executable, (size_t)n + 1);
+  *strrchr(base, '/') = '\0';
+  *missing = "lua/lupe, lupe's own scripts";
+  if (first_existing(p.lua, base, lua) != LUPE_OK) return LUPE_ENOENT;
+  *strrchr(p.lua, '/') = '\0';
+  *missing = "rules, the shipped rules";
+  if (first_existing(p.rules, base, rules) != LUPE_OK) return LUPE_ENOENT;
+  *missing = "liblupe-agent.so";
+  if (first_existing(p.agent, base, agent) != LUPE_OK) return LUPE_ENOENT;
+  *out = p;
+  return LUPE_OK;
+}
