@@ -1,0 +1,113 @@
+--- Every setting of lupe, declared once: help text, environment, file and checks all come from here.
+-- `name` is the field in the configuration table and in lupe.conf.lua. Order is the order of `--help`.
+-- @module lupe.settings
+
+local function state_dir(env)
+  local base = env("XDG_STATE_HOME")
+  if base and base:sub(1, 1) == "/" then return base .. "/lupe" end
+  local home = env("HOME")
+  if home and home:sub(1, 1) == "/" then return home .. "/.local/state/lupe" end
+  return "/tmp/lupe-" .. (env("USER") or "state"):gsub("[^%w_.-]", "_")
+end
+
+return {
+  {
+    name = "listen", flag = "--listen", env = "LUPE_LISTEN", type = "address", default = "127.0.0.1:7077",
+    doc = "where the HTTP API listens; loopback only. Without it a taken port means the next free one",
+  },
+  {
+    name = "report", flag = "--report", env = "LUPE_REPORT", type = "choice",
+    values = { "text", "json", "none" },
+    default = "text", doc = "the report at the end",
+  },
+  {
+    name = "output", flag = "--output", env = "LUPE_OUTPUT", type = "path", placeholder = "FILE",
+    doc = "write that report to a file instead of stderr",
+  },
+  {
+    name = "duration_secs", flag = "--duration", env = "LUPE_DURATION_SECS", type = "seconds", min = 0.1,
+    max = 31536000,
+    doc = "end the command by SIGTERM after this time",
+  },
+  {
+    name = "heap_interval_secs", flag = "--heap-interval", env = "LUPE_HEAP_INTERVAL_SECS", type = "seconds",
+    default = 1, min = 0.1, max = 86400,
+    doc = "between two heap profiles; 60 are kept, and the interval doubles when they are full",
+  },
+  {
+    name = "sample_bytes", flag = "--sample-bytes", env = "LUPE_SAMPLE_BYTES", type = "bytes",
+    default = 524288, min = 1,
+    max = 2 ^ 40, doc = "one sample per so many allocated bytes, on average; rounded to a power of two",
+  },
+  {
+    name = "rules", flag = "--rules", env = "LUPE_RULES", type = "path", placeholder = "DIR",
+    doc = "your own rules, added to the shipped ones (the same id shadows)",
+  },
+  {
+    name = "allocator", flag = "--allocator", env = "LUPE_ALLOCATOR", type = "choice",
+    values = { "jemalloc", "system" },
+    default = "jemalloc", doc = "system: leave the allocator alone; the heap is not profiled then",
+  },
+  {
+    name = "require", flag = "--require", env = "LUPE_REQUIRE", type = "boolean", default = false,
+    doc = "do not start a command that cannot be profiled",
+  },
+  {
+    name = "enable_profiling", flag = "--enable-profiling", env = "ENABLE_PROFILING", type = "boolean",
+    default = true,
+    doc = "false: the command runs as if without lupe, and the profiling routes answer 503",
+  },
+  {
+    name = "memory_interval_secs", flag = "--memory-interval", env = "PROFILING_MEMORY_INTERVAL_SECS",
+    type = "seconds",
+    default = 5, min = 0.1, max = 86400, doc = "between two readings of the memory figures; 1,000 are kept",
+  },
+  {
+    name = "leak_check_interval_secs", flag = "--leak-check-interval",
+    env = "PROFILING_LEAK_CHECK_INTERVAL_SECS",
+    type = "seconds", default = 300, min = 1, max = 86400, doc = "between two scheduled leak checks",
+  },
+  {
+    name = "memory_warning_mb", flag = "--memory-warning-mb", env = "PROFILING_MEMORY_WARNING_MB",
+    type = "number",
+    default = 650, min = 1, max = 2 ^ 40, unit = "MiB", doc = "resident memory above this is a warning",
+  },
+  {
+    name = "memory_alert_mb", flag = "--memory-alert-mb", env = "PROFILING_MEMORY_ALERT_MB", type = "number",
+    default = 700, min = 1, max = 2 ^ 40, unit = "MiB", doc = "resident memory above this is critical",
+  },
+  {
+    name = "state_dir", flag = "--state-dir", env = "LUPE_STATE_DIR", type = "path", placeholder = "DIR",
+    default_from = state_dir, default_doc = "~/.local/state/lupe",
+    doc = "private directory that holds the heap snapshots",
+  },
+  {
+    name = "snapshot_keep", flag = "--snapshot-keep", env = "LUPE_SNAPSHOT_KEEP", type = "integer",
+    default = 20, min = 1,
+    max = 10000, doc = "heap snapshots kept; the oldest goes first",
+  },
+  {
+    name = "snapshot_max_mb", flag = "--snapshot-max-mb", env = "LUPE_SNAPSHOT_MAX_MB", type = "number",
+    default = 512,
+    min = 1, max = 2 ^ 40, unit = "MiB", doc = "and their size together",
+  },
+  {
+    name = "rate_reads", flag = "--rate-reads", env = "LUPE_RATE_READS", type = "integer", default = 100,
+    min = 0,
+    max = 10000000, doc = "reads per minute and peer; 0: no limit",
+  },
+  {
+    name = "rate_leak", flag = "--rate-leak", env = "LUPE_RATE_LEAK", type = "integer", default = 10, min = 0,
+    max = 10000000, doc = "leak detections per minute and peer; 0: no limit",
+  },
+  {
+    name = "rate_snapshots", flag = "--rate-snapshots", env = "LUPE_RATE_SNAPSHOTS", type = "integer",
+    default = 5, min = 0,
+    max = 10000000, doc = "snapshots per minute and peer; 0: no limit",
+  },
+  {
+    name = "config", flag = "--config", env = "LUPE_CONFIG", type = "path", placeholder = "FILE",
+    not_in_file = true,
+    doc = "a Lua file that returns a table of settings; ./lupe.conf.lua is read where it exists",
+  },
+}

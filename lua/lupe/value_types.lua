@@ -1,0 +1,145 @@
+--- How a setting's or a query parameter's text becomes a value: one entry per type.
+-- `parse(given, spec)` takes a string (flag, environment, query) or a Lua value (lupe.conf.lua) and
+-- returns the value, or nil when it cannot be understood; `expected(spec)` says what would have been.
+-- @module lupe.value_types
+
+local types = {}
+
+local function number_of(given)
+  if type(given) == "number" then return given end
+  if type(given) ~= "string" or not given:match("^%-?%d+%.?%d*$") then return nil end
+  return tonumber(given)
+end
+
+local function within(value, spec)
+  if not value or value ~= value then return nil end
+  if spec.min and value < spec.min or spec.max and value > spec.max then return nil end
+  return value
+end
+
+local function range(spec, show)
+  show = show or function(n) return ("%.14g"):format(n) end
+  if spec.min and spec.max then return (" from %s to %s"):format(show(spec.min), show(spec.max)) end
+  if spec.min then return (" of at least %s"):format(show(spec.min)) end
+  if spec.max then return (" of at most %s"):format(show(spec.max)) end
+  return ""
+end
+
+types.integer = {
+  placeholder = "N",
+  schema = "integer",
+  parse = function(given, spec)
+    local n = number_of(given)
+    if n and n % 1 ~= 0 then return nil end
+    return within(n, spec)
+  end,
+  expected = function(spec) return "a whole number" .. range(spec) end,
+}
+
+types.number = {
+  placeholder = "N",
+  schema = "number",
+  parse = function(given, spec) return within(number_of(given), spec) end,
+  expected = function(spec) return "a number" .. range(spec) end,
+}
+
+local SECONDS = { ms = 0.001, s = 1, m = 60, h = 3600 }
+
+types.seconds = {
+  placeholder = "SECS",
+  schema = "number",
+  parse = function(given, spec)
+    local n = number_of(given)
+    if not n and type(given) == "string" then
+      local digits, unit = given:match("^(%d+%.?%d*)(%a+)$")
+      n = digits and SECONDS[unit] and tonumber(digits) * SECONDS[unit]
+    end
+    return within(n, spec)
+  end,
+  expected = function(spec)
+    return ("a time in seconds%s, such as 5, 500ms, 2m or 1h"):format(range(spec))
+  end,
+}
+
+local BYTES = { [""] = 1, k = 2 ^ 10, m = 2 ^ 20, g = 2 ^ 30 }
+
+types.bytes = {
+  placeholder = "N",
+  schema = "integer",
+  parse = function(given, spec)
+    local n = number_of(given)
+    if not n and type(given) == "string" then
+      local digits, unit = given:lower():match("^(%d+%.?%d*)([kmg]?)i?b?$")
+      n = digits and tonumber(digits) * BYTES[unit]
+    end
+    if n and n % 1 ~= 0 then return nil end
+    return within(n, spec)
+  end,
+  expected = function(spec) return ("a size in bytes%s, such as 524288 or 512K"):format(range(spec)) end,
+}
+
+local TRUTH = {
+  ["true"] = true, ["1"] = true, yes = true, on = true, ["false"] = false, ["0"] = false, no = false, off = false,
+}
+
+types.boolean = {
+  placeholder = "BOOL",
+  schema = "boolean",
+  parse = function(given)
+    if type(given) == "boolean" then return given end
+    if type(given) == "string" then return TRUTH[given:lower()] end
+    return nil
+  end,
+  expected = function() return "true or false" end,
+}
+
+types.choice = {
+  placeholder = "WORD",
+  schema = "string",
+  parse = function(given, spec)
+    for _, value in ipairs(spec.values) do
+      if given == value then return value end
+    end
+    return nil
+  end,
+  expected = function(spec) return "one of " .. table.concat(spec.values, ", ") end,
+}
+
+types.path = {
+  placeholder = "PATH",
+  schema = "string",
+  parse = function(given)
+    if type(given) ~= "string" or given == "" or given:find("%z") then return nil end
+    return given
+  end,
+  expected = function() return "a path" end,
+}
+
+--- HOST:PORT or [HOST]:PORT; a port alone means the loopback address.
+types.address = {
+  placeholder = "ADDR",
+  schema = "string",
+  parse = function(given)
+    if type(given) == "number" then given = tostring(given) end
+    if type(given) ~= "string" then return nil end
+    local host, port = given:match("^%[([%x:.]+)%]:(%d+)$")
+    if not host then host, port = given:match("^([%w%-.]*):(%d+)$") end
+    if not host then host, port = "", given:match("^(%d+)$") end
+    port = tonumber(port)
+    if not port or port > 65535 then return nil end
+    if host == "" or host == "localhost" then host = "127.0.0.1" end
+    if host:find(":", 1, true) then host = "[" .. host .. "]" end
+    return ("%s:%d"):format(host, port)
+  end,
+  expected = function() return "an address such as 127.0.0.1:7077 or [::1]:7077 (port 0: any free one)" end,
+}
+
+--- The process id of a target.
+types.pid = {
+  placeholder = "PID",
+  schema = "integer",
+  parse = function(given) return types.integer.parse(given, { min = 1, max = 4194304 }) end,
+  expected = function() return "a process id" end,
+}
+
+return types
