@@ -66,7 +66,7 @@ end
 local function malloc_conf(config, theirs, warnings)
   local kept, options, broken = parse_conf(theirs)
   if broken then
-    warnings[#warnings + 1] = ("MALLOC_CONF is malformed from %q on, where jemalloc stops reading; lupe leaves that out")
+    warnings[#warnings + 1] = ("MALLOC_CONF is malformed from %q on, where jemalloc stops reading; lupe omits that")
       :format(broken)
   end
   local parts = {}

@@ -1,0 +1,206 @@
+--- JSON as lupe speaks it: fields in a fixed order, arrays that stay arrays, never NaN or infinity.
+-- lua-cjson reads; writing is done here, since cjson keeps no order and turns an empty array into {}.
+-- @module lupe.json
+
+local cjson = require("cjson").new()
+cjson.decode_max_depth(64)
+
+local json = {}
+
+local floor, huge = math.floor, math.huge
+local MAX_DEPTH = 64
+local EXACT_INTEGER = 2 ^ 53
+
+local array_mt = {}
+
+--- Marks a table as an array, so that it is one even when empty.
+-- @param list a table (kept, not copied), or nil for a new one
+function json.array(list) return setmetatable(list or {}, array_mt) end
+
+--- Declares an object: its fields, in their order, each "name type" (`?`: may be null, `[]`: a list).
+-- Calling the shape with a table of values marks it to be written in that order; a field that was
+-- not declared is an error, a declared one without a value is written as null.
+-- @param fields array of strings
+-- @return a callable shape; its `.fields` are { name, type, nullable, list }, for documentation
+function json.shape(fields)
+  local shape = { fields = {}, known = {} }
+  for i, text in ipairs(fields) do
+    local name, kind = text:match("^(%S+) (%S+)$")
+    if not name then error("a field is \"name type\", not " .. text, 2) end
+    local nullable, list = kind:sub(-1) == "?", false
+    if nullable then kind = kind:sub(1, -2) end
+    if kind:sub(-2) == "[]" then kind, list = kind:sub(1, -3), true end
+    shape.fields[i] = { name = name, type = kind, nullable = nullable, list = list }
+    shape.known[name] = true
+  end
+  local object_mt = { shape = shape }
+  return setmetatable(shape, {
+    __call = function(_, values)
+      for name in pairs(values) do
+        if not shape.known[name] then error(("this object has no field %q"):format(tostring(name)), 2) end
+      end
+      return setmetatable(values, object_mt)
+    end,
+  })
+end
+
+--- A number cut to so many decimals; nil stays nil, and NaN and infinity become nil.
+function json.round(number, decimals)
+  if not number or number ~= number or number == huge or number == -huge then return nil end
+  local factor = 10 ^ (decimals or 3)
+  return floor(number * factor + 0.5) / factor
+end
+
+local function number_text(number)
+  if number ~= number or number == huge or number == -huge then return "null" end
+  if number % 1 == 0 and number > -EXACT_INTEGER and number < EXACT_INTEGER then return ("%.0f"):format(number) end
+  local text = ("%.14g"):format(number)
+  if tonumber(text) ~= number then text = ("%.17g"):format(number) end
+  return text
+end
+
+local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function escape(char) return ESCAPES[char] or ("\\u%04x"):format(char:byte()) end
+
+local REPLACEMENT = "\239\191\189" -- U+FFFD
+
+--- The length of the UTF-8 sequence at `i`, or nil where there is none.
+local function sequence_length(text, i)
+  local a, b, c, d = text:byte(i, i + 3)
+  local function tail(byte) return byte and byte >= 0x80 and byte <= 0xbf end
+  if a < 0x80 then return 1 end
+  if a >= 0xc2 and a <= 0xdf then return tail(b) and 2 end
+  if a >= 0xe0 and a <= 0xef then
+    if not tail(b) or not tail(c) or (a == 0xe0 and b < 0xa0) or (a == 0xed and b > 0x9f) then return nil end
+    return 3
+  end
+  if a >= 0xf0 and a <= 0xf4 then
+    if not tail(b) or not tail(c) or not tail(d) or (a == 0xf0 and b < 0x90) or (a == 0xf4 and b > 0x8f) then
+      return nil
+    end
+    return 4
+  end
+  return nil
+end
+
+--- Symbol names and paths are bytes; JSON is UTF-8.
+local function as_utf8(text)
+  local out, i = {}, 1
+  while i <= #text do
+    local plain_end = (text:find("[\128-\255]", i) or #text + 1) - 1
+    out[#out + 1] = text:sub(i, plain_end)
+    i = plain_end + 1
+    if i <= #text then
+      local length = sequence_length(text, i)
+      out[#out + 1] = length and text:sub(i, i + length - 1) or REPLACEMENT
+      i = i + (length or 1)
+    end
+  end
+  return table.concat(out)
+end
+
+local function string_text(text)
+  if text:find("[\128-\255]") then text = as_utf8(text) end
+  if text:find('[%z\1-\31"\\\127]') then text = text:gsub('[%z\1-\31"\\\127]', escape) end
+  return '"' .. text .. '"'
+end
+
+local write
+
+local function write_array(out, list, depth)
+  out[#out + 1] = "["
+  for i = 1, #list do
+    if i > 1 then out[#out + 1] = "," end
+    write(out, list[i], depth)
+  end
+  out[#out + 1] = "]"
+end
+
+local function write_shaped(out, object, shape, depth)
+  local fields = shape.fields
+  for i = 1, #fields do
+    local field = fields[i]
+    out[#out + 1] = (i == 1 and '{"' or ',"') .. field.name .. '":'
+    local value = rawget(object, field.name)
+    if field.list and type(value) == "table" then
+      write_array(out, value, depth)
+    else
+      write(out, value, depth)
+    end
+  end
+  out[#out + 1] = #fields == 0 and "{}" or "}"
+end
+
+local function write_free(out, object, depth)
+  local keys = {}
+  for key in pairs(object) do
+    if type(key) ~= "string" then error("a JSON object's key must be a string, not a " .. type(key), 0) end
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
+  out[#out + 1] = "{"
+  for i, key in ipairs(keys) do
+    out[#out + 1] = (i > 1 and "," or "") .. string_text(key) .. ":"
+    write(out, object[key], depth)
+  end
+  out[#out + 1] = "}"
+end
+
+write = function(out, value, depth)
+  local kind = type(value)
+  if kind == "table" then
+    if depth > MAX_DEPTH then error("JSON nested too deep", 0) end
+    local mt = getmetatable(value)
+    if mt == array_mt then
+      write_array(out, value, depth + 1)
+    elseif mt and mt.shape then
+      write_shaped(out, value, mt.shape, depth + 1)
+    elseif value[1] ~= nil then
+      write_array(out, value, depth + 1)
+    else
+      write_free(out, value, depth + 1)
+    end
+  elseif kind == "string" then
+    out[#out + 1] = string_text(value)
+  elseif kind == "number" then
+    out[#out + 1] = number_text(value)
+  elseif kind == "boolean" then
+    out[#out + 1] = value and "true" or "false"
+  elseif value == nil or value == cjson.null then
+    out[#out + 1] = "null"
+  else
+    error("a " .. kind .. " cannot be written as JSON", 0)
+  end
+end
+
+--- @param value nil, boolean, number, string, or a table: shaped (fields in order), an array (marked, or
+-- with an element 1), or else an object with its keys sorted
+-- @return the text, one line. Raises on functions, cycles and the like: the caller's mistake.
+function json.encode(value)
+  local out = {}
+  write(out, value, 1)
+  return table.concat(out)
+end
+
+local function without_null(value)
+  if type(value) ~= "table" then return value end
+  for key, inner in pairs(value) do
+    if inner == cjson.null then
+      value[key] = nil
+    else
+      without_null(inner)
+    end
+  end
+  return value
+end
+
+--- @return the value, with null members absent; or nil and a message
+function json.decode(text)
+  local ok, value = pcall(cjson.decode, text)
+  if not ok then return nil, (tostring(value):gsub("^.-:%d+: ", "")) end
+  if value == cjson.null then return nil end
+  return without_null(value)
+end
+
+return json
