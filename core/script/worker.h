@@ -1,0 +1,56 @@
+/* worker.h -- the runtime's side of the worker process, in which rules run.
+ * A call sends one request (and at most one file descriptor) and gets one reply. Calls are done one at a
+ * time, in order; up to LUPE_WORKER_QUEUE wait. A process that has not answered LUPE_WORKER_GRACE_MS past the
+ * deadline of its call is killed. The process is started at the first call, and anew at the next call after
+ * it ended: whatever it held (rules, snapshot) is gone then; lua/lupe/worker.lua says "no_rule" or
+ * "no_snapshot" when asked for it. What requests and replies mean is Lua's business. Thread: loop, for
+ * everything here. */
+#ifndef LUPE_SCRIPT_WORKER_H
+#define LUPE_SCRIPT_WORKER_H
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/lupe.h"
+
+struct uv_loop_s;
+typedef struct lupe_worker lupe_worker;
+
+enum {
+  LUPE_WORKER_FD = 3,              /* where the process finds its socket */
+  LUPE_WORKER_QUEUE = 256,         /* calls that may wait */
+  LUPE_WORKER_GRACE_MS = 100,      /* past its deadline a call's process is killed */
+  LUPE_WORKER_START_MS = 10000,    /* a process that has not reported by then is killed */
+  LUPE_WORKER_MAX_BYTES = 64 << 20 /* of one request or reply */
+};
+
+typedef enum lupe_worker_outcome {
+  LUPE_WORKER_REPLIED,  /* `text` is the reply */
+  LUPE_WORKER_DEADLINE, /* killed past the deadline; here and below `text` says in words what happened */
+  LUPE_WORKER_DIED,     /* ended by itself or by a signal, could not be started, or broke the framing */
+  LUPE_WORKER_CLOSED    /* the worker was closed first */
+} lupe_worker_outcome;
+
+/* Called once per accepted call, never from inside lupe_worker_call. `text` (NUL after `bytes`) is valid
+ * during the callback. May call lupe_worker_call and lupe_worker_close. */
+typedef void (*lupe_worker_callback)(void *arg, lupe_worker_outcome outcome, const char *text, size_t bytes);
+
+/* `argv` (NULL-terminated, copied) is executed as the process, with its socket at LUPE_WORKER_FD, nothing on
+ * stdin and stdout, and our stderr. Starts nothing yet. Returns LUPE_OK, LUPE_EINVAL (empty argv),
+ * LUPE_ENOMEM. */
+lupe_status lupe_worker_create(lupe_worker **out, struct uv_loop_s *loop, const char *const argv[]);
+
+/* Kills the process, ends all calls with LUPE_WORKER_CLOSED (before it returns), and frees itself when the
+ * loop has run its close callbacks: keep running the loop. NULL is a no-op. */
+void lupe_worker_close(lupe_worker *w);
+
+/* `request` is copied; `fd` (-1: none) is duplicated, the caller keeps its own. The deadline counts from when
+ * the process gets the request; waiting in the queue and the start of a process don't count. Returns LUPE_OK,
+ * LUPE_EFULL, LUPE_EINVAL (empty or over LUPE_WORKER_MAX_BYTES, closed), LUPE_ENOMEM, LUPE_EIO (fd can't be
+ * duplicated). */
+lupe_status lupe_worker_call(lupe_worker *w, const void *request, size_t bytes, int fd, uint64_t deadline_ms,
+                             lupe_worker_callback callback, void *arg);
+
+int lupe_worker_pid(const lupe_worker *w);         /* 0: none runs */
+uint64_t lupe_worker_starts(const lupe_worker *w); /* processes started so far */
+uint64_t lupe_worker_kills(const lupe_worker *w);  /* of these killed past a deadline */
+#endif
