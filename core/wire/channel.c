@@ -1,0 +1,191 @@
+#include "core/wire/channel.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+  BACKLOG = 4096, /* a storm of forks connects at once; the kernel cuts it to somaxconn */
+  PASSED_FDS = 4, /* room for more than is ever sent, so that surplus ones arrive and are closed */
+};
+
+static lupe_status address_of(const char *path, struct sockaddr_un *address) {
+  size_t length = strlen(path);
+  if (length == 0 || length >= sizeof address->sun_path) return LUPE_EINVAL;
+  memset(address, 0, sizeof *address);
+  address->sun_family = AF_UNIX;
+  memcpy(address->sun_path, path, length + 1);
+  return LUPE_OK;
+}
+
+static lupe_status close_and(int fd, lupe_status status) {
+  int error = errno;
+  close(fd);
+  errno = error;
+  return status;
+}
+
+static int open_socket(void) {
+  return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+lupe_status lupe_channel_listen(const char *path, int *out_fd) {
+  struct sockaddr_un address;
+  lupe_status status = address_of(path, &address);
+  if (status != LUPE_OK) return status;
+  int fd = open_socket();
+  if (fd < 0) return LUPE_EIO;
+  /* On Linux bind takes the file's mode from the socket's own, so there is no moment of a wider one. */
+  if (fchmod(fd, 0600) != 0) return close_and(fd, LUPE_EIO);
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+    return close_and(fd, errno == EADDRINUSE ? LUPE_EINUSE : LUPE_EIO);
+  }
+  if (listen(fd, BACKLOG) != 0) {
+    unlink(path);
+    return close_and(fd, LUPE_EIO);
+  }
+  *out_fd = fd;
+  return LUPE_OK;
+}
+
+lupe_status lupe_channel_accept(int listen_fd, int *out_fd) {
+  int fd;
+  do {
+    fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
+  if (fd < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? LUPE_EAGAIN : LUPE_EIO;
+  *out_fd = fd;
+  return LUPE_OK;
+}
+
+lupe_status lupe_channel_connect(const char *path, int *out_fd) {
+  struct sockaddr_un address;
+  lupe_status status = address_of(path, &address);
+  if (status != LUPE_OK) return status;
+  int fd = open_socket();
+  if (fd < 0) return LUPE_EIO;
+  if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) {
+    *out_fd = fd;
+    return LUPE_OK;
+  }
+  switch (errno) {
+    case EAGAIN:
+      return close_and(fd, LUPE_EAGAIN);
+    case ENOENT:
+    case ENOTDIR:
+    case ECONNREFUSED:
+      return close_and(fd, LUPE_ENOENT);
+    case EACCES:
+    case EPERM:
+      return close_and(fd, LUPE_EPERM);
+    default:
+      return close_and(fd, LUPE_EIO);
+  }
+}
+
+lupe_status lupe_channel_peer(int fd, pid_t *out_pid, uid_t *out_uid) {
+  struct ucred peer;
+  socklen_t length = sizeof peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 || length != sizeof peer) return LUPE_EIO;
+  *out_pid = peer.pid;
+  *out_uid = peer.uid;
+  return LUPE_OK;
+}
+
+static lupe_status status_of_errno(void) {
+  switch (errno) {
+    case EAGAIN:
+      return LUPE_EAGAIN;
+    case EPIPE:
+    case ECONNRESET:
+    case ENOTCONN:
+      return LUPE_ENOENT;
+    default:
+      return LUPE_EIO;
+  }
+}
+
+lupe_status lupe_channel_send(int fd, uint32_t type, const void *body, size_t bytes, int pass_fd) {
+  if (bytes > LUPE_CHANNEL_BODY_MAX) return LUPE_EINVAL;
+  lupe_message head = {.type = type, .body_bytes = (uint32_t)bytes};
+  struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)body, bytes}};
+  struct msghdr message = {.msg_iov = parts, .msg_iovlen = bytes > 0 ? 2 : 1};
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control = {.bytes = {0}};
+  if (pass_fd >= 0) {
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &pass_fd, sizeof pass_fd);
+  }
+  ssize_t sent;
+  do {
+    sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (sent < 0 && errno == EINTR);
+  return sent < 0 ? status_of_errno() : LUPE_OK;
+}
+
+/* The first descriptor of a message, the others closed; -1: none came. */
+static int take_descriptor(struct msghdr *message) {
+  int taken = -1;
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      if (taken < 0) {
+        taken = fd;
+      } else {
+        close(fd);
+      }
+    }
+  }
+  return taken;
+}
+
+lupe_status lupe_channel_receive(int fd, lupe_message *out, void *body, size_t capacity, int *out_fd) {
+  lupe_message head;
+  struct iovec parts[2] = {{&head, sizeof head}, {body, capacity}};
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(PASSED_FDS * sizeof(int))];
+  } control;
+  struct msghdr message = {
+      .msg_iov = parts,
+      .msg_iovlen = 2,
+      .msg_control = control.bytes,
+      .msg_controllen = sizeof control.bytes,
+  };
+  ssize_t got;
+  do {
+    got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return status_of_errno();
+
+  lupe_status status = LUPE_OK;
+  int passed = take_descriptor(&message);
+  if (got == 0) {
+    status = LUPE_ENOENT;
+  } else if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || (size_t)got < sizeof head ||
+             head.body_bytes != (size_t)got - sizeof head) {
+    status = LUPE_ECORRUPT;
+  }
+  if (passed >= 0 && (status != LUPE_OK || !out_fd)) {
+    close(passed);
+    passed = -1;
+  }
+  if (status != LUPE_OK) return status;
+  *out = head;
+  if (out_fd) *out_fd = passed;
+  return LUPE_OK;
+}
