@@ -1,0 +1,465 @@
+#include "core/store/collector.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/wire/channel.h"
+
+enum {
+  DRAIN_INTERVAL_MS = 100, /* a ring holds some 4,000 samples; at 512 KiB each that is 20 GB/s */
+  ROUND_TIMEOUT_MS = 5000, /* a process that is stopped or swapped out does not hold up the others */
+  LAST_ROUND_MS = 2000,
+  FIRST_READING_MS = 250, /* of the memory figures: the start of the series */
+  JOBS_MAX = 4096 + 64, /* a dump of each live target, and snapshots asked for */
+};
+
+typedef enum job_kind { JOB_INGEST, JOB_END_ROUND, JOB_SNAPSHOT } job_kind;
+
+/* Something for the pool. Jobs run one at a time, in the order in which they were made. */
+typedef struct job {
+  uv_work_t work;
+  struct job *next;
+  lupe_collector *collector;
+  job_kind kind;
+  lupe_target *target; /* JOB_INGEST: retained */
+  int fd;              /* JOB_INGEST: owned */
+  uint64_t tick;
+  int32_t pid;
+  double time_ms;
+  lupe_status status;
+  const char *why;
+  lupe_snapshot *snapshot;
+  lupe_collector_snapshot_cb done;
+  void *arg;
+} job;
+
+typedef struct connection {
+  uv_poll_t poll;
+  struct connection *next;
+  lupe_collector *collector;
+  lupe_session *session; /* NULL once it is gone and only the handle is left to close */
+  bool awaited;          /* a profile of the open round is due */
+} connection;
+
+struct lupe_collector {
+  uv_loop_t *loop;
+  lupe_aggregator *aggregator;
+  lupe_collector_options options;
+  char *socket_path;
+  int listen_fd;
+  uv_poll_t listening;
+  uv_timer_t drain, rounds, memory, deadline;
+  connection *connections;
+  job *first_job, *last_job; /* the first one runs */
+  uint32_t job_count;
+  bool round_open, stopping, finishing;
+  uint64_t serial, tick;
+  uint64_t slowest_ns; /* of the open round: the longest prof.dump */
+  uint64_t pace_ms;    /* what the budget allows */
+  lupe_snapshot *latest;
+  lupe_agent_cost departed; /* of sessions that ended */
+  lupe_collector_snapshot_cb finished;
+  void *finished_arg;
+  lupe_collector_close_cb closed;
+  void *closed_arg;
+  uint32_t open_handles;
+};
+
+static double unix_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* -- jobs ------------------------------------------------------------------------------------- */
+
+static void after_round(lupe_collector *c, job *j);
+static void run_first_job(lupe_collector *c);
+static void free_when_idle(lupe_collector *c);
+
+static void work(uv_work_t *w) {
+  job *j = w->data;
+  lupe_aggregator *a = j->collector->aggregator;
+  switch (j->kind) {
+    case JOB_INGEST:
+      j->status = lupe_target_ingest(j->target, j->fd, j->tick, &j->why);
+      break;
+    case JOB_END_ROUND:
+      lupe_aggregator_end_round(a);
+      j->status = lupe_aggregator_snapshot(a, j->pid, j->time_ms, &j->snapshot);
+      break;
+    case JOB_SNAPSHOT:
+      j->status = lupe_aggregator_snapshot(a, j->pid, j->time_ms, &j->snapshot);
+      break;
+  }
+}
+
+static void after_work(uv_work_t *w, int uv_status) {
+  job *j = w->data;
+  lupe_collector *c = j->collector;
+  if (uv_status != 0) j->status = LUPE_EAGAIN; /* cancelled: never started */
+  c->first_job = j->next;
+  if (!c->first_job) c->last_job = NULL;
+  c->job_count--;
+  run_first_job(c);
+
+  if (j->kind == JOB_INGEST) {
+    if (j->status != LUPE_OK) {
+      fprintf(stderr, "lupe: a heap profile was refused: %s%s%s\n", lupe_status_text(j->status),
+              j->why ? ": " : "", j->why ? j->why : "");
+    }
+    lupe_target_release(j->target);
+    close(j->fd);
+  } else if (j->kind == JOB_END_ROUND) {
+    after_round(c, j);
+  } else {
+    j->done(j->arg, j->status, j->snapshot);
+  }
+  free(j);
+  free_when_idle(c);
+}
+
+static void run_first_job(lupe_collector *c) {
+  if (c->first_job) uv_queue_work(c->loop, &c->first_job->work, work, after_work);
+}
+
+/* Takes the fields of `fields` over on LUPE_OK. */
+static lupe_status add_job(lupe_collector *c, const job *fields) {
+  if (c->job_count >= JOBS_MAX) return LUPE_EFULL;
+  job *j = malloc(sizeof *j);
+  if (!j) return LUPE_ENOMEM;
+  *j = *fields;
+  j->collector = c;
+  j->work.data = j;
+  j->time_ms = unix_ms();
+  j->next = NULL;
+  c->job_count++;
+  if (c->last_job) {
+    c->last_job->next = j;
+    c->last_job = j;
+  } else {
+    c->first_job = c->last_job = j;
+    run_first_job(c);
+  }
+  return LUPE_OK;
+}
+
+/* -- rounds ----------------------------------------------------------------------------------- */
+
+static uint64_t round_interval_ms(const lupe_collector *c) {
+  uint64_t interval = lupe_aggregator_heap_interval_ms(c->aggregator);
+  return interval > c->pace_ms ? interval : c->pace_ms;
+}
+
+static void end_round_when_complete(lupe_collector *c) {
+  if (!c->round_open) return;
+  for (connection *k = c->connections; k; k = k->next) {
+    if (k->session && k->awaited) return;
+  }
+  c->round_open = false;
+  uv_timer_stop(&c->deadline);
+  lupe_agent_cost cost;
+  lupe_collector_cost(c, &cost);
+  lupe_aggregator_set_losses(c->aggregator, cost.dropped_records, cost.truncated_stacks);
+  job j = {.kind = JOB_END_ROUND, .pid = c->finishing ? LUPE_TARGET_ALL : LUPE_TARGET_ALL_LIVE};
+  lupe_status status = add_job(c, &j);
+  if (status != LUPE_OK) {
+    fprintf(stderr, "lupe: a profile round was lost: %s\n", lupe_status_text(status));
+    if (c->finishing) c->finished(c->finished_arg, status, NULL);
+  }
+}
+
+static void on_deadline(uv_timer_t *timer) {
+  lupe_collector *c = timer->data;
+  for (connection *k = c->connections; k; k = k->next) k->awaited = false;
+  end_round_when_complete(c);
+}
+
+static void begin_round(lupe_collector *c, uint64_t timeout_ms) {
+  lupe_collector_measure(c);
+  if (lupe_aggregator_begin_round(c->aggregator, unix_ms(), &c->tick) != LUPE_OK) return;
+  c->round_open = true;
+  c->serial++;
+  c->slowest_ns = 0;
+  for (connection *k = c->connections; k; k = k->next) {
+    k->awaited = k->session && lupe_session_request_profile(k->session, c->serial) == LUPE_OK;
+  }
+  uv_timer_start(&c->deadline, on_deadline, timeout_ms, 0);
+  end_round_when_complete(c);
+}
+
+static void on_round_due(uv_timer_t *timer) {
+  lupe_collector *c = timer->data;
+  if (!c->round_open && !c->finishing) begin_round(c, ROUND_TIMEOUT_MS);
+}
+
+/* On the loop, after a round's snapshot was built. */
+static void after_round(lupe_collector *c, job *j) {
+  c->pace_ms = (uint64_t)((double)c->slowest_ns / 1e6 / c->options.profile_budget);
+  if (c->finishing && j->pid == LUPE_TARGET_ALL) {
+    c->finished(c->finished_arg, j->status, j->snapshot);
+    return;
+  }
+  if (j->status == LUPE_OK) {
+    lupe_snapshot_release(c->latest);
+    c->latest = j->snapshot;
+    if (!c->stopping) c->options.on_snapshot(c->options.arg, c->latest);
+  } else {
+    fprintf(stderr, "lupe: no snapshot could be built: %s\n", lupe_status_text(j->status));
+  }
+  if (c->stopping) return;
+  if (c->finishing) {
+    begin_round(c, LAST_ROUND_MS);
+  } else {
+    uv_timer_start(&c->rounds, on_round_due, round_interval_ms(c), 0);
+  }
+}
+
+static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *reply, int fd) {
+  connection *k = arg;
+  lupe_collector *c = k->collector;
+  bool of_this_round = c->round_open && reply->serial == c->serial;
+  if (of_this_round) k->awaited = false;
+  if (reply->elapsed_ns > c->slowest_ns) c->slowest_ns = reply->elapsed_ns;
+  if (fd >= 0) {
+    lupe_session_drain(s); /* so that allocations and the profile belong to the same moment */
+    job j = {
+        .kind = JOB_INGEST,
+        .target = lupe_target_retain(lupe_session_target(s)),
+        .fd = fd,
+        .tick = of_this_round ? c->tick : 0,
+    };
+    lupe_status status = add_job(c, &j);
+    if (status != LUPE_OK) {
+      fprintf(stderr, "lupe: a heap profile was lost: %s\n", lupe_status_text(status));
+      lupe_target_release(j.target);
+      close(fd);
+    }
+  } else {
+    fprintf(stderr, "lupe: process %d could not take a heap profile: %s\n", (int)lupe_session_pid(s),
+            strerror(reply->status));
+  }
+  end_round_when_complete(c);
+}
+
+/* -- connections ------------------------------------------------------------------------------ */
+
+static void on_handle_closed(uv_handle_t *handle) {
+  lupe_collector *c = handle->data;
+  c->open_handles--;
+  free_when_idle(c);
+}
+
+static void on_connection_closed(uv_handle_t *handle) {
+  connection *k = handle->data;
+  lupe_collector *c = k->collector;
+  connection **link = &c->connections;
+  while (*link != k) link = &(*link)->next;
+  *link = k->next;
+  free(k);
+  c->open_handles--;
+  free_when_idle(c);
+}
+
+static void disconnect(connection *k) {
+  lupe_collector *c = k->collector;
+  if (!k->session) return;
+  uv_poll_stop(&k->poll);
+  lupe_session_drain(k->session);
+  lupe_session_add_cost(k->session, &c->departed);
+  lupe_session_free(k->session);
+  k->session = NULL;
+  k->awaited = false;
+  uv_close((uv_handle_t *)&k->poll, on_connection_closed);
+}
+
+static void receive(connection *k) {
+  if (k->session && lupe_session_receive(k->session) == LUPE_ENOENT) {
+    disconnect(k);
+    end_round_when_complete(k->collector);
+  }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events) {
+  (void)status, (void)events; /* an error shows again, with its reason, when reading */
+  receive(poll->data);
+}
+
+static lupe_status adopt(lupe_collector *c, int fd) {
+  connection *k = calloc(1, sizeof *k);
+  if (!k) {
+    close(fd);
+    return LUPE_ENOMEM;
+  }
+  k->collector = c;
+  lupe_welcome welcome = {.version = LUPE_WIRE_VERSION, .enabled = 1, .figures_interval_ms = 1000};
+  lupe_session_events events = {.profiled = on_profiled, .arg = k};
+  lupe_status status = lupe_session_create(&k->session, fd, c->aggregator, &welcome, events);
+  if (status != LUPE_OK) {
+    free(k);
+    return status;
+  }
+  uv_poll_init(c->loop, &k->poll, fd);
+  k->poll.data = k;
+  k->next = c->connections;
+  c->connections = k;
+  c->open_handles++;
+  uv_poll_start(&k->poll, UV_READABLE, on_readable);
+  return LUPE_OK;
+}
+
+static void accept_all(lupe_collector *c) {
+  for (;;) {
+    int fd;
+    lupe_status status = lupe_channel_accept(c->listen_fd, &fd);
+    if (status == LUPE_EAGAIN) return;
+    if (status == LUPE_OK) status = adopt(c, fd);
+    if (status != LUPE_OK) {
+      fprintf(stderr, "lupe: a process could not be taken in: %s\n", lupe_status_text(status));
+      if (status == LUPE_EIO) return;
+    }
+  }
+}
+
+static void on_connecting(uv_poll_t *poll, int status, int events) {
+  (void)status, (void)events;
+  accept_all(poll->data);
+}
+
+/* -- figures ---------------------------------------------------------------------------------- */
+
+static void on_drain(uv_timer_t *timer) {
+  lupe_collector *c = timer->data;
+  for (connection *k = c->connections; k; k = k->next) {
+    if (k->session) lupe_session_drain(k->session);
+  }
+}
+
+static void on_memory_due(uv_timer_t *timer) {
+  lupe_collector *c = timer->data;
+  lupe_collector_measure(c);
+  lupe_aggregator_record_memory(c->aggregator, unix_ms());
+}
+
+void lupe_collector_measure(lupe_collector *c) {
+  for (connection *k = c->connections; k; k = k->next) {
+    if (k->session) lupe_session_measure(k->session);
+  }
+}
+
+void lupe_collector_cost(const lupe_collector *c, lupe_agent_cost *out) {
+  *out = c->departed;
+  for (connection *k = c->connections; k; k = k->next) {
+    if (k->session) lupe_session_add_cost(k->session, out);
+  }
+}
+
+lupe_status lupe_collector_allocator(const lupe_collector *c, int32_t pid, lupe_allocator_figures *out) {
+  for (connection *k = c->connections; k; k = k->next) {
+    if (!k->session || (pid > 0 && lupe_session_pid(k->session) != pid)) continue;
+    if (lupe_session_allocator(k->session, out) == LUPE_OK) return LUPE_OK;
+  }
+  return LUPE_ENOENT;
+}
+
+bool lupe_collector_connected(const lupe_collector *c, pid_t pid) {
+  for (connection *k = c->connections; k; k = k->next) {
+    if (k->session && lupe_session_target(k->session) && lupe_session_pid(k->session) == pid) return true;
+  }
+  return false;
+}
+
+uint32_t lupe_collector_round_interval_ms(const lupe_collector *c) {
+  return (uint32_t)round_interval_ms(c);
+}
+
+lupe_snapshot *lupe_collector_latest(const lupe_collector *c) {
+  return c->latest;
+}
+
+lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, lupe_collector_snapshot_cb done,
+                                    void *arg) {
+  job j = {.kind = JOB_SNAPSHOT, .pid = pid, .done = done, .arg = arg};
+  return add_job(c, &j);
+}
+
+/* -- life ------------------------------------------------------------------------------------- */
+
+static void start_timer(lupe_collector *c, uv_timer_t *timer, uv_timer_cb on_due, uint64_t first_ms,
+                        uint64_t repeat_ms) {
+  uv_timer_init(c->loop, timer);
+  timer->data = c;
+  c->open_handles++;
+  if (on_due) uv_timer_start(timer, on_due, first_ms, repeat_ms);
+}
+
+lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_aggregator *a,
+                                  const lupe_collector_options *options) {
+  lupe_collector *c = calloc(1, sizeof *c);
+  if (!c) return LUPE_ENOMEM;
+  lupe_status status = LUPE_ENOMEM;
+  c->loop = loop;
+  c->aggregator = a;
+  c->options = *options;
+  c->socket_path = strdup(options->socket_path);
+  if (!c->socket_path) goto no_path;
+  status = lupe_channel_listen(c->socket_path, &c->listen_fd);
+  if (status != LUPE_OK) goto no_socket;
+
+  uv_poll_init(loop, &c->listening, c->listen_fd);
+  c->listening.data = c;
+  c->open_handles = 1;
+  uv_poll_start(&c->listening, UV_READABLE, on_connecting);
+  start_timer(c, &c->drain, on_drain, DRAIN_INTERVAL_MS, DRAIN_INTERVAL_MS);
+  start_timer(c, &c->rounds, on_round_due, lupe_aggregator_heap_interval_ms(a), 0);
+  start_timer(c, &c->memory, on_memory_due, FIRST_READING_MS, options->memory_interval_ms);
+  start_timer(c, &c->deadline, NULL, 0, 0);
+  *out = c;
+  return LUPE_OK;
+
+no_socket:
+  free(c->socket_path);
+no_path:
+  free(c);
+  return status;
+}
+
+void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg) {
+  accept_all(c);
+  for (connection *k = c->connections; k; k = k->next) receive(k);
+  lupe_aggregator_record_memory(c->aggregator, unix_ms());
+  c->finishing = true;
+  c->finished = done;
+  c->finished_arg = arg;
+  uv_timer_stop(&c->rounds);
+  bool round_under_way = c->round_open;
+  for (job *j = c->first_job; j; j = j->next) round_under_way |= j->kind == JOB_END_ROUND;
+  if (!round_under_way) begin_round(c, LAST_ROUND_MS);
+}
+
+static void free_when_idle(lupe_collector *c) {
+  if (!c->stopping || c->open_handles > 0 || c->first_job) return;
+  lupe_collector_close_cb closed = c->closed;
+  void *arg = c->closed_arg;
+  unlink(c->socket_path);
+  close(c->listen_fd);
+  lupe_snapshot_release(c->latest);
+  free(c->socket_path);
+  free(c);
+  closed(arg);
+}
+
+void lupe_collector_close(lupe_collector *c, lupe_collector_close_cb done, void *arg) {
+  c->stopping = true;
+  c->closed = done;
+  c->closed_arg = arg;
+  for (connection *k = c->connections; k; k = k->next) disconnect(k);
+  uv_close((uv_handle_t *)&c->listening, on_handle_closed);
+  uv_close((uv_handle_t *)&c->drain, on_handle_closed);
+  uv_close((uv_handle_t *)&c->rounds, on_handle_closed);
+  uv_close((uv_handle_t *)&c->memory, on_handle_closed);
+  uv_close((uv_handle_t *)&c->deadline, on_handle_closed);
+}

@@ -1,0 +1,60 @@
+/* collector.h -- gathers one run: listens for agents, drains their rings, takes heap profiles in rounds
+ * and publishes a snapshot after each.
+ * A round asks every process for a profile at once; dumps are read and the snapshot is built on the uv
+ * pool, one job at a time, so the loop is never held by them. Rounds come every heap interval, and less
+ * often where taking them would cost more than its share of the overhead budget.
+ * Owner and thread: the loop. */
+#ifndef LUPE_STORE_COLLECTOR_H
+#define LUPE_STORE_COLLECTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/lupe.h"
+#include "core/store/aggregator.h"
+#include "core/store/session.h"
+#include "core/store/snapshot.h"
+
+typedef struct lupe_collector lupe_collector;
+
+typedef struct lupe_collector_options {
+  const char *socket_path;     /* made by create, removed by close */
+  uint32_t memory_interval_ms; /* between two rows of the memory series */
+  double profile_budget;       /* share of one core that taking profiles may cost, 0..1 */
+  /* After a round; the collector keeps `latest`. Called on the loop. */
+  void (*on_snapshot)(void *arg, lupe_snapshot *latest);
+  void *arg;
+} lupe_collector_options;
+
+/* Called once on the loop; on LUPE_OK `snapshot` is the callee's to release, else NULL. */
+typedef void (*lupe_collector_snapshot_cb)(void *arg, lupe_status status, lupe_snapshot *snapshot);
+typedef void (*lupe_collector_close_cb)(void *arg);
+
+/* LUPE_EINUSE or LUPE_EIO for the socket, LUPE_ENOMEM. `a` stays the caller's. */
+lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_aggregator *a,
+                                  const lupe_collector_options *options);
+
+/* The newest merged snapshot, borrowed; NULL before the first round ended. */
+lupe_snapshot *lupe_collector_latest(const lupe_collector *c);
+/* Builds one now: for a pid, LUPE_TARGET_ALL_LIVE or LUPE_TARGET_ALL. LUPE_EFULL: too many are waiting. */
+lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, lupe_collector_snapshot_cb done,
+                                    void *arg);
+
+/* The last round of a run: takes in what the ending processes `left`, asks those that still run for a profile
+ * (at most two seconds), and gives the snapshot of all targets. No rounds come after it. */
+void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg);
+
+/* Reads every live process's figures into the aggregator now. */
+void lupe_collector_measure(lupe_collector *c);
+/* Summed over all agents of the run, those that left included. */
+void lupe_collector_cost(const lupe_collector *c, lupe_agent_cost *out);
+/* The allocator's figures of one process, or of the first that has some (pid 0). LUPE_ENOENT. */
+lupe_status lupe_collector_allocator(const lupe_collector *c, int32_t pid, lupe_allocator_figures *out);
+bool lupe_collector_connected(const lupe_collector *c, pid_t pid);  /* whether an agent speaks for it now */
+uint32_t lupe_collector_round_interval_ms(const lupe_collector *c); /* between rounds now, budget included */
+
+/* Closes the socket and all sessions; running jobs end first. Frees `c`, then calls `done`. */
+void lupe_collector_close(lupe_collector *c, lupe_collector_close_cb done, void *arg);
+
+#endif

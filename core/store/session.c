@@ -1,0 +1,203 @@
+#include "core/store/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/store/process.h"
+#include "core/wire/channel.h"
+#include "core/wire/ring.h"
+
+enum { DRAIN_MAX_RECORDS = 65536 /* more than the ring can hold: a flooding agent cannot keep the loop */ };
+
+struct lupe_session {
+  int fd;
+  pid_t pid; /* as the kernel says, not as the agent does */
+  lupe_aggregator *aggregator;
+  lupe_welcome welcome;
+  lupe_session_events events;
+  lupe_target *target;
+  lupe_ring_reader *reader;
+  bool profiles;
+  lupe_allocator_figures *figures; /* 4 KiB of scratch, kept off the stack */
+};
+
+static double unix_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+lupe_status lupe_session_create(lupe_session **out, int fd, lupe_aggregator *a, const lupe_welcome *welcome,
+                                lupe_session_events events) {
+  pid_t pid;
+  uid_t uid;
+  lupe_status status = lupe_channel_peer(fd, &pid, &uid);
+  if (status == LUPE_OK && uid != geteuid()) status = LUPE_EPERM;
+  if (status != LUPE_OK) goto refused;
+
+  status = LUPE_ENOMEM;
+  lupe_session *s = calloc(1, sizeof *s);
+  if (!s) goto refused;
+  s->figures = malloc(sizeof *s->figures);
+  if (!s->figures) goto no_figures;
+  s->fd = fd;
+  s->pid = pid;
+  s->aggregator = a;
+  s->welcome = *welcome;
+  s->events = events;
+  *out = s;
+  return LUPE_OK;
+
+no_figures:
+  free(s);
+refused:
+  close(fd);
+  return status;
+}
+
+void lupe_session_free(lupe_session *s) {
+  if (!s) return;
+  lupe_session_drain(s);
+  if (s->target) lupe_target_died(s->target, unix_ms());
+  lupe_ring_reader_free(s->reader);
+  close(s->fd);
+  free(s->figures);
+  free(s);
+}
+
+static lupe_status on_hello(lupe_session *s, const lupe_hello *hello, int segment_fd) {
+  if (hello->version != LUPE_WIRE_VERSION) return LUPE_EVERSION;
+  if (s->target || segment_fd < 0) return LUPE_ECORRUPT;
+  lupe_ring_reader *reader;
+  lupe_status status = lupe_ring_reader_create(&reader, segment_fd);
+  if (status != LUPE_OK) return status;
+
+  char name[256] = "?";
+  uint64_t start_ticks = hello->start_ticks;
+  lupe_process_name(s->pid, name, sizeof name);
+  lupe_process_start_ticks(s->pid, &start_ticks);
+  char allocator[sizeof hello->allocator];
+  memcpy(allocator, hello->allocator, sizeof allocator);
+  allocator[sizeof allocator - 1] = '\0';
+  lupe_target_info info = {
+      .pid = s->pid,
+      .ppid = hello->ppid,
+      .start_ticks = start_ticks,
+      .heap_state = hello->heap_state,
+      .forked = hello->forked,
+      .sample_period_bytes = hello->sample_period_bytes,
+      .time_ms = unix_ms(),
+      .name = name,
+      .allocator = allocator,
+  };
+  status = lupe_aggregator_add(s->aggregator, &info, &s->target);
+  if (status != LUPE_OK) {
+    lupe_ring_reader_free(reader);
+    return status;
+  }
+  s->reader = reader;
+  s->profiles = hello->heap_state == LUPE_HEAP_ON || hello->heap_state == LUPE_HEAP_NO_HOOK;
+  lupe_session_measure(s);
+  return lupe_channel_send(s->fd, LUPE_WELCOME, &s->welcome, sizeof s->welcome, -1);
+}
+
+static lupe_status on_message(lupe_session *s, const lupe_message *m, const void *body, int fd) {
+  lupe_status status = LUPE_OK;
+  if (m->type == LUPE_HELLO && m->body_bytes == sizeof(lupe_hello)) {
+    status = on_hello(s, body, fd);
+  } else if (m->type == LUPE_PROFILED && m->body_bytes == sizeof(lupe_profile_reply) && s->target) {
+    lupe_session_measure(s); /* the figures that belong to this profile */
+    s->events.profiled(s->events.arg, s, body, fd);
+    return LUPE_OK;
+  } else if (m->type != LUPE_GOODBYE) {
+    status = LUPE_ECORRUPT;
+  }
+  if (fd >= 0) close(fd);
+  return status;
+}
+
+lupe_status lupe_session_receive(lupe_session *s) {
+  for (;;) {
+    _Alignas(8) char body[LUPE_CHANNEL_BODY_MAX];
+    lupe_message m;
+    int fd = -1;
+    lupe_status status = lupe_channel_receive(s->fd, &m, body, sizeof body, &fd);
+    if (status == LUPE_EAGAIN) return LUPE_OK;
+    if (status == LUPE_OK) status = on_message(s, &m, body, fd);
+    if (status == LUPE_OK) continue;
+    if (status != LUPE_ENOENT) {
+      fprintf(stderr, "lupe: process %d: its agent's message was refused: %s\n", (int)s->pid,
+              lupe_status_text(status));
+    }
+    return LUPE_ENOENT;
+  }
+}
+
+void lupe_session_drain(lupe_session *s) {
+  if (!s->reader) return;
+  lupe_record_copy record;
+  for (int i = 0; i < DRAIN_MAX_RECORDS; i++) {
+    lupe_status status = lupe_ring_reader_pop(s->reader, &record);
+    if (status != LUPE_OK) break; /* empty, or thrown away and counted */
+    if (record.kind == LUPE_RECORD_HEAP && record.depth > 0) {
+      lupe_target_sample(s->target, record.frames, record.depth, record.weight);
+    }
+  }
+}
+
+lupe_status lupe_session_allocator(const lupe_session *s, lupe_allocator_figures *out) {
+  return s->reader ? lupe_ring_reader_figures(s->reader, out) : LUPE_EAGAIN;
+}
+
+void lupe_session_measure(lupe_session *s) {
+  lupe_memory_figures figures;
+  if (!s->target || lupe_process_read(s->pid, &figures) != LUPE_OK) return; /* it is ending */
+  if (lupe_session_allocator(s, s->figures) == LUPE_OK) {
+    const lupe_allocator_figures *f = s->figures;
+    figures.has_allocator = 1;
+    figures.allocated_bytes = f->allocated_bytes;
+    figures.active_bytes = f->active_bytes;
+    figures.metadata_bytes = f->metadata_bytes;
+    figures.resident_bytes = f->resident_bytes;
+    figures.mapped_bytes = f->mapped_bytes;
+    figures.retained_bytes = f->retained_bytes;
+    _Static_assert(sizeof(lupe_size_class) == sizeof(lupe_snapshot_size_class), "one layout");
+    lupe_target_classes(s->target, (const lupe_snapshot_size_class *)f->classes, f->class_count);
+  }
+  lupe_target_figures(s->target, &figures);
+}
+
+lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial) {
+  if (!s->profiles) return LUPE_EUNSUPPORTED;
+  lupe_profile_request request = {.serial = serial};
+  return lupe_channel_send(s->fd, LUPE_PROFILE, &request, sizeof request, -1);
+}
+
+int lupe_session_fd(const lupe_session *s) {
+  return s->fd;
+}
+pid_t lupe_session_pid(const lupe_session *s) {
+  return s->pid;
+}
+lupe_target *lupe_session_target(const lupe_session *s) {
+  return s->target;
+}
+bool lupe_session_profiles(const lupe_session *s) {
+  return s->profiles;
+}
+
+void lupe_session_add_cost(const lupe_session *s, lupe_agent_cost *sum) {
+  if (!s->reader) return;
+  const lupe_counters *c = lupe_ring_reader_counters(s->reader);
+  sum->heap_samples += atomic_load_explicit(&c->heap_samples, memory_order_relaxed);
+  sum->dropped_records += atomic_load_explicit(&c->dropped_records, memory_order_relaxed);
+  sum->truncated_stacks += atomic_load_explicit(&c->truncated_stacks, memory_order_relaxed);
+  sum->hook_ns += atomic_load_explicit(&c->hook_ns, memory_order_relaxed);
+  sum->thread_cpu_ns += atomic_load_explicit(&c->thread_cpu_ns, memory_order_relaxed);
+  sum->profiles += atomic_load_explicit(&c->profiles, memory_order_relaxed);
+  sum->profile_ns += atomic_load_explicit(&c->profile_ns, memory_order_relaxed);
+  sum->corruptions += lupe_ring_reader_corruptions(s->reader);
+}

@@ -1,0 +1,56 @@
+/* session.h -- one agent's connection: its handshake, its ring and its counters, fed into the aggregator.
+ * Owner: the collector. Thread: the loop; no function waits. */
+#ifndef LUPE_STORE_SESSION_H
+#define LUPE_STORE_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/lupe.h"
+#include "core/store/aggregator.h"
+#include "core/wire/message.h"
+#include "core/wire/record.h"
+
+typedef struct lupe_session lupe_session;
+
+/* What the agents count about themselves, as plain numbers; summed over sessions. */
+typedef struct lupe_agent_cost {
+  uint64_t heap_samples, dropped_records, truncated_stacks;
+  uint64_t hook_ns, thread_cpu_ns; /* time in the allocation hook; CPU time of the agents' own threads */
+  uint64_t profiles, profile_ns;   /* prof.dump: how many, and how long they took */
+  uint64_t corruptions;            /* ring contents that broke the format */
+} lupe_agent_cost;
+
+typedef struct lupe_session_events {
+  /* A heap profile came (status 0: `fd` is its text, now the callee's), or could not be taken. */
+  void (*profiled)(void *arg, lupe_session *s, const lupe_profile_reply *reply, int fd);
+  void *arg;
+} lupe_session_events;
+
+/* Takes `fd` over. LUPE_EPERM: the peer is another user's (fd is closed). */
+lupe_status lupe_session_create(lupe_session **out, int fd, lupe_aggregator *a, const lupe_welcome *welcome,
+                                lupe_session_events events);
+/* Drains what is left, tells the aggregator that the target died, closes. NULL is a no-op. */
+void lupe_session_free(lupe_session *s);
+
+/* Reads all messages that are there. LUPE_ENOENT: the agent is gone (or broke the protocol, logged): free it.
+ */
+lupe_status lupe_session_receive(lupe_session *s);
+/* Moves samples and figures from the shared segment into the aggregator; bounded by what the ring holds. */
+void lupe_session_drain(lupe_session *s);
+/* Reads the process's memory figures (/proc and the allocator's) into the aggregator. */
+void lupe_session_measure(lupe_session *s);
+/* Asks for a heap profile. LUPE_EUNSUPPORTED: this one cannot; LUPE_EAGAIN, LUPE_ENOENT, LUPE_EIO. */
+lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial);
+
+int lupe_session_fd(const lupe_session *s);
+pid_t lupe_session_pid(const lupe_session *s);
+lupe_target *lupe_session_target(const lupe_session *s); /* NULL before HELLO */
+bool lupe_session_profiles(const lupe_session *s);       /* whether its heap can be profiled */
+/* Adds this session's counts to *sum. */
+void lupe_session_add_cost(const lupe_session *s, lupe_agent_cost *sum);
+/* The allocator's newest figures. LUPE_EAGAIN: none yet. */
+lupe_status lupe_session_allocator(const lupe_session *s, lupe_allocator_figures *out);
+
+#endif
