@@ -40,8 +40,9 @@ lupe_status lupe_vm_require(lupe_vm *vm, const char *module, char *error, size_t
 
 size_t lupe_vm_memory_bytes(const lupe_vm *vm); /* allocated by the state now */
 
-/* The memory cap, in two steps. Past `soft` bytes `passed` is called, once, at an instruction of the running
- * Lua function (from a hook, so it may raise an error, which then names the line); past `hard` bytes an
- * allocation fails. 0: no limit. `passed` NULL: no soft limit. */
-void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes);
+/* The memory cap, in two steps. When more than `soft` bytes are in use `passed` is called at the next
+ * instruction of the running Lua function: as a hook, so it may collect garbage, or raise an error that names
+ * the line. It replaces the state's hook then. Past `hard` bytes an allocation fails. 0: no limit, NULL: no
+ * soft limit. Calling it arms again. */
+void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes, lua_Hook passed);
 #endif
