@@ -1,0 +1,46 @@
+/* host.h -- what Lua on the loop may ask of C: the table `lupe_host`.
+ * Questions answer at once, from memory or /proc; tasks take a callback as their last argument and call it
+ * later on the loop, with an error (nil or a text) first. docs/host.md lists every function.
+ * Thread: the loop. */
+#ifndef LUPE_SCRIPT_HOST_H
+#define LUPE_SCRIPT_HOST_H
+
+#include <lua.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/lupe.h"
+#include "core/script/vm.h"
+#include "core/script/worker.h"
+#include "core/store/aggregator.h"
+#include "core/store/collector.h"
+
+typedef struct lupe_http_figures {
+  uint64_t requests, responses, aborted, pending;
+} lupe_http_figures;
+
+typedef struct lupe_host_services {
+  lupe_vm *vm;
+  uv_loop_t *loop;
+  lupe_aggregator *aggregator;
+  lupe_collector *collector;
+  lupe_worker *worker;
+  void (*http_figures)(void *arg, lupe_http_figures *out);
+  void *http_arg;
+  double started_ms;
+} lupe_host_services;
+
+typedef struct lupe_host lupe_host;
+
+/* Makes the global table `lupe_host` in the vm. `services` is copied; what it points to outlives the host.
+ * LUPE_ENOMEM, or LUPE_ESCRIPT with `error` written. */
+lupe_status lupe_host_create(lupe_host **out, const lupe_host_services *services, char *error,
+                             size_t error_bytes);
+/* After the vm, and after all tasks ended (collector and worker closed). NULL is a no-op. */
+void lupe_host_free(lupe_host *h);
+
+/* Pushes address (light userdata), size and a userdata that holds a reference; takes `s` over. For C inside
+ * a protected call. */
+void lupe_host_push_snapshot(lua_State *L, lupe_snapshot *s);
+
+#endif

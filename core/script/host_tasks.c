@@ -1,0 +1,332 @@
+/* host_tasks.c -- the host functions that take time: their callbacks come later, on the loop. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/script/host_internal.h"
+
+/* A callback that is waited for. `push` puts its arguments on the stack and returns how many. */
+typedef struct task {
+  lupe_host *host;
+  int callback;
+  int (*push)(lua_State *L, struct task *t);
+  void *arg; /* what `push` needs; its owner is the caller of finish */
+} task;
+
+static task *task_create(lua_State *L, int index) {
+  luaL_checktype(L, index, LUA_TFUNCTION);
+  task *t = calloc(1, sizeof *t);
+  if (!t) luaL_error(L, "out of memory");
+  t->host = lupe__host_of(L);
+  lua_pushvalue(L, index);
+  t->callback = luaL_ref(L, LUA_REGISTRYINDEX);
+  return t;
+}
+
+static int call_back(lua_State *L) {
+  task *t = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->callback);
+  luaL_unref(L, LUA_REGISTRYINDEX, t->callback);
+  lua_call(L, t->push(L, t), 0);
+  return 0;
+}
+
+/* Calls back and frees `t`. Not for use inside a Lua function. */
+static void task_finish(task *t, int (*push)(lua_State *, task *), void *arg) {
+  char error[LUPE_VM_ERROR_BYTES];
+  t->push = push;
+  t->arg = arg;
+  if (lupe_vm_run(t->host->services.vm, call_back, t, error, sizeof error) != LUPE_OK) {
+    fprintf(stderr, "lupe: %s\n", error);
+  }
+  free(t);
+}
+
+static void task_abandon(lua_State *L, task *t) {
+  luaL_unref(L, LUA_REGISTRYINDEX, t->callback);
+  free(t);
+}
+
+/* -- take_snapshot(pid | nil, callback(error, address, size, keepalive)) ----------------------- */
+
+typedef struct snapshot_result {
+  lupe_status status;
+  lupe_snapshot *snapshot;
+} snapshot_result;
+
+static int push_snapshot_result(lua_State *L, task *t) {
+  snapshot_result *r = t->arg;
+  if (r->status != LUPE_OK) {
+    lua_pushstring(L, lupe_status_text(r->status));
+    return 1;
+  }
+  lua_pushnil(L);
+  lupe_host_push_snapshot(L, r->snapshot);
+  r->snapshot = NULL;
+  return 4;
+}
+
+static void on_snapshot(void *arg, lupe_status status, lupe_snapshot *snapshot) {
+  snapshot_result result = {status, snapshot};
+  task_finish(arg, push_snapshot_result, &result);
+  lupe_snapshot_release(result.snapshot);
+}
+
+static int take_snapshot(lua_State *L) {
+  int32_t pid = (int32_t)luaL_optinteger(L, 1, LUPE_TARGET_ALL_LIVE);
+  task *t = task_create(L, 2);
+  lupe_status status = lupe_collector_snapshot(t->host->services.collector, pid, on_snapshot, t);
+  if (status != LUPE_OK) {
+    task_abandon(L, t);
+    lua_pushvalue(L, 2);
+    lua_pushstring(L, lupe_status_text(status));
+    lua_call(L, 1, 0);
+  }
+  return 0;
+}
+
+/* -- worker(request, attach, deadline_ms, callback(error, reply)) ------------------------------ */
+
+typedef struct worker_result {
+  lupe_worker_outcome outcome;
+  const char *text;
+  size_t bytes;
+} worker_result;
+
+static int push_worker_result(lua_State *L, task *t) {
+  static const char *const kinds[] = {
+      [LUPE_WORKER_DEADLINE] = "deadline",
+      [LUPE_WORKER_DIED] = "died",
+      [LUPE_WORKER_CLOSED] = "closed",
+  };
+  worker_result *r = t->arg;
+  if (r->outcome == LUPE_WORKER_REPLIED) {
+    lua_pushnil(L);
+    lua_pushlstring(L, r->text, r->bytes);
+    return 2;
+  }
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, kinds[r->outcome]);
+  lua_setfield(L, -2, "kind");
+  lua_pushlstring(L, r->text, r->bytes);
+  lua_setfield(L, -2, "message");
+  return 1;
+}
+
+static void on_worker(void *arg, lupe_worker_outcome outcome, const char *text, size_t bytes) {
+  worker_result result = {outcome, text, bytes};
+  task_finish(arg, push_worker_result, &result);
+}
+
+/* What goes along: nil, a snapshot's keepalive, or { file = path } (made here, 0600). Returns a descriptor or
+ * -1; *owned tells whether it is to be closed. */
+static int attachment(lua_State *L, int index, int *owned) {
+  *owned = 0;
+  if (lua_isnoneornil(L, index)) return -1;
+  if (lua_isuserdata(L, index)) {
+    lupe_snapshot **s = luaL_checkudata(L, index, LUPE__SNAPSHOT_TYPE);
+    if (!*s) luaL_error(L, "the snapshot was released");
+    return lupe_snapshot_fd(*s);
+  }
+  luaL_checktype(L, index, LUA_TTABLE);
+  lua_getfield(L, index, "file");
+  const char *path = luaL_checkstring(L, -1);
+  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) luaL_error(L, "%s: %s", path, strerror(errno));
+  lua_pop(L, 1);
+  *owned = 1;
+  return fd;
+}
+
+static int worker(lua_State *L) {
+  size_t bytes;
+  const char *request = luaL_checklstring(L, 1, &bytes);
+  uint64_t deadline_ms = (uint64_t)luaL_checknumber(L, 3);
+  luaL_checktype(L, 4, LUA_TFUNCTION);
+  int owned, fd = attachment(L, 2, &owned);
+  task *t = task_create(L, 4);
+  lupe_status status =
+      lupe_worker_call(t->host->services.worker, request, bytes, fd, deadline_ms, on_worker, t);
+  if (owned) close(fd);
+  if (status != LUPE_OK) {
+    task_abandon(L, t);
+    return luaL_error(L, "the worker takes no call: %s", lupe_status_text(status));
+  }
+  return 0;
+}
+
+/* -- commit_file(temporary, final, callback(error, code)) -------------------------------------- */
+
+typedef struct commit {
+  uv_work_t work;
+  task *task;
+  int error; /* errno */
+  char temporary[PATH_MAX], final[PATH_MAX];
+} commit;
+
+static int sync_path(const char *path, int flags) {
+  int fd = open(path, flags | O_CLOEXEC);
+  if (fd < 0) return errno;
+  int error = fsync(fd) == 0 ? 0 : errno;
+  close(fd);
+  return error;
+}
+
+static void commit_work(uv_work_t *w) {
+  commit *c = w->data;
+  c->error = sync_path(c->temporary, O_WRONLY);
+  if (c->error == 0 && rename(c->temporary, c->final) != 0) c->error = errno;
+  if (c->error != 0) {
+    unlink(c->temporary);
+    return;
+  }
+  char folder[PATH_MAX];
+  memcpy(folder, c->final, sizeof folder);
+  char *slash = strrchr(folder, '/');
+  if (slash) *slash = '\0';
+  c->error = sync_path(slash && slash != folder ? folder : slash ? "/" : ".", O_RDONLY | O_DIRECTORY);
+}
+
+static const char *errno_name(int error) {
+  const char *name = strerrorname_np(error);
+  return name ? name : "EIO";
+}
+
+static int push_commit_result(lua_State *L, task *t) {
+  commit *c = t->arg;
+  if (c->error == 0) {
+    lua_pushnil(L);
+    return 1;
+  }
+  lua_pushfstring(L, "%s: %s", c->final, strerror(c->error));
+  lua_pushstring(L, errno_name(c->error));
+  return 2;
+}
+
+static void commit_done(uv_work_t *w, int status) {
+  commit *c = w->data;
+  if (status != 0) c->error = ECANCELED;
+  task_finish(c->task, push_commit_result, c);
+  free(c);
+}
+
+static void check_path(lua_State *L, int index, char out[PATH_MAX]) {
+  size_t bytes;
+  const char *path = luaL_checklstring(L, index, &bytes);
+  luaL_argcheck(L, bytes > 0 && bytes < PATH_MAX && !memchr(path, '\0', bytes), index, "not a path");
+  memcpy(out, path, bytes + 1);
+}
+
+static int commit_file(lua_State *L) {
+  commit *c = lua_newuserdata(L, sizeof *c); /* filled where an error cannot leak it */
+  check_path(L, 1, c->temporary);
+  check_path(L, 2, c->final);
+  task *t = task_create(L, 3);
+  commit *kept = malloc(sizeof *kept);
+  if (!kept) {
+    task_abandon(L, t);
+    return luaL_error(L, "out of memory");
+  }
+  memcpy(kept, c, sizeof *kept);
+  kept->error = 0;
+  kept->task = t;
+  kept->work.data = kept;
+  uv_queue_work(t->host->services.loop, &kept->work, commit_work, commit_done);
+  return 0;
+}
+
+/* -- small file questions: true or a value; nil, text, code ------------------------------------ */
+
+static int failed(lua_State *L, const char *path, int error) {
+  lua_pushnil(L);
+  lua_pushfstring(L, "%s: %s", path, strerror(error));
+  lua_pushstring(L, errno_name(error));
+  return 3;
+}
+
+static int remove_file(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  if (unlink(path) != 0) return failed(L, path, errno);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* mkdir(path, mode): with its parents; an existing folder is fine if it is ours. */
+static int make_folder(lua_State *L) {
+  char path[PATH_MAX];
+  check_path(L, 1, path);
+  mode_t mode = (mode_t)luaL_checkinteger(L, 2);
+  for (char *p = path + 1; *p; p++) {
+    if (*p != '/') continue;
+    *p = '\0';
+    if (mkdir(path, 0755) != 0 && errno != EEXIST) return failed(L, path, errno);
+    *p = '/';
+  }
+  if (mkdir(path, mode) != 0) {
+    struct stat st;
+    if (errno != EEXIST) return failed(L, path, errno);
+    if (lstat(path, &st) != 0) return failed(L, path, errno);
+    if (!S_ISDIR(st.st_mode)) return failed(L, path, ENOTDIR);
+    if (st.st_uid != geteuid()) return failed(L, path, EPERM);
+    if ((st.st_mode & 0777) != mode && chmod(path, mode) != 0) return failed(L, path, errno);
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int close_folder(lua_State *L) {
+  DIR **folder = lua_touserdata(L, 1);
+  if (*folder) closedir(*folder);
+  *folder = NULL;
+  return 0;
+}
+
+static int list_folder(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  DIR **folder = lua_newuserdata(L, sizeof(DIR *));
+  *folder = NULL;
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, close_folder);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  *folder = opendir(path);
+  if (!*folder) return failed(L, path, errno);
+  lua_newtable(L);
+  int count = 0;
+  for (struct dirent *e; (e = readdir(*folder));) {
+    struct stat st;
+    if (fstatat(dirfd(*folder), e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) continue;
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, e->d_name);
+    lua_setfield(L, -2, "name");
+    lua_pushnumber(L, (double)st.st_size);
+    lua_setfield(L, -2, "size");
+    lua_pushnumber(L, (double)st.st_mtim.tv_sec * 1e3 + (double)st.st_mtim.tv_nsec / 1e6);
+    lua_setfield(L, -2, "mtime_ms");
+    lua_pushinteger(L, (lua_Integer)(st.st_mode & 07777));
+    lua_setfield(L, -2, "mode");
+    lua_pushnumber(L, st.st_uid);
+    lua_setfield(L, -2, "uid");
+    lua_rawseti(L, -2, ++count);
+  }
+  closedir(*folder);
+  *folder = NULL;
+  return 1;
+}
+
+const luaL_Reg lupe__host_tasks[] = {
+    {"take_snapshot", take_snapshot},
+    {"worker", worker},
+    {"commit_file", commit_file},
+    {"unlink", remove_file},
+    {"mkdir", make_folder},
+    {"list", list_folder},
+    {NULL, NULL},
+};
