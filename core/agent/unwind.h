@@ -1,11 +1,13 @@
 /* unwind.h -- the call stack of the calling thread, taken inside malloc and inside signal handlers.
- * No lock, no allocation, no call into the loader but _dl_find_object (lock-free), no fault, errno untouched; time is bounded by
- * `max`. All threads share one cache of at most 2 MiB static memory; there is nothing to set up, to free or to
- * repair after fork. Works before any constructor ran, in forked and vforked children and inside dlopen.
+ * No lock, no allocation, no call into the loader but _dl_find_object (lock-free), no fault, errno untouched;
+ * time is bounded by `max`. All threads share one cache of at most 2 MiB static memory; there is nothing to
+ * set up, to free or to repair after fork. Works before any constructor ran, in forked and vforked children
+ * and inside dlopen.
  *
  * A stack is a list of addresses, leaf first. All but an interrupted frame's are return addresses: look up
- * `address - 1` to find the call. `*truncated` is set to true when the stack goes on but could not be followed
- * (max reached, code without unwind information, memory that cannot be read), to false when its end was reached. */
+ * `address - 1` to find the call. `*truncated` is set to true when the stack goes on but could not be
+ * followed (max reached, code without unwind information, memory that cannot be read), to false when its end
+ * was reached. */
 #ifndef LUPE_AGENT_UNWIND_H
 #define LUPE_AGENT_UNWIND_H
 
@@ -13,8 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Where to start. bp and bx may be 0 when they are unknown: the stack then ends, truncated, at the first frame
- * that needs them. */
+/* The value of a register that is not known: the stack then ends, truncated, at the first frame that needs
+ * it. */
+enum { LUPE_REGISTER_UNKNOWN = 1 };
+
+/* Where to start: pc and sp, and, where known, bp and bx. */
 typedef struct lupe_registers {
   uint64_t pc;
   uint64_t sp;
@@ -22,7 +27,8 @@ typedef struct lupe_registers {
   uint64_t bx;
 } lupe_registers;
 
-/* False where glibc has no _dl_find_object (before 2.35): every stack is then empty and truncated. Thread: any. */
+/* False where glibc has no _dl_find_object (before 2.35): every stack is then empty and truncated. Thread:
+ * any. */
 bool lupe_unwind_supported(void);
 
 /* The stack of the calling function, without that function: pcs[0] is the address to which the function that

@@ -1,0 +1,51 @@
+/* unwind_memory.h -- reading a stack without ever faulting.
+ * Words of the thread's own stack, between the stack pointer and the stack's top, are read directly: they
+ * stay mapped while the thread runs on them. Everything else (fibers, alternate signal stacks, what garbage
+ * points to) goes through a checked read, and those are limited per capture. Owned by one capture, lives on
+ * its stack; the thread's bounds are kept in its TLS. Thread: any, also handlers. */
+#ifndef LUPE_AGENT_UNWIND_MEMORY_H
+#define LUPE_AGENT_UNWIND_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum {
+  LUPE_MEMORY_BLOCK_BYTES = 512, /* fetched by one checked read */
+  LUPE_MEMORY_CHECKED_MAX = 128, /* checked reads per capture */
+};
+
+typedef struct lupe_memory {
+  uint64_t direct_at; /* words whose address - direct_at <= direct_span are read directly */
+  uint64_t direct_span;
+  uint64_t checked_at;
+  size_t checked_bytes;
+  unsigned checked_left;
+  uint64_t nothing; /* what the direct window shows when there is none */
+  unsigned char checked[LUPE_MEMORY_BLOCK_BYTES];
+} lupe_memory;
+
+/* Copies what can be read of the process's own memory; returns how many bytes. Never faults, keeps errno.
+ * Costs about a microsecond. 0 also where a sandbox forbids process_vm_readv. */
+size_t lupe_memory_read_checked(uint64_t address, void *to, size_t bytes);
+
+void lupe_memory_open(lupe_memory *m);
+
+/* The walk now stands on the stack that `sp` points into: chooses the direct window. To be called at the
+ * start and after each signal frame. sp may be garbage. */
+void lupe_memory_enter_stack(lupe_memory *m, uint64_t sp);
+
+bool lupe_memory_load_checked(lupe_memory *m, uint64_t address, uint64_t *out);
+
+/* Reads the word at `address`; false when that is not possible. */
+__attribute__((no_sanitize("address", "thread"))) static inline bool lupe_memory_load(lupe_memory *m,
+                                                                                      uint64_t address,
+                                                                                      uint64_t *out) {
+  if (__builtin_expect(address - m->direct_at > m->direct_span, 0))
+    return lupe_memory_load_checked(m, address, out);
+  memcpy(out, (const void *)(uintptr_t)address, sizeof *out);
+  return true;
+}
+
+#endif
