@@ -91,7 +91,8 @@ local declared = {}
 -- `_Atomic` is dropped (same size and place for every type we use), `_Alignas` becomes an attribute.
 -- @string header such as "core/store/stack_table.h"
 function support.declare(header)
-  local pipe = assert(io.popen("cd " .. quote(support.root) .. " && env -u LD_PRELOAD cc -E -I. " .. quote(header), "r"))
+  local command = "cd " .. quote(support.root) .. " && env -u LD_PRELOAD cc -E -I. " .. quote(header)
+  local pipe = assert(io.popen(command, "r"))
   local kept, file, fresh = {}, nil, {}
   for line in pipe:lines() do
     local marker = line:match('^# %d+ "([^"]*)"')
