@@ -1,0 +1,190 @@
+--- What a short history says about growth: figures only. What they mean is for a rule to say.
+-- A trend's fields (`unit` is MiB for space and objects for counts):
+--
+-- * `slope`, `low`, `high` -- robust growth and the bounds that it leaves only one time in twenty to each
+--   side, sampling error included; unit per hour
+-- * `per_second` -- slope in bytes (objects) per second; `r` -- Pearson's correlation with time
+-- * `tau`, `p` -- Mann-Kendall: share of pairs that rise less those that fall, and the chance of it
+-- * `z`, `confidence` -- slope in standard errors; 0..1, how sure it is that there is growth at all
+-- * `deceleration` -- 1 - pace of the second half / pace of the first: 0 steady, 1 stopped, below 0
+--   accelerating; `deceleration_z` -- the same difference in standard errors
+-- * `late` -- pace of the last third / pace of the whole: 1 steady, 0 nothing grew lately
+-- * `rises`, `intervals` -- in how many of the steps between profiles it grew
+-- * `fall` -- largest fall from an earlier height; `new_high` -- how far the end stands above the height
+--   that it once fell from: both as shares of the range
+-- * `line_fit`, `step_fit`, `exponential_fit` -- share (0..1) of the variation that a straight line, one
+--   step between two levels, an exponential curve explain; `step_height` bytes (objects), `step_ms` when;
+--   `doubling_seconds` of the exponential, nil where it shrinks
+-- * `first`, `last`, `lowest`, `highest`, `rise` -- bytes (objects); `noise` -- standard error of `rise`
+-- * `profiles`, `seconds`, `from_ms`, `to_ms` -- the part of the history that was looked at
+-- @module lupe.trend
+
+local stats = require("lupe.stats")
+
+local sqrt, min, max, log = math.sqrt, math.min, math.max, math.log
+
+local trend = {}
+
+--- Fewer profiles than this have no trend.
+trend.FEWEST = 5
+
+local HOUR = 3600
+local MIB = 2 ^ 20
+local x, y, logs = {}, {}, {} -- scratch: one series at a time
+
+--- The part to look at, into the scratch: from the first profile where the site is live, and not before
+-- `since`. A site that began late is judged by its own life.
+local function gather(times, first_time, values, offset, count, since)
+  local n, started = 0, false
+  for i = 0, count - 1 do
+    local value = values[offset + i]
+    started = started or value > 0
+    if started and times[i] >= since then
+      n = n + 1
+      x[n], y[n] = (times[i] - first_time) / 1000, value
+    end
+  end
+  return n
+end
+
+--- Standard error of the whole rise. The sampler's own bound is sqrt(period * bytes) at each end; but bytes
+-- that simply stay carry the same error at both ends, so where the steps vary less, they tell more.
+local function rise_noise(n, period)
+  if period <= 0 then return 0 end
+  local mean = (y[n] - y[1]) / (n - 1)
+  local squares = 0
+  for i = 2, n do
+    local d = y[i] - y[i - 1] - mean
+    squares = squares + d * d
+  end
+  local by_steps = sqrt(squares / (n - 2) * (n - 1))
+  return min(by_steps, sqrt(period * (y[1] + y[n])))
+end
+
+local function heights(n, figures)
+  local lowest, highest, peak, fall, fell_from = y[1], y[1], y[1], 0, y[1]
+  local rises = 0
+  for i = 2, n do
+    local value = y[i]
+    if value > y[i - 1] then rises = rises + 1 end
+    lowest, highest = min(lowest, value), max(highest, value)
+    peak = max(peak, value)
+    if peak - value > fall then fall, fell_from = peak - value, peak end
+  end
+  local range = highest - lowest
+  figures.first, figures.last, figures.rise = y[1], y[n], y[n] - y[1]
+  figures.lowest, figures.highest = lowest, highest
+  figures.rises, figures.intervals = rises, n - 1
+  figures.fall = range > 0 and fall / range or 0
+  figures.new_high = range > 0 and (fall > 0 and (y[n] - fell_from) / range or 1) or 0
+end
+
+local function pace(n, figures, whole)
+  local half, third = math.floor(n / 2), max(3, math.ceil(n / 3))
+  local early = stats.linear(x, y, 1, half + 1)
+  local later = stats.linear(x, y, half + 1, n)
+  local late = stats.linear(x, y, n - third + 1, n)
+  figures.late = whole > 0 and late / whole or 0
+  if early > 0 then
+    figures.deceleration = max(-10, min(10, 1 - later / early))
+  else
+    figures.deceleration = later > 0 and -10 or 0
+  end
+  local seconds = x[n] - x[1]
+  -- Two halves, each half as long: the error of their difference is twice that of the whole slope.
+  local error_of_difference = 2 * figures.noise / seconds
+  local difference = early - later
+  if error_of_difference > 0 then
+    figures.deceleration_z = difference / error_of_difference
+  else
+    figures.deceleration_z = difference == 0 and 0 or (difference > 0 and 99 or -99)
+  end
+end
+
+local function shapes(n, figures, r)
+  figures.line_fit = r * r
+  local rest, at, height = stats.best_step(y, 1, n)
+  local mean, spread = 0, 0
+  for i = 1, n do mean = mean + y[i] / n end
+  for i = 1, n do spread = spread + (y[i] - mean) ^ 2 end
+  figures.step_fit = spread > 0 and max(0, 1 - rest / spread) or 0
+  figures.step_height, figures.step_at = height, at <= n and x[at] or nil
+  figures.exponential_fit = 0
+  local positive = true
+  for i = 1, n do
+    positive = positive and y[i] > 0
+    logs[i] = positive and log(y[i]) or 0
+  end
+  if positive and spread > 0 then
+    local rate, at_zero = stats.linear(x, logs, 1, n)
+    -- Judged on the values themselves: a fit of logarithms alone hardly feels the large ones.
+    local left = 0
+    for i = 1, n do left = left + (y[i] - math.exp(at_zero + rate * x[i])) ^ 2 end
+    figures.exponential_fit = max(0, 1 - left / spread)
+    if rate > 0 then figures.doubling_seconds = log(2) / rate end
+  end
+end
+
+--- Measures one series.
+-- @param times array from 0, Unix ms, rising
+-- @param values array; the series is values[offset] .. values[offset + count - 1]
+-- @tparam number period bytes per sample, 0 where values are exact
+-- @tparam[opt=1048576] number unit what a slope is counted in
+-- @tparam[opt] number since_ms leave out what is older
+-- @treturn table the trend, or nil and a reason in words
+function trend.measure(times, values, offset, count, period, unit, since_ms)
+  if count == 0 then return nil, "no heap profile yet" end
+  local start = times[0]
+  local n = gather(times, start, values, offset, count, since_ms or -math.huge)
+  if n < trend.FEWEST then return nil, ("%d profiles, at least %d are needed"):format(n, trend.FEWEST) end
+  local seconds = x[n] - x[1]
+  if seconds <= 0 then return nil, "all profiles are of the same time" end
+
+  local scale = HOUR / (unit or MIB)
+  local figures = {
+    profiles = n, seconds = seconds, from_ms = start + x[1] * 1000, to_ms = start + x[n] * 1000,
+    noise = rise_noise(n, period),
+  }
+  heights(n, figures)
+  local whole, _, r = stats.linear(x, y, 1, n)
+  figures.r = r
+  figures.tau, figures.p = stats.mann_kendall(y, 1, n)
+  local slope, low, high = stats.theil_sen(x, y, 1, n)
+  local sampling = figures.noise / seconds
+  local stderr = max(sampling, (high - low) / (2 * stats.Z90))
+  low, high = min(low, slope - stats.Z90 * sampling), max(high, slope + stats.Z90 * sampling)
+  figures.per_second = slope
+  figures.slope, figures.low, figures.high = slope * scale, low * scale, high * scale
+  if stderr > 0 then
+    figures.z = max(-99, min(99, slope / stderr))
+  else
+    figures.z = slope == 0 and 0 or (slope > 0 and 99 or -99)
+  end
+  figures.confidence = max(0, 2 * stats.normal_cdf(figures.z) - 1)
+  pace(n, figures, whole)
+  shapes(n, figures, r)
+  if figures.step_at then figures.step_ms, figures.step_at = start + figures.step_at * 1000, nil end
+  return figures
+end
+
+--- A linear screen over many series of one length: least squares slopes in one compiled pass.
+-- @param times array from 0, Unix ms
+-- @param values array, one series of `count` after the other
+-- @tparam number series how many
+-- @tparam table out array from 0, filled with bytes (objects) per second
+function trend.screen(times, values, count, series, out)
+  local mean, squares = 0, 0
+  for i = 0, count - 1 do mean = mean + (times[i] - times[0]) / 1000 / count end
+  for i = 0, count - 1 do
+    x[i + 1] = (times[i] - times[0]) / 1000 - mean
+    squares = squares + x[i + 1] * x[i + 1]
+  end
+  for k = 0, series - 1 do
+    local sum, at = 0, k * count - 1
+    for i = 1, count do sum = sum + x[i] * values[at + i] end
+    out[k] = squares > 0 and sum / squares or 0
+  end
+  return out
+end
+
+return trend

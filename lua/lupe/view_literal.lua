@@ -1,0 +1,161 @@
+--- A snapshot from a literal table, laid out exactly like one that C builds.
+-- Everything has a default; times are ms since the run began, unless `started_ms` says otherwise:
+--
+--     { started_ms = 0, interval_ms = 1000, time_ms = of the last tick, generation = 1, sample_period_bytes = 0,
+--       sites = { { name = "leak", module = "app", history = { 0, 65536, ... }, objects = { ... },
+--                   inuse_space = last of the history, inuse_objects = last of objects or one per KiB,
+--                   alloc_space = inuse_space, alloc_objects = inuse_objects, first_seen_ms, last_grown_ms,
+--                   stack = { "leak", "main" }, or stacks = { { stack = { ... }, inuse_space = n } ... } } },
+--       ticks = { ms, ... }, allocated = { bytes per tick },
+--       memory = { { time_ms = 0, rss_bytes = n, ... } ... }, classes = { { size_bytes, live_count } ... },
+--       targets = { { pid = 1, name = "app", live = true, heap_state = "on", allocator = "jemalloc" } } }
+--
+-- A history shorter than the longest one ends with it: what came before is 0.
+-- @module lupe.view_literal
+
+local build = require("lupe.ffi").build
+
+local STATES = { on = 0, no_jemalloc = 1, no_profiling = 2, prof_disabled = 3, no_hook = 4, switched_off = 5 }
+
+--- Gives each distinct key a 0-based number, and keeps what was made for it.
+local function numbering(list)
+  local numbers = {}
+  return function(key, make)
+    if not numbers[key] then
+      list[#list + 1] = make()
+      numbers[key] = #list - 1
+    end
+    return numbers[key]
+  end
+end
+
+local function sum_into(totals, history)
+  for i, value in ipairs(history) do totals[i] = (totals[i] or 0) + value end
+end
+
+--- A history as long as the timeline.
+local function aligned(history, ticks)
+  local out, missing = {}, ticks - #history
+  for i = 1, ticks do out[i] = i > missing and history[i - missing] or 0 end
+  return out
+end
+
+local function longest_history(sites)
+  local ticks = 0
+  for _, site in ipairs(sites) do ticks = math.max(ticks, #(site.history or {})) end
+  return ticks
+end
+
+--- First profile with the site live, last one in which it grew.
+local function times_of(history, ticks)
+  local first, grown = 0, 0
+  for i, value in ipairs(history) do
+    if value > 0 and first == 0 then first = ticks[i] end
+    if value > (history[i - 1] or 0) then grown = ticks[i] end
+  end
+  return first, grown
+end
+
+local function target_of(target)
+  local copy = {}
+  for name, value in pairs(target) do copy[name] = value end
+  copy.pid, copy.ppid = target.pid or 1, target.ppid or 0
+  copy.live = target.live == false and 0 or 1
+  copy.heap_state = STATES[target.heap_state or "on"]
+  copy.name, copy.allocator = target.name or "app", target.allocator or "jemalloc"
+  return copy
+end
+
+local function memory_of(row)
+  local copy = {}
+  for name, value in pairs(row) do copy[name] = value end
+  copy.has_allocator = row.allocated_bytes and 1 or 0
+  return copy
+end
+
+--- @tparam table t as above
+-- @return address, size and owner, as lupe.ffi.build gives them
+return function(t)
+  local sites = t.sites or {}
+  local ticks = t.ticks or {}
+  for i = 1, t.ticks and 0 or longest_history(sites) do
+    ticks[i] = (t.started_ms or 0) + i * (t.interval_ms or 1000)
+  end
+  local count = #ticks
+
+  local arrays = {
+    modules = {}, functions = {}, frames = {}, stack_first = {}, stack_frames = {}, stack_site = {},
+    stack_inuse_space = {}, stack_inuse_objects = {}, stack_alloc_space = {}, stack_alloc_objects = {},
+    site_function = {}, site_inuse_space = {}, site_inuse_objects = {}, site_alloc_space = {},
+    site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
+    site_history_objects = {}, site_top_stack = {}, tick_time_ms = ticks, tick_inuse_space = {},
+    tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {}, memory = {},
+  }
+  local module_number, function_number = numbering(arrays.modules), numbering(arrays.functions)
+  local frame_number = numbering(arrays.frames)
+
+  local function module_of(path)
+    return module_number(path, function() return { path = path, build_id = "" } end)
+  end
+  local function function_of(name, path)
+    local module = module_of(path)
+    return function_number(path .. "\0" .. name, function() return { name = name, module = module, named = 1 } end)
+  end
+  local function add_stack(owner, names, path, space, objects, alloc_space, alloc_objects)
+    arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
+    for _, name in ipairs(names) do
+      local number = function_of(name, path)
+      arrays.stack_frames[#arrays.stack_frames + 1] = frame_number(path .. "\0" .. name, function()
+        return { ["function"] = number, module = module_of(path) }
+      end)
+    end
+    local at = #arrays.stack_site + 1
+    arrays.stack_site[at], arrays.stack_inuse_space[at], arrays.stack_inuse_objects[at] = owner, space, objects
+    arrays.stack_alloc_space[at], arrays.stack_alloc_objects[at] = alloc_space, alloc_objects
+    return at - 1
+  end
+
+  for i, site in ipairs(sites) do
+    local path = site.module or "app"
+    local history = aligned(site.history or {}, count)
+    local space = site.inuse_space or history[count] or 0
+    local objects = aligned(site.objects or {}, count)
+    local live = site.inuse_objects or (site.objects and objects[count]) or math.ceil(space / 1024)
+    local alloc_space, alloc_objects = site.alloc_space or space, site.alloc_objects or live
+    local first, grown = times_of(history, ticks)
+    arrays.site_function[i] = function_of(site.name, path)
+    arrays.site_inuse_space[i], arrays.site_inuse_objects[i] = space, live
+    arrays.site_alloc_space[i], arrays.site_alloc_objects[i] = alloc_space, alloc_objects
+    arrays.site_first_seen_ms[i] = site.first_seen_ms or first
+    arrays.site_last_grown_ms[i] = site.last_grown_ms or grown
+    for k = 1, count do
+      arrays.site_history_space[(i - 1) * count + k] = history[k]
+      arrays.site_history_objects[(i - 1) * count + k] = objects[k]
+    end
+    sum_into(arrays.tick_inuse_space, history)
+
+    local stacks = site.stacks or { { stack = site.stack or { site.name }, inuse_space = space } }
+    local best, best_space = nil, -1
+    for _, stack in ipairs(stacks) do
+      local bytes = stack.inuse_space or 0
+      local number = add_stack(i - 1, stack.stack, path, bytes, stack.inuse_objects or live,
+        stack.alloc_space or bytes, stack.alloc_objects or stack.inuse_objects or live)
+      if bytes > best_space then best, best_space = number, bytes end
+    end
+    arrays.site_top_stack[i] = best
+  end
+  arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
+  for i = 1, count do
+    arrays.tick_inuse_space[i] = arrays.tick_inuse_space[i] or 0
+    arrays.tick_allocated[i] = arrays.tick_allocated[i] or 0
+  end
+  for i, row in ipairs(t.memory or {}) do arrays.memory[i] = memory_of(row) end
+  for i, target in ipairs(t.targets or { {} }) do arrays.targets[i] = target_of(target) end
+
+  return build({
+    time_ms = t.time_ms or ticks[count] or 0, started_ms = t.started_ms or 0, generation = t.generation or 1,
+    tick_count = count, heap_interval_ms = t.interval_ms or 1000, sample_period_bytes = t.sample_period_bytes or 0,
+    dropped_records = t.dropped_records or 0, truncated_stacks = t.truncated_stacks or 0,
+    stack_overflows = t.stack_overflows or 0,
+  }, arrays)
+end
