@@ -1,0 +1,83 @@
+--- Puts the Lua side of the runtime together: routes, views, analysis, the report at exit.
+-- C makes one, and calls its functions on the loop thread.
+-- @module lupe.server
+
+local analysis = require("lupe.analysis")
+local async = require("lupe.async")
+local cpu_usage = require("lupe.cpu_usage")
+local http_stats = require("lupe.http_stats")
+local report = require("lupe.report")
+local router = require("lupe.router")
+local snapshot_store = require("lupe.snapshot_store")
+local threshold = require("lupe.threshold")
+local totals = require("lupe.totals")
+local views = require("lupe.views")
+
+local server = {}
+
+local ROUTES = {
+  "memory", "cpu", "bottlenecks", "allocations", "leak_detection", "snapshot", "targets", "rules", "findings", "metrics",
+  "health",
+}
+
+--- @param host what C offers: see docs/host.md
+-- @return { handle, on_snapshot, tick, exit_report }
+function server.new(host)
+  local config = host.config
+  local app = {
+    host = host,
+    config = config,
+    http = http_stats.new(),
+    thresholds = threshold.new(config.memory_warning_mb, config.memory_alert_mb),
+    cpu = cpu_usage.new(host),
+    totals = totals.new(host),
+    snapshots = snapshot_store.new(host, config),
+    views = views.new(host),
+  }
+  app.analysis = analysis.new(host)
+
+  local routes = {}
+  for _, name in ipairs(ROUTES) do
+    for _, route in ipairs(require("routes." .. name)) do routes[#routes + 1] = route end
+  end
+  app.routes = routes
+  local entry = router.new(app, routes)
+  local last_totals_ms = 0
+
+  return {
+    app = app,
+
+    --- Answers one HTTP request: `lupe.router`.
+    handle = function(request, respond) entry:handle(request, respond) end,
+
+    --- A round of heap profiles is in, and `host.snapshot` gives a new one.
+    on_snapshot = function() app.views:clear() end,
+
+    --- About once a second.
+    tick = function()
+      local now_ms = host.monotonic_ms()
+      if now_ms - last_totals_ms >= config.memory_interval_secs * 1000 then
+        last_totals_ms = now_ms
+        app.totals:update()
+        local figures = host.memory()
+        if figures then app.thresholds:update("all", figures.rss_bytes / 2 ^ 20) end
+      end
+      app.analysis:tick()
+    end,
+
+    --- The report at the end of the run, as text.
+    -- @param info what C knows of the run: see `lupe.report`
+    -- @param done function(text), called exactly once
+    exit_report = function(info, done)
+      async.spawn(function() return report.at_exit(app, info) end, function(ok, result, trace)
+        if not ok then
+          host.log("error", "the report failed: " .. (trace or tostring(result)))
+          result = "lupe: the report could not be made; the error is above\n"
+        end
+        done(result)
+      end)
+    end,
+  }
+end
+
+return server

@@ -1,0 +1,135 @@
+--- Heap snapshots on disk: names, listing, retention. The directory is private (0700), the files too
+-- (0600); a file appears under its name only when it is whole.
+-- @module lupe.snapshot_store
+
+local async = require("lupe.async")
+
+local snapshot_store = {}
+snapshot_store.__index = snapshot_store
+
+local MIB = 2 ^ 20
+local MAX_SUFFIX = 1000
+local MAX_FAILED = 20
+
+--- @param host   the host
+-- @param config { state_dir, snapshot_keep, snapshot_max_mb }
+function snapshot_store.new(host, config)
+  return setmetatable({
+    host = host,
+    directory = config.state_dir .. "/snapshots",
+    keep = config.snapshot_keep,
+    max_bytes = config.snapshot_max_mb * MIB,
+    pending = {}, -- id -> { snapshot_id, status = "pending", created_ms }
+    failed = {}, -- the last ones that could not be written, newest first: the same with `reason`
+  }, snapshot_store)
+end
+
+--- Seconds and suffix of an id of exactly our form, or nil.
+local function parse_id(id)
+  local seconds, suffix = id:match("^snapshot_(%d+)_([1-9]%d*)$")
+  if seconds then return tonumber(seconds), tonumber(suffix) end
+  seconds = id:match("^snapshot_(%d+)$")
+  return seconds and tonumber(seconds), 1
+end
+
+function snapshot_store:path(id) return ("%s/%s.json"):format(self.directory, id) end
+
+local function newer(a, b)
+  if a.seconds ~= b.seconds then return a.seconds > b.seconds end
+  return a.suffix > b.suffix
+end
+
+--- What is on disk, newest first: array of { snapshot_id, size_bytes, created_ms }.
+function snapshot_store:files()
+  local list = {}
+  for _, file in ipairs(self.host.list(self.directory) or {}) do
+    local id = file.name:match("^(.*)%.json$")
+    local seconds, suffix = nil, nil
+    if id then seconds, suffix = parse_id(id) end
+    if seconds then
+      list[#list + 1] = {
+        snapshot_id = id, size_bytes = file.size, created_ms = file.mtime_ms, seconds = seconds, suffix = suffix,
+      }
+    end
+  end
+  table.sort(list, newer)
+  return list
+end
+
+--- One file by its id; nil where there is none, or the id is not of our form.
+function snapshot_store:file(id)
+  if not id or not parse_id(id) then return nil end
+  for _, file in ipairs(self:files()) do
+    if file.snapshot_id == id then return file end
+  end
+  return nil
+end
+
+--- An id that nothing has: `snapshot_<seconds>`, with `_2` and so on where that exists.
+local function free_id(self, seconds)
+  local taken = {}
+  for _, file in ipairs(self:files()) do taken[file.snapshot_id] = true end
+  for suffix = 1, MAX_SUFFIX do
+    local id = ("snapshot_%d"):format(seconds) .. (suffix > 1 and "_" .. suffix or "")
+    if not taken[id] and not self.pending[id] then return id end
+  end
+  return nil
+end
+
+--- Deletes the oldest beyond the limits; the newest always stays.
+function snapshot_store:retain()
+  local bytes = 0
+  for i, file in ipairs(self:files()) do
+    bytes = bytes + file.size_bytes
+    if i > 1 and (i > self.keep or bytes > self.max_bytes) then self.host.unlink(self:path(file.snapshot_id)) end
+  end
+end
+
+--- Reserves a name and makes the directory.
+-- @return an entry of `pending`; or nil, message, code
+function snapshot_store:begin()
+  local ok, message, code = self.host.mkdir(self.directory, 448) -- 0700
+  if not ok then return nil, ("%s cannot be used: %s"):format(self.directory, message), code end
+  local now_ms = self.host.now_ms()
+  local id = free_id(self, math.floor(now_ms / 1000))
+  if not id then return nil, "too many snapshots in one second", "EEXIST" end
+  local entry = { snapshot_id = id, status = "pending", created_ms = now_ms }
+  self.pending[id] = entry
+  return entry
+end
+
+--- Writes and publishes one. Inside a task.
+-- @param entry what `begin` gave
+-- @param write function(path) that creates the file at `path` and fills it: true; or nil, message, code
+-- @param promised true: the id was told already; else another is taken where someone else took it
+-- @return the file as in `files`; or nil, message, code. Nothing is left behind then.
+function snapshot_store:finish(entry, write, promised)
+  local host, id = self.host, entry.snapshot_id
+  local temporary = ("%s/.%s.part"):format(self.directory, id)
+  local ok, message, code = write(temporary)
+  local created = ok or code ~= "EEXIST"
+  if ok then
+    message, code = async.await(host.commit_file, temporary, self:path(id))
+    ok = not message
+  end
+  if not ok and created then host.unlink(temporary) end
+  self.pending[id] = nil
+  if ok then
+    self:retain()
+    return self:file(id)
+  end
+  if code == "EEXIST" and not promised then
+    local seconds, suffix = parse_id(id)
+    if suffix < MAX_SUFFIX then
+      entry.snapshot_id = ("snapshot_%d_%d"):format(seconds, suffix + 1)
+      self.pending[entry.snapshot_id] = entry
+      return self:finish(entry, write, promised)
+    end
+  end
+  entry.status, entry.reason = "failed", message
+  table.insert(self.failed, 1, entry)
+  self.failed[MAX_FAILED + 1] = nil
+  return nil, message, code
+end
+
+return snapshot_store

@@ -1,0 +1,34 @@
+--- GET /api/targets: the processes of the run, dead ones included.
+
+local json = require("lupe.json")
+local targets = require("lupe.targets")
+local time = require("lupe.time")
+
+local TARGET = json.shape({
+  "pid integer", "ppid integer", "name string", "live boolean", "connected boolean", "heap_state string",
+  "reason string?", "allocator string", "sample_period_bytes integer?", "first_seen string", "last_seen string",
+})
+local SHAPE = json.shape({ "timestamp string", "targets object[]" })
+
+return {
+  {
+    method = "GET",
+    path = "/api/targets",
+    summary = "The processes of the run, and whether and why not their heap is profiled",
+    params = {},
+    response = SHAPE,
+    handler = function(_, app)
+      local list = {}
+      for i, target in ipairs(app.host.targets()) do
+        list[i] = TARGET({
+          pid = target.pid, ppid = target.ppid, name = target.name, live = target.live,
+          connected = target.connected, heap_state = target.heap_state, reason = targets.heap_reason(target),
+          allocator = target.allocator,
+          sample_period_bytes = target.sample_period_bytes > 0 and target.sample_period_bytes or nil,
+          first_seen = time.rfc3339(target.first_ms), last_seen = time.rfc3339(target.last_ms),
+        })
+      end
+      return 200, {}, SHAPE({ timestamp = time.rfc3339(app.host.now_ms()), targets = list })
+    end,
+  },
+}
