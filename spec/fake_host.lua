@@ -1,0 +1,159 @@
+--- A host for specs: what core/script/view.c offers, from literal figures. Asynchronous calls answer
+-- when the spec calls `host.run_pending()`, or at once with `host.immediate = true`.
+local config = require("lupe.config")
+
+local MIB = 2 ^ 20
+local fake = {}
+
+--- One reading of memory figures; fields given replace the usual ones.
+function fake.figures(fields)
+  local figures = {
+    time_ms = 1728583200000, rss_bytes = 245.25 * MIB, virtual_bytes = 512.125 * MIB, shared_bytes = 12.5 * MIB,
+    allocated_bytes = 180 * MIB, active_bytes = 200 * MIB, metadata_bytes = 8 * MIB, resident_bytes = 225 * MIB,
+    mapped_bytes = 230 * MIB, retained_bytes = 40 * MIB, user_ns = 20e9, system_ns = 5e9, minor_faults = 1000,
+    major_faults = 2, threads = 4, has_allocator = true,
+  }
+  for name, value in pairs(fields or {}) do figures[name] = value end
+  return figures
+end
+
+--- One target; fields given replace the usual ones.
+function fake.target(fields)
+  local target = {
+    pid = 100, ppid = 1, name = "redis-server", live = true, connected = true, heap_state = "on",
+    allocator = "jemalloc 5.3.0", sample_period_bytes = 524288, first_ms = 1728583100000, last_ms = 1728583200000,
+  }
+  for name, value in pairs(fields or {}) do target[name] = value end
+  return target
+end
+
+--- @param given fields and functions that replace the usual ones
+function fake.new(given)
+  local effective = config.defaults()
+  effective.state_dir = "/state"
+  local host = {
+    version = "0.2.0", started_ms = 1728583000000, clock_ms = 1728583200000, port = 7077,
+    config = effective, immediate = true, logged = {}, pending = {}, files = {},
+    target_list = { fake.target() }, figures_now = fake.figures(), rows = {}, thread_list = {},
+  }
+  host.now_ms = function() return host.clock_ms end
+  host.monotonic_ms = function() return host.clock_ms - host.started_ms end
+  host.targets = function() return host.target_list end
+  host.memory = function(pid)
+    local any = false
+    for _, target in ipairs(host.target_list) do
+      if target.live and (not pid or target.pid == pid) then any = true end
+    end
+    if not any then return nil, "no live target" end
+    return host.figures_now
+  end
+  host.series = function(_, since_ms)
+    local rows = {}
+    for _, row in ipairs(host.rows) do
+      if row.time_ms >= (since_ms or 0) then rows[#rows + 1] = row end
+    end
+    return rows
+  end
+  host.cgroup = function() return { limit_bytes = 1024 * MIB, used_bytes = 300 * MIB } end
+  host.classes = function() return host.class_list end
+  host.allocator = function()
+    return {
+      arena_count = 8, dirty_bytes = 3 * MIB, muzzy_bytes = 0, dirty_decay_ms = 10000, muzzy_decay_ms = 0,
+      background_thread = false, thread_cache = true, age_ms = 200,
+    }
+  end
+  host.profiler = function()
+    return {
+      cpu_percent = 0.4, agent_cpu_percent = 0.1, runtime_cpu_percent = 0.3, rss_bytes = 18 * MIB,
+      runtime_cpu_ns = 600e6, heap_interval_ms = 1000, stack_overflows = 0, worker_starts = 1, worker_kills = 0,
+      agent = {
+        heap_samples = 4321, hook_ns = 5e6, thread_cpu_ns = 12e6, dropped_records = 0, truncated_stacks = 1,
+        profiles = 42, profile_ns = 84e6, corruptions = 0,
+      },
+    }
+  end
+  host.load = function() return { one_min = 0.45, five_min = 0.38, fifteen_min = 0.32, cores = 2 } end
+  host.resident = function() return host.resident_now end
+  host.threads = function() return host.thread_list end
+  host.snapshot = function() return nil, "no heap profile has been taken yet" end
+  host.log = function(level, message) host.logged[#host.logged + 1] = level .. ": " .. message end
+
+  local function later(callback, ...)
+    local count, results = select("#", ...), { ... }
+    local function deliver() callback(unpack(results, 1, count)) end
+    if host.immediate then return deliver() end
+    host.pending[#host.pending + 1] = deliver
+  end
+  host.later = later
+  host.run_pending = function()
+    local pending = host.pending
+    host.pending = {}
+    for _, deliver in ipairs(pending) do deliver() end
+    return #pending
+  end
+  host.take_snapshot = function(_, callback) later(callback, nil, host.snapshot()) end
+  host.worker = function(request, attach, deadline_ms, callback)
+    local failure, reply = host.on_worker(require("lupe.json").decode(request), attach, deadline_ms)
+    later(callback, failure, reply and require("lupe.json").encode(reply))
+  end
+
+  host.mkdir = function() return true end
+  host.list = function(directory)
+    local list = {}
+    for path, file in pairs(host.files) do
+      local name = path:match("^" .. directory:gsub("%p", "%%%0") .. "/([^/]+)$")
+      if name then list[#list + 1] = { name = name, size = file.size, mtime_ms = file.mtime_ms } end
+    end
+    return list
+  end
+  host.unlink = function(path) host.files[path] = nil end
+  host.commit_file = function(temporary, final, callback)
+    if host.files[final] then return later(callback, "it exists", "EEXIST") end
+    host.files[final], host.files[temporary] = host.files[temporary], nil
+    later(callback, nil)
+  end
+
+  for name, value in pairs(given or {}) do host[name] = value end
+  return host
+end
+
+--- Sends a request to a server made by `lupe.server`; `target` is such as "/api/profiling/memory?target=1".
+-- @return { status, headers, body, json } once it is answered, else nil
+function fake.request(server, method, target, extra)
+  local path, query = target:match("^([^?]*)%??(.*)$")
+  local request = {
+    method = method, path = path, query = query, headers = { host = "127.0.0.1:7077" }, body = "", peer = "127.0.0.1",
+  }
+  for name, value in pairs(extra or {}) do request[name] = value end
+  local answer
+  server.handle(request, function(status, headers, body)
+    assert(not answer, "answered twice")
+    answer = { status = status, headers = headers, body = body }
+    if type(body) == "string" and (headers["Content-Type"] or ""):find("json", 1, true) then
+      answer.json = require("lupe.json").decode(body)
+    end
+  end)
+  return answer
+end
+
+--- The names of a JSON object's members in the order of the text, outermost level.
+function fake.order(text)
+  local names, depth, i = {}, 0, 1
+  while i <= #text do
+    local char = text:sub(i, i)
+    if char == '"' then
+      local close = i + 1
+      while text:sub(close, close) ~= '"' do close = close + (text:sub(close, close) == "\\" and 2 or 1) end
+      if depth == 1 and text:sub(close + 1, close + 1) == ":" then names[#names + 1] = text:sub(i + 1, close - 1) end
+      i = close
+    elseif char == "{" or char == "[" then
+      depth = depth + 1
+    elseif char == "}" or char == "]" then
+      depth = depth - 1
+    end
+    i = i + 1
+  end
+  return names
+end
+
+return fake
