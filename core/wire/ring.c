@@ -284,7 +284,7 @@ const lupe_counters *lupe_ring_reader_counters(const lupe_ring_reader *r) {
 lupe_status lupe_ring_reader_figures(const lupe_ring_reader *r, lupe_allocator_figures *out) {
   const lupe_allocator_figures *shared = &r->segment->allocator;
   const uint64_t *from = (const uint64_t *)&shared->time_ms;
-  lupe_allocator_figures copy;
+  lupe_allocator_figures copy = {0};
   uint64_t *to = (uint64_t *)&copy.time_ms;
   for (int attempt = 0; attempt < FIGURES_ATTEMPTS; attempt++) {
     uint64_t before = atomic_load_explicit(&shared->sequence, memory_order_acquire);

@@ -1,0 +1,28 @@
+/* control.h -- the agent's thread: it speaks with the runtime and takes heap profiles.
+ *
+ * The thread has a descriptor table of its own, empty but for what it opens itself. The program can
+ * neither close nor reuse the agent's descriptors, never sees them, and inherits none into its children;
+ * whatever number a file of the program's has, the agent cannot write to it.
+ * It blocks all signals, runs at normal priority, and does not keep the process alive: once all other threads
+ * have ended, it ends, and with it the process.
+ *
+ * No runtime, or one that went away: sampling stops, the thread ends, the program goes on. */
+#ifndef LUPE_AGENT_CONTROL_H
+#define LUPE_AGENT_CONTROL_H
+
+#include "core/agent/heap.h"
+
+/* Starts the thread of a freshly executed program and waits (at most 1 s) until sampling is on or has been
+ * given up. `socket_path` is copied. Thread: the constructor's, once. */
+void lupe_control_start(const char *socket_path, const lupe_heap_info *heap);
+
+/* In a forked child, on the thread that forked, after jemalloc's own handler. Where the parent was connected:
+ * a thread is started, and this waits (at most 0.1 s) until it has connected, since the child may change its
+ * credentials next. The thread then says nothing for 100 ms: most children exec or exit at once. */
+void lupe_control_after_fork(void);
+
+/* At normal exit: a last profile and a farewell, for which this waits at most 1 s. Does nothing in any
+ * other process than the thread's own. Thread: any. */
+void lupe_control_finish(void);
+
+#endif

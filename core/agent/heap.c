@@ -1,0 +1,252 @@
+#include "core/agent/heap.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/agent/unwind.h"
+#include "core/wire/ring.h"
+
+/* jemalloc's control interface. Weak: bound by the loader where the process has it, else NULL. */
+extern int mallctl(const char *name, void *old, size_t *old_bytes, void *new, size_t new_bytes)
+    __attribute__((weak));
+extern int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length) __attribute__((weak));
+extern int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *new,
+                        size_t new_bytes) __attribute__((weak));
+
+typedef void backtrace_hook(void **frames, unsigned *count, unsigned max);
+
+enum {
+  ALL_ARENAS = 4096, /* jemalloc's MALLCTL_ARENAS_ALL */
+  MIB_MAX = 8,
+};
+
+/* A page that reads as zeros in a forked child, however it was forked: there the hook finds no segment
+ * and does not write into its parent's ring. */
+typedef struct wiped_page {
+  _Atomic(lupe_segment *) segment;
+} wiped_page;
+
+static wiped_page *page;
+static lupe_heap_info info;
+static _Thread_local uint32_t cached_tid;
+
+static uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t by) {
+  atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+/* ---- the hook ---- */
+
+/* Called by jemalloc for each allocation that it samples; `frames` has room for `max`. */
+static void on_sample(void **frames, unsigned *out_count, unsigned max) {
+  int saved_errno = errno;
+  bool truncated = false;
+  lupe_segment *s = atomic_load_explicit(&page->segment, memory_order_acquire);
+  uint64_t start_ns = s ? now_ns() : 0;
+  if (max > LUPE_MAX_FRAMES) max = LUPE_MAX_FRAMES;
+  size_t depth = lupe_unwind((uint64_t *)frames, max, &truncated);
+  if (depth == 0) { /* jemalloc wants at least one */
+    frames[0] = __builtin_return_address(0);
+    depth = 1;
+  }
+  *out_count = (unsigned)depth;
+  if (s) {
+    if (cached_tid == 0) cached_tid = (uint32_t)gettid();
+    lupe_record fields = {
+        .kind = LUPE_RECORD_HEAP,
+        .flags = truncated ? LUPE_RECORD_TRUNCATED : 0,
+        .depth = (uint16_t)depth,
+        .tid = cached_tid,
+        .weight = 1,
+        .time_ns = start_ns,
+    };
+    lupe_ring_push(s, &fields, (const uint64_t *)frames);
+    count(&s->counters.heap_samples, 1);
+    if (truncated) count(&s->counters.truncated_stacks, 1);
+    count(&s->counters.hook_ns, now_ns() - start_ns);
+  }
+  errno = saved_errno;
+}
+
+/* ---- reading and setting ---- */
+
+static bool get(const char *name, void *out, size_t bytes) {
+  size_t got = bytes;
+  return mallctl(name, out, &got, NULL, 0) == 0 && got == bytes;
+}
+
+static bool set(const char *name, bool value) {
+  return mallctl(name, NULL, NULL, &value, sizeof value) == 0;
+}
+
+static uint64_t get_size(const char *name) {
+  size_t value = 0;
+  return get(name, &value, sizeof value) ? value : 0;
+}
+
+static bool get_bool(const char *name) {
+  bool value = false;
+  return get(name, &value, sizeof value) && value;
+}
+
+/* A name with an index in its middle, such as arenas.bin.0.size, looked up once and read for many. */
+typedef struct indexed_name {
+  size_t mib[MIB_MAX];
+  size_t length; /* 0: this jemalloc does not have it */
+} indexed_name;
+
+static indexed_name look_up(const char *name) {
+  indexed_name n = {.length = MIB_MAX};
+  if (mallctlnametomib(name, n.mib, &n.length) != 0) n.length = 0;
+  return n;
+}
+
+static uint64_t read_indexed(indexed_name *n, size_t position, size_t index) {
+  size_t value = 0, bytes = sizeof value;
+  if (n->length <= position) return 0;
+  n->mib[position] = index;
+  return mallctlbymib(n->mib, n->length, &value, &bytes, NULL, 0) == 0 ? value : 0;
+}
+
+/* ---- finding out ---- */
+
+/* mallctl may be there while malloc is somebody else's (a program with its own allocator, under a
+ * preloaded jemalloc): then jemalloc does not notice an allocation. */
+static bool malloc_is_jemalloc(void) {
+  uint64_t before = 0, after = 0;
+  if (!get("thread.allocated", &before, sizeof before)) return true; /* built without statistics */
+  void *volatile block = malloc(64);
+  bool known = get("thread.allocated", &after, sizeof after);
+  free(block);
+  return !known || after != before;
+}
+
+static bool install_hook(void) {
+  size_t mib[MIB_MAX], length = MIB_MAX;
+  backtrace_hook *hook = on_sample;
+  if (!lupe_unwind_supported()) return false;
+  if (mallctlnametomib("experimental.hooks.prof_backtrace", mib, &length) != 0) return false;
+  return mallctlbymib(mib, length, NULL, NULL, &hook, sizeof hook) == 0;
+}
+
+static lupe_heap_state find_state(bool switched_off) {
+  if (!mallctl || !mallctlnametomib || !mallctlbymib || !malloc_is_jemalloc()) {
+    return switched_off ? LUPE_HEAP_SWITCHED_OFF : LUPE_HEAP_NO_JEMALLOC;
+  }
+  const char *version = "";
+  if (!get("version", &version, sizeof version)) version = "";
+  snprintf(info.allocator, sizeof info.allocator, "jemalloc %s", version);
+  info.has_figures = get_bool("config.stats");
+  if (switched_off) return LUPE_HEAP_SWITCHED_OFF;
+  if (!get_bool("config.prof")) return LUPE_HEAP_NO_PROFILING;
+  if (!get_bool("opt.prof")) return LUPE_HEAP_PROF_DISABLED;
+  size_t lg_period = 0;
+  if (get("prof.lg_sample", &lg_period, sizeof lg_period) && lg_period < 64) {
+    info.sample_period_bytes = UINT64_C(1) << lg_period;
+  }
+  return install_hook() ? LUPE_HEAP_ON : LUPE_HEAP_NO_HOOK;
+}
+
+lupe_status lupe_heap_prepare(bool switched_off, lupe_heap_info *out) {
+  size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
+  wiped_page *fresh = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (fresh == MAP_FAILED) return LUPE_EUNSUPPORTED;
+  if (madvise(fresh, bytes, MADV_WIPEONFORK) != 0) {
+    munmap(fresh, bytes);
+    return LUPE_EUNSUPPORTED;
+  }
+  page = fresh;
+  snprintf(info.allocator, sizeof info.allocator, "system");
+  info.state = find_state(switched_off);
+  *out = info;
+  return LUPE_OK;
+}
+
+/* ---- switching ---- */
+
+static bool profiling(void) {
+  return info.state == LUPE_HEAP_ON || info.state == LUPE_HEAP_NO_HOOK;
+}
+
+void lupe_heap_arm(lupe_segment *s) {
+  atomic_store_explicit(&page->segment, s, memory_order_release);
+}
+
+void lupe_heap_activate(bool on) {
+  if (profiling()) set("prof.active", on);
+}
+
+void lupe_heap_hide_thread(void) {
+  if (profiling()) set("thread.prof.active", false);
+  if (info.has_figures) set("thread.tcache.enabled", false);
+}
+
+void lupe_heap_after_fork(void) {
+  cached_tid = 0;
+}
+
+/* ---- profiles and figures ---- */
+
+int lupe_heap_dump(int fd) {
+  char path[48];
+  const char *name = path;
+  if (!profiling()) return ENOTSUP;
+  /* thread-self: the agent's thread has descriptors of its own, which /proc/self does not show. Opening
+   * through it works whatever the file's owner: a thread may always look at its own process. */
+  snprintf(path, sizeof path, "/proc/thread-self/fd/%d", fd);
+  return mallctl("prof.dump", NULL, NULL, &name, sizeof name);
+}
+
+static void read_classes(lupe_allocator_figures *f, const char *count_name, const char *size_name,
+                         const char *live_name) {
+  unsigned classes = 0;
+  if (!get(count_name, &classes, sizeof classes)) return;
+  indexed_name size = look_up(size_name), live = look_up(live_name);
+  if (live.length > 2) live.mib[2] = ALL_ARENAS;
+  for (unsigned i = 0; i < classes && f->class_count < LUPE_SIZE_CLASSES_MAX; i++) {
+    uint64_t live_count = read_indexed(&live, 4, i);
+    if (live_count == 0) continue;
+    f->classes[f->class_count++] = (lupe_size_class){read_indexed(&size, 2, i), live_count};
+  }
+}
+
+lupe_status lupe_heap_read_figures(lupe_allocator_figures *out) {
+  if (!info.has_figures) return LUPE_ENOENT;
+  uint64_t epoch = 1;
+  mallctl("epoch", NULL, NULL, &epoch, sizeof epoch); /* what is read from here on is of one moment */
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  memset(out, 0, sizeof *out);
+  out->time_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+  out->allocated_bytes = get_size("stats.allocated");
+  out->active_bytes = get_size("stats.active");
+  out->metadata_bytes = get_size("stats.metadata");
+  out->resident_bytes = get_size("stats.resident");
+  out->mapped_bytes = get_size("stats.mapped");
+  out->retained_bytes = get_size("stats.retained");
+  uint64_t page_bytes = get_size("arenas.page");
+  indexed_name dirty = look_up("stats.arenas.0.pdirty"), muzzy = look_up("stats.arenas.0.pmuzzy");
+  out->dirty_bytes = read_indexed(&dirty, 2, ALL_ARENAS) * page_bytes;
+  out->muzzy_bytes = read_indexed(&muzzy, 2, ALL_ARENAS) * page_bytes;
+  ssize_t decay_ms = 0;
+  if (get("arenas.dirty_decay_ms", &decay_ms, sizeof decay_ms)) out->dirty_decay_ms = decay_ms;
+  if (get("arenas.muzzy_decay_ms", &decay_ms, sizeof decay_ms)) out->muzzy_decay_ms = decay_ms;
+  unsigned arenas = 0;
+  if (get("arenas.narenas", &arenas, sizeof arenas)) out->arena_count = arenas;
+  out->background_thread = get_bool("background_thread");
+  out->thread_cache = get_bool("opt.tcache");
+  read_classes(out, "arenas.nbins", "arenas.bin.0.size", "stats.arenas.0.bins.0.curregs");
+  read_classes(out, "arenas.nlextents", "arenas.lextent.0.size", "stats.arenas.0.lextents.0.curlextents");
+  return LUPE_OK;
+}

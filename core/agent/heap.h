@@ -1,0 +1,53 @@
+/* heap.h -- the agent's side of jemalloc: the sampling hook, activation, heap profiles, figures.
+ *
+ * jemalloc decides which allocations are sampled and keeps the live ones; the hook replaces its unwinder
+ * and writes each sample's stack into the ring. mallctl and its kin are weak references: where the
+ * process has no jemalloc, everything here answers so and does nothing.
+ *
+ * The hook runs inside malloc, on any thread, with whatever locks the program holds: it takes no lock,
+ * allocates nothing, calls no loader and makes no system call but the clock (vdso) and, once per thread,
+ * gettid. */
+#ifndef LUPE_AGENT_HEAP_H
+#define LUPE_AGENT_HEAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/lupe.h"
+#include "core/wire/message.h"
+#include "core/wire/record.h"
+
+typedef struct lupe_heap_info {
+  lupe_heap_state state;
+  bool has_figures;             /* jemalloc is the allocator and keeps statistics */
+  uint64_t sample_period_bytes; /* 0 unless profiling is on */
+  char allocator[32];           /* "jemalloc VERSION" cut to size, or "system" */
+} lupe_heap_info;
+
+/* Finds out what the process's malloc is and installs the hook where it can. Sampling stays as it is.
+ * `switched_off`: look, but touch nothing. LUPE_EUNSUPPORTED: this kernel cannot wipe a page on fork (before
+ * 4.14), and the agent must not run. Thread: the constructor's, once; allocates (and frees) a block. */
+lupe_status lupe_heap_prepare(bool switched_off, lupe_heap_info *out);
+
+/* From now on samples go to `s`, which must stay mapped; NULL: nowhere. A forked child starts with NULL,
+ * without any call. A push that began before may still be under way afterwards. Thread: any. */
+void lupe_heap_arm(lupe_segment *s);
+
+/* Switches jemalloc's sampling. Nothing happens where heap profiling is not on. Thread: any but inside
+ * malloc. */
+void lupe_heap_activate(bool on);
+
+/* Keeps the calling thread out of profiles, and its cache out of the program's memory. */
+void lupe_heap_hide_thread(void);
+
+/* Writes a heap profile (heap_v2 text) into the calling thread's descriptor `fd`, which must be writable.
+ * 0 or an errno; ENOTSUP where heap profiling is not on. Other threads that allocate may wait meanwhile. */
+int lupe_heap_dump(int fd);
+
+/* Reads jemalloc's statistics now. LUPE_ENOENT where there are none. About 0.1 ms. */
+lupe_status lupe_heap_read_figures(lupe_allocator_figures *out);
+
+/* In a forked child, on the thread that forked: forgets what was true of the parent only. */
+void lupe_heap_after_fork(void);
+
+#endif

@@ -1,0 +1,31 @@
+/* preload.c -- where the agent enters a program: constructor, fork handler, destructor.
+ * Without LUPE_SOCKET in its environment it does nothing at all. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/agent/control.h"
+#include "core/agent/heap.h"
+
+static void after_fork_in_child(void) {
+  lupe_heap_after_fork();
+  lupe_control_after_fork();
+}
+
+__attribute__((constructor)) static void enter(void) {
+  const char *path = secure_getenv("LUPE_SOCKET");
+  if (!path || path[0] == '\0') return;
+  const char *allocator = secure_getenv("LUPE_ALLOCATOR");
+  /* A first allocation makes jemalloc register its fork handlers. Ours must come later: in the child
+   * they run in this order, and ours needs an allocator that works again. */
+  void *volatile block = malloc(1);
+  free(block);
+  lupe_heap_info heap;
+  if (lupe_heap_prepare(allocator && strcmp(allocator, "system") == 0, &heap) != LUPE_OK) return;
+  if (pthread_atfork(NULL, NULL, after_fork_in_child) != 0) return;
+  lupe_control_start(path, &heap);
+}
+
+__attribute__((destructor)) static void leave(void) {
+  lupe_control_finish();
+}

@@ -1,0 +1,220 @@
+--- The runtime's end of the wire, as small as the agent's specs need it: listens, takes HELLOs, asks for
+-- profiles, reads the ring. Programs are started under the agent by `spawn`.
+local ffi = require("ffi")
+local support = require("spec.support")
+
+ffi.cdef([[
+typedef int pid_t;
+typedef unsigned uid_t;
+]])
+support.declare("core/lupe.h")
+support.declare("core/wire/message.h")
+support.declare("core/wire/record.h")
+support.declare("core/wire/ring.h")
+support.declare("core/wire/channel.h")
+
+local OK, AGAIN, GONE = 0, 4, 7 -- LUPE_OK, LUPE_EAGAIN, LUPE_ENOENT
+local core = support.core()
+
+local connection = {}
+connection.__index = connection
+local fake_runtime = {}
+fake_runtime.__index = fake_runtime
+
+fake_runtime.state = { on = 0, no_jemalloc = 1, no_profiling = 2, prof_disabled = 3, no_hook = 4, switched_off = 5 }
+fake_runtime.jemalloc = "libjemalloc.so.2"
+
+--- Listens in a directory of its own.
+function fake_runtime.new()
+  local self = setmetatable({ folder = support.temp_dir(), connections = {} }, fake_runtime)
+  self.path = self.folder .. "/socket"
+  local fd = ffi.new("int[1]")
+  assert(core.lupe_channel_listen(self.path, fd) == OK, "listen")
+  self.fd = fd[0]
+  return self
+end
+
+--- What to put into a program's environment.
+-- @tparam[opt] table options `jemalloc` (false: none), `conf` (MALLOC_CONF), `env` (added)
+function fake_runtime:environment(options)
+  options = options or {}
+  local agent = support.built("liblupe-agent.so")
+  local env = {
+    LUPE_SOCKET = self.path,
+    LD_PRELOAD = options.jemalloc == false and agent or (fake_runtime.jemalloc .. ":" .. agent),
+    MALLOC_CONF = options.conf or "prof:true,prof_active:false,lg_prof_sample:12",
+  }
+  for name, value in pairs(options.env or {}) do env[name] = value end
+  return env
+end
+
+function fake_runtime:spawn(argv, options)
+  return support.spawn(argv, { env = self:environment(options) })
+end
+
+--- agent_host under the agent.
+function fake_runtime:host(commands, options)
+  local argv = { support.fixture("agent_host") }
+  for _, command in ipairs(commands) do argv[#argv + 1] = command end
+  return self:spawn(argv, options)
+end
+
+--- The next connection, whether or not it says anything.
+function fake_runtime:accept(seconds)
+  local fd = ffi.new("int[1]")
+  support.eventually(function() return core.lupe_channel_accept(self.fd, fd) == OK end, seconds, "a connection")
+  local c = setmetatable({ fd = fd[0], samples = {} }, connection)
+  self.connections[#self.connections + 1] = c
+  return c
+end
+
+--- The next connection's HELLO, with its segment; connections that say nothing and go are passed over.
+function fake_runtime:hello(seconds)
+  local waiting, fd = {}, ffi.new("int[1]")
+  return support.eventually(function()
+    if core.lupe_channel_accept(self.fd, fd) == OK then
+      local c = setmetatable({ fd = fd[0], samples = {} }, connection)
+      self.connections[#self.connections + 1] = c
+      self.silent = self.silent or {}
+      table.insert(self.silent, c)
+    end
+    for i, c in ipairs(self.silent or {}) do
+      local type = c:try()
+      if type == "hello" then
+        table.remove(self.silent, i)
+        return c
+      elseif type == "gone" then
+        table.remove(self.silent, i)
+        break
+      end
+    end
+    return nil, #waiting
+  end, seconds, "a HELLO")
+end
+
+function fake_runtime:close()
+  if self.fd then ffi.C.close(self.fd) end
+  self.fd = nil
+  for _, c in ipairs(self.connections) do c:close() end
+  self.connections = {}
+end
+
+local names = { "hello", "welcome", "profile", "profiled", "goodbye" }
+
+--- Takes one message if there is one: its name, its body (cdata, false), its descriptor. "gone" at the end.
+function connection:try()
+  if not self.fd then return "gone" end
+  local head, body, fd = ffi.new("lupe_message"), ffi.new("uint64_t[64]"), ffi.new("int[1]")
+  local status = core.lupe_channel_receive(self.fd, head, body, 512, fd)
+  if status == AGAIN then return nil end
+  if status == GONE then return "gone" end
+  assert(status == OK, "receive: status " .. tonumber(status))
+  local name = names[head.type]
+  if name == "hello" then
+    assert(head.body_bytes == ffi.sizeof("lupe_hello"))
+    self.hello = ffi.new("lupe_hello")
+    ffi.copy(self.hello, body, ffi.sizeof(self.hello))
+    local reader = ffi.new("lupe_ring_reader *[1]")
+    assert(fd[0] >= 0, "HELLO came without a segment")
+    local made = core.lupe_ring_reader_create(reader, fd[0])
+    ffi.C.close(fd[0])
+    assert(made == OK, "reader: status " .. tonumber(made))
+    self.reader = reader[0]
+    return name, self.hello
+  elseif name == "profiled" then
+    local reply = ffi.new("lupe_profile_reply")
+    ffi.copy(reply, body, ffi.sizeof(reply))
+    local text
+    if fd[0] >= 0 then
+      text = support.read_file("/proc/self/fd/" .. fd[0])
+      ffi.C.close(fd[0])
+    end
+    return name, reply, text
+  end
+  return name
+end
+
+--- The next message, which must be of that name.
+function connection:expect(wanted, seconds)
+  local body, extra
+  support.eventually(function()
+    local name
+    name, body, extra = self:try()
+    if name and name ~= wanted then error("expected " .. wanted .. ", got " .. name, 0) end
+    return name
+  end, seconds, "message " .. wanted)
+  return body, extra
+end
+
+function connection:say(type, body)
+  return tonumber(core.lupe_channel_send(self.fd, type, body, body and ffi.sizeof(body) or 0, -1))
+end
+
+function connection:welcome(options)
+  options = options or {}
+  return self:say(2, ffi.new("lupe_welcome", {
+    version = options.version or 1, enabled = options.enabled == false and 0 or 1,
+    figures_interval_ms = options.figures_interval_ms or 50,
+  }))
+end
+
+--- A heap profile: its text and the reply.
+function connection:profile(serial)
+  assert(self:say(3, ffi.new("lupe_profile_request", { serial = serial or 1 })) == OK)
+  local reply, text = self:expect("profiled")
+  return text, reply
+end
+
+--- Empties the ring. Returns all samples so far: { depth, flags, tid, weight, frames = {...} }.
+function connection:drain()
+  local copy = ffi.new("lupe_record_copy")
+  while true do
+    local status = core.lupe_ring_reader_pop(self.reader, copy)
+    if status == AGAIN then return self.samples end
+    assert(status == OK, "pop: status " .. tonumber(status))
+    local frames = {}
+    for i = 0, copy.depth - 1 do frames[i + 1] = copy.frames[i] end
+    self.samples[#self.samples + 1] = {
+      depth = copy.depth, flags = copy.flags, tid = copy.tid, weight = copy.weight, time_ns = copy.time_ns,
+      frames = frames,
+    }
+  end
+end
+
+function connection:counter(name) return tonumber(core.lupe_ring_reader_counters(self.reader)[name]) end
+
+--- The newest figures (cdata), or nil while there are none.
+function connection:figures()
+  local figures = ffi.new("lupe_allocator_figures")
+  if core.lupe_ring_reader_figures(self.reader, figures) == OK then return figures end
+end
+
+function connection:gone(seconds)
+  support.eventually(function()
+    local name = self:try()
+    return name == "gone"
+  end, seconds, "the agent to leave")
+end
+
+function connection:close()
+  if self.fd then ffi.C.close(self.fd) end
+  self.fd = nil
+  if self.reader then core.lupe_ring_reader_free(self.reader) end
+  self.reader = nil
+end
+
+--- Sums of a heap_v2 text: objects, bytes, stacks (a list of { objects, bytes, frames }).
+function fake_runtime.parse(text)
+  assert(text:match("^heap_v2/%d+\n"), "not a heap profile: " .. text:sub(1, 40))
+  local sum = { objects = 0, bytes = 0, stacks = {} }
+  for addresses, objects, bytes in text:gmatch("@ ([^\n]*)\n%s+t%*: (%d+): (%d+) ") do
+    local frames = {}
+    for address in addresses:gmatch("0x(%x+)") do frames[#frames + 1] = address end
+    objects, bytes = tonumber(objects), tonumber(bytes)
+    sum.objects, sum.bytes = sum.objects + objects, sum.bytes + bytes
+    sum.stacks[#sum.stacks + 1] = { objects = objects, bytes = bytes, frames = frames }
+  end
+  return sum
+end
+
+return fake_runtime
