@@ -2,8 +2,9 @@
  * No state: every call opens, reads and closes. A process's files are read through one descriptor of
  * its /proc folder, so that a reused pid never mixes two processes. Results are written whole or not at all.
  * Thread: any. Each call takes some 10-50 us of system calls and never waits for another process.
- * Returns, unless said otherwise: LUPE_OK; LUPE_ENOENT when the process is gone or a zombie; LUPE_EPERM when
- * it is another user's; LUPE_ECORRUPT when a file is not of the form the kernel documents; LUPE_EIO. */
+ * Returns, unless said otherwise: LUPE_OK; LUPE_ENOENT when the process is gone, a zombie or without memory
+ * (a kernel thread); LUPE_EPERM when it is another user's; LUPE_ECORRUPT when a file is not of the form the
+ * kernel documents; LUPE_EIO. */
 #ifndef LUPE_STORE_PROCESS_H
 #define LUPE_STORE_PROCESS_H
 

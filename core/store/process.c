@@ -1,0 +1,371 @@
+#include "core/store/process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+  STAT_BYTES = 2048, /* 52 numbers and a name */
+  STATUS_BYTES = 8192,
+  STATM_BYTES = 256,
+  CHILDREN_BYTES = 4096, /* at a time */
+  MAX_THREADS_ASKED = 4096,
+  MAX_NAME_BYTES = 256,
+};
+
+/* Fields of /proc/PID/stat behind the name, counted from 0 at the state (see proc(5), field 3). */
+enum {
+  STAT_MINOR = 7,
+  STAT_MAJOR = 9,
+  STAT_USER = 11,
+  STAT_SYSTEM = 12,
+  STAT_THREADS = 17,
+  STAT_START = 19,
+  STAT_USED
+};
+
+typedef struct process_stat {
+  char state;
+  uint64_t fields[STAT_USED];
+} process_stat;
+
+static lupe_status status_of_errno(int error) {
+  switch (error) {
+    case ENOENT:
+    case ESRCH:
+      return LUPE_ENOENT;
+    case EACCES:
+    case EPERM:
+      return LUPE_EPERM;
+    case ENOMEM:
+      return LUPE_ENOMEM;
+    default:
+      return LUPE_EIO;
+  }
+}
+
+/* The folder of one process: it stays that process's, whoever gets the pid next. */
+static lupe_status open_process(pid_t pid, int *out_folder) {
+  char path[32];
+  if (pid <= 0) return LUPE_ENOENT;
+  snprintf(path, sizeof path, "/proc/%d", (int)pid);
+  int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) return status_of_errno(errno);
+  *out_folder = folder;
+  return LUPE_OK;
+}
+
+/* One read of a file into `out`, with a NUL behind it. */
+static lupe_status read_file(int folder, const char *name, char *out, size_t capacity, size_t *out_bytes) {
+  int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return status_of_errno(errno);
+  ssize_t n;
+  do {
+    n = read(fd, out, capacity - 1);
+  } while (n < 0 && errno == EINTR);
+  int error = errno;
+  close(fd);
+  if (n < 0) return status_of_errno(error);
+  out[n] = '\0';
+  *out_bytes = (size_t)n;
+  return LUPE_OK;
+}
+
+/* `count` numbers, one blank before each but the first. A negative one reads as 0: all that we use are
+ * counts. */
+static bool parse_numbers(const char *text, uint64_t *out, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    char *end;
+    while (*text == ' ') text++;
+    bool negative = *text == '-';
+    if (negative) text++;
+    if (*text < '0' || *text > '9') return false;
+    uint64_t value = strtoull(text, &end, 10);
+    out[i] = negative ? 0 : value;
+    text = end;
+  }
+  return true;
+}
+
+/* The name may hold blanks and parentheses, so it ends at the last ')'. */
+static lupe_status read_stat(int folder, process_stat *out) {
+  char text[STAT_BYTES];
+  size_t bytes;
+  lupe_status status = read_file(folder, "stat", text, sizeof text, &bytes);
+  if (status != LUPE_OK) return status;
+  const char *end = strrchr(text, ')');
+  if (!end || end[1] != ' ' || !end[2]) return LUPE_ECORRUPT;
+  process_stat parsed = {.state = end[2]};
+  if (!parse_numbers(end + 3, parsed.fields + 1, STAT_USED - 1)) return LUPE_ECORRUPT;
+  *out = parsed;
+  return LUPE_OK;
+}
+
+static bool is_zombie(const process_stat *s) {
+  return s->state == 'Z' || s->state == 'X' || s->state == 'x';
+}
+
+/* A main thread that called pthread_exit is a zombie whose process lives on. */
+static bool has_ended(const process_stat *s) {
+  return is_zombie(s) && s->fields[STAT_THREADS] <= 1;
+}
+
+/* The memory of a process is read through any thread that has not ended: `name` below the folder of one. */
+static lupe_status read_thread_file(int folder, const char *name, char *out, size_t capacity,
+                                    size_t *out_bytes) {
+  int fd = openat(folder, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return status_of_errno(errno);
+  DIR *threads = fdopendir(fd);
+  if (!threads) {
+    close(fd);
+    return LUPE_ENOMEM;
+  }
+  lupe_status status = LUPE_ENOENT;
+  const struct dirent *entry;
+  for (int asked = 0; asked < MAX_THREADS_ASKED && (entry = readdir(threads)); asked++) {
+    if (entry->d_name[0] == '.') continue;
+    int thread = openat(dirfd(threads), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (thread < 0) continue;
+    process_stat stat;
+    bool runs = read_stat(thread, &stat) == LUPE_OK && !is_zombie(&stat);
+    if (runs) status = read_file(thread, name, out, capacity, out_bytes);
+    close(thread);
+    if (runs && status == LUPE_OK) break;
+  }
+  closedir(threads);
+  return status;
+}
+
+/* stat, and one more file whose content a zombie leader hides. */
+static lupe_status read_with_stat(pid_t pid, const char *name, char *out, size_t capacity,
+                                  process_stat *out_stat) {
+  int folder;
+  size_t bytes;
+  process_stat stat;
+  lupe_status status = open_process(pid, &folder);
+  if (status != LUPE_OK) return status;
+  status = read_stat(folder, &stat);
+  if (status != LUPE_OK) goto done;
+  status = LUPE_ENOENT;
+  if (has_ended(&stat)) goto done;
+  status = is_zombie(&stat) ? read_thread_file(folder, name, out, capacity, &bytes)
+                            : read_file(folder, name, out, capacity, &bytes);
+  if (status == LUPE_OK) *out_stat = stat;
+done:
+  close(folder);
+  return status;
+}
+
+lupe_status lupe_process_read(pid_t pid, lupe_memory_figures *out) {
+  char text[STATM_BYTES];
+  process_stat stat;
+  uint64_t pages[3]; /* virtual, resident, shared (file and shmem) */
+  lupe_status status = read_with_stat(pid, "statm", text, sizeof text, &stat);
+  if (status != LUPE_OK) return status;
+  if (!parse_numbers(text, pages, 3)) return LUPE_ECORRUPT;
+  if (pages[0] == 0) return LUPE_ENOENT; /* on its way out, or a kernel thread */
+  uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+  uint64_t tick_ns = UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK);
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  *out = (lupe_memory_figures){
+      .time_ms = (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6,
+      .rss_bytes = pages[1] * page_bytes,
+      .virtual_bytes = pages[0] * page_bytes,
+      .shared_bytes = pages[2] * page_bytes,
+      .user_ns = stat.fields[STAT_USER] * tick_ns,
+      .system_ns = stat.fields[STAT_SYSTEM] * tick_ns,
+      .minor_faults = stat.fields[STAT_MINOR],
+      .major_faults = stat.fields[STAT_MAJOR],
+      .threads = (uint32_t)stat.fields[STAT_THREADS],
+  };
+  return LUPE_OK;
+}
+
+/* The value of a line "NAME: VALUE kB" in bytes. */
+static bool find_kilobytes(const char *text, const char *name, uint64_t *out) {
+  size_t bytes = strlen(name);
+  for (const char *line = text; line; line = strchr(line, '\n')) {
+    if (*line == '\n') line++;
+    if (strncmp(line, name, bytes) != 0 || line[bytes] != ':') continue;
+    uint64_t value;
+    const char *digits = line + bytes + 1 + strspn(line + bytes + 1, " \t");
+    if (!parse_numbers(digits, &value, 1)) return false;
+    *out = value * 1024;
+    return true;
+  }
+  return false;
+}
+
+lupe_status lupe_process_resident_read(pid_t pid, lupe_process_resident *out) {
+  char text[STATUS_BYTES];
+  process_stat stat;
+  lupe_status status = read_with_stat(pid, "status", text, sizeof text, &stat);
+  if (status != LUPE_OK) return status;
+  lupe_process_resident r = {0};
+  bool found = find_kilobytes(text, "RssAnon", &r.anon_bytes) &&
+               find_kilobytes(text, "RssFile", &r.file_bytes) &&
+               find_kilobytes(text, "RssShmem", &r.shmem_bytes);
+  if (!found) return LUPE_ENOENT; /* no memory (any more) */
+  if (!find_kilobytes(text, "VmHWM", &r.peak_bytes)) r.peak_bytes = 0;
+  if (!find_kilobytes(text, "VmSwap", &r.swap_bytes)) r.swap_bytes = 0;
+  *out = r;
+  return LUPE_OK;
+}
+
+lupe_status lupe_process_start_ticks(pid_t pid, uint64_t *out) {
+  int folder;
+  process_stat stat;
+  lupe_status status = open_process(pid, &folder);
+  if (status != LUPE_OK) return status;
+  status = read_stat(folder, &stat);
+  close(folder);
+  if (status != LUPE_OK) return status;
+  if (has_ended(&stat)) return LUPE_ENOENT;
+  *out = stat.fields[STAT_START];
+  return LUPE_OK;
+}
+
+bool lupe_process_alive(pid_t pid, uint64_t start_ticks) {
+  uint64_t found;
+  return lupe_process_start_ticks(pid, &found) == LUPE_OK && found == start_ticks;
+}
+
+lupe_status lupe_process_comm(pid_t pid, char *out, size_t capacity) {
+  char text[MAX_NAME_BYTES];
+  size_t bytes;
+  int folder;
+  lupe_status status = open_process(pid, &folder);
+  if (status != LUPE_OK) return status;
+  status = read_file(folder, "comm", text, sizeof text, &bytes);
+  close(folder);
+  if (status != LUPE_OK) return status;
+  if (bytes > 0 && text[bytes - 1] == '\n') text[--bytes] = '\0';
+  if (bytes >= capacity) return LUPE_EINVAL;
+  memcpy(out, text, bytes + 1);
+  return LUPE_OK;
+}
+
+lupe_status lupe_process_name(pid_t pid, char *out, size_t capacity) {
+  static const char deleted[] = " (deleted)";
+  char link[PATH_MAX];
+  int folder;
+  lupe_status status = open_process(pid, &folder);
+  if (status != LUPE_OK) return status;
+  ssize_t n = readlinkat(folder, "exe", link, sizeof link - 1);
+  close(folder);
+  if (n <= 0) return lupe_process_comm(pid, out, capacity); /* not ours to see, or a kernel thread */
+  link[n] = '\0';
+  size_t remark = sizeof deleted - 1, bytes = (size_t)n;
+  if (bytes > remark && strcmp(link + bytes - remark, deleted) == 0) link[bytes - remark] = '\0';
+  const char *slash = strrchr(link, '/');
+  const char *name = slash ? slash + 1 : link;
+  if (strlen(name) >= capacity) return LUPE_EINVAL;
+  memcpy(out, name, strlen(name) + 1);
+  return LUPE_OK;
+}
+
+lupe_status lupe_process_cmdline(pid_t pid, char *out, size_t capacity, size_t *out_bytes) {
+  if (capacity == 0) return LUPE_EINVAL;
+  int folder;
+  lupe_status status = open_process(pid, &folder);
+  if (status != LUPE_OK) return status;
+  size_t bytes;
+  status = read_file(folder, "cmdline", out, capacity, &bytes);
+  close(folder);
+  if (status != LUPE_OK) return status;
+  *out_bytes =
+      bytes > 0 && out[bytes - 1] != '\0' ? bytes + 1 : bytes; /* cut, or written over by the program */
+  return LUPE_OK;
+}
+
+typedef struct pid_list {
+  pid_t *pids;
+  size_t capacity, count;
+  bool truncated;
+} pid_list;
+
+static void add_pid(pid_list *list, pid_t pid) {
+  if (list->count == list->capacity) {
+    list->truncated = true;
+  } else {
+    list->pids[list->count++] = pid;
+  }
+}
+
+/* The children that one thread has made: numbers with blanks between, in portions of the kernel's choice.
+ * A thread that ends meanwhile has handed its children on. */
+static void read_children(int thread, pid_list *list) {
+  int fd = openat(thread, "children", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  char text[CHILDREN_BYTES];
+  unsigned long number = 0;
+  ssize_t n;
+  while ((n = read(fd, text, sizeof text)) > 0 || (n < 0 && errno == EINTR)) {
+    for (ssize_t i = 0; i < n; i++) {
+      if (text[i] >= '0' && text[i] <= '9' && number < INT_MAX / 10) {
+        number = number * 10 + (unsigned long)(text[i] - '0');
+      } else if (number > 0) {
+        add_pid(list, (pid_t)number);
+        number = 0;
+      }
+    }
+  }
+  if (number > 0) add_pid(list, (pid_t)number);
+  close(fd);
+}
+
+/* The children of all threads of a process. */
+static lupe_status add_children(pid_t pid, pid_list *list) {
+  int folder;
+  lupe_status status = open_process(pid, &folder);
+  if (status != LUPE_OK) return status;
+  int fd = openat(folder, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  status = fd < 0 ? status_of_errno(errno) : LUPE_OK;
+  close(folder);
+  if (fd < 0) return status;
+  DIR *threads = fdopendir(fd);
+  if (!threads) {
+    close(fd);
+    return LUPE_ENOMEM;
+  }
+  const struct dirent *entry;
+  while (!list->truncated && (entry = readdir(threads))) {
+    if (entry->d_name[0] == '.') continue;
+    int thread = openat(dirfd(threads), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (thread < 0) continue; /* that thread has ended */
+    read_children(thread, list);
+    close(thread);
+  }
+  closedir(threads);
+  return LUPE_OK;
+}
+
+lupe_status lupe_process_descendants(pid_t pid, pid_t *out, size_t capacity, size_t *out_count,
+                                     bool *out_truncated) {
+  if (access("/proc/thread-self/children", R_OK) != 0) return LUPE_EUNSUPPORTED;
+  pid_list list = {.pids = out, .capacity = capacity};
+  lupe_status status = add_children(pid, &list);
+  if (status != LUPE_OK) return status;
+  for (size_t i = 0; i < list.count && !list.truncated; i++) {
+    status = add_children(list.pids[i], &list);
+    if (status != LUPE_OK && status != LUPE_ENOENT) return status;
+  }
+  *out_count = list.count;
+  *out_truncated = list.truncated;
+  return LUPE_OK;
+}
+
+lupe_status lupe_host_load_read(lupe_host_load *out) {
+  double load[3];
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  if (getloadavg(load, 3) != 3 || cores <= 0) return LUPE_EIO;
+  *out = (lupe_host_load){load[0], load[1], load[2], (uint32_t)cores};
+  return LUPE_OK;
+}
