@@ -18,9 +18,9 @@
  * never found again. */
 
 enum {
-  WAYS = 4,             /* slots of one bucket, one cache line */
-  BUCKET_BITS_MIN = 10, /* 64 KiB to begin with: most programs need no more */
-  BUCKET_BITS_MAX = 15, /* 2 MiB */
+  WAYS = 4,           /* slots of one bucket, one cache line */
+  BUCKETS_MIN = 1024, /* 64 KiB to begin with: most programs need no more */
+  GROWTH_MAX = 5,     /* doublings: 2 MiB */
 };
 
 typedef struct slot {
@@ -28,17 +28,25 @@ typedef struct slot {
   _Atomic uint64_t check;
 } slot;
 
-static _Alignas(64) slot cache[1 << BUCKET_BITS_MAX][WAYS];
-static _Atomic unsigned cache_extra_bits; /* the buckets in use are 2 to the (minimum + this) */
-static _Atomic unsigned cache_evictions;  /* since the last growth */
+static _Alignas(64) slot cache[BUCKETS_MIN << GROWTH_MAX][WAYS];
+static _Atomic unsigned cache_growth;
+static _Atomic unsigned cache_evictions; /* since the last growth */
 
-static slot *bucket_of(uint64_t key) {
-  unsigned bits = BUCKET_BITS_MIN + atomic_load_explicit(&cache_extra_bits, memory_order_relaxed);
-  return cache[key >> (64 - bits)];
+static inline uint64_t mix(uint64_t x) {
+  x *= UINT64_C(0x9e3779b97f4a7c15);
+  return x ^ x >> 32;
 }
 
-static lupe_row cache_find(uint64_t key) {
-  slot *bucket = bucket_of(key);
+static inline uint64_t row_key(uint64_t module_identity, uint64_t address) {
+  return mix(module_identity ^ address);
+}
+
+static uint64_t cache_mask(void) {
+  return ((uint64_t)BUCKETS_MIN << atomic_load_explicit(&cache_growth, memory_order_relaxed)) - 1;
+}
+
+static inline lupe_row cache_find(uint64_t key, uint64_t mask) {
+  slot *bucket = cache[key & mask];
   for (unsigned i = 0; i < WAYS; i++) {
     lupe_row row = atomic_load_explicit(&bucket[i].row, memory_order_relaxed);
     uint64_t check = atomic_load_explicit(&bucket[i].check, memory_order_relaxed);
@@ -47,25 +55,25 @@ static lupe_row cache_find(uint64_t key) {
   return LUPE_ROW_EMPTY;
 }
 
-/* Doubles the buckets in use when an eighth of them had to give up a row. Keys index by their high bits, so
- * half of the rows are looked for elsewhere from then on and come back by being read again. */
+/* Doubles the buckets in use when as many rows as an eighth of them had to be given up. Half of the rows
+ * are looked for elsewhere from then on, and come back by being read again. */
 static void cache_count_eviction(void) {
-  unsigned extra = atomic_load_explicit(&cache_extra_bits, memory_order_relaxed);
+  unsigned growth = atomic_load_explicit(&cache_growth, memory_order_relaxed);
   unsigned evictions = atomic_fetch_add_explicit(&cache_evictions, 1, memory_order_relaxed) + 1;
-  if (extra == BUCKET_BITS_MAX - BUCKET_BITS_MIN || evictions < (1u << (BUCKET_BITS_MIN + extra)) / 8) return;
-  if (atomic_compare_exchange_strong_explicit(&cache_extra_bits, &extra, extra + 1, memory_order_relaxed,
+  if (growth == GROWTH_MAX || evictions < ((unsigned)BUCKETS_MIN << growth) / 8) return;
+  if (atomic_compare_exchange_strong_explicit(&cache_growth, &growth, growth + 1, memory_order_relaxed,
                                               memory_order_relaxed)) {
     atomic_store_explicit(&cache_evictions, 0, memory_order_relaxed);
   }
 }
 
 static void cache_put(uint64_t key, lupe_row row) {
-  slot *bucket = bucket_of(key), *chosen = NULL;
+  slot *bucket = cache[key & cache_mask()], *chosen = NULL;
   for (unsigned i = 0; i < WAYS && chosen == NULL; i++) {
     if (atomic_load_explicit(&bucket[i].row, memory_order_relaxed) == LUPE_ROW_EMPTY) chosen = &bucket[i];
   }
   if (chosen == NULL) {
-    chosen = &bucket[key % WAYS];
+    chosen = &bucket[key >> 62];
     cache_count_eviction();
   }
   atomic_store_explicit(&chosen->row, row, memory_order_relaxed);
@@ -86,11 +94,6 @@ typedef struct module {
 
 enum { MODULES_PER_CAPTURE = 4, PRINTS = 512, PRINTED_BYTES = 1024 };
 
-static uint64_t mix(uint64_t x) {
-  x *= UINT64_C(0x9e3779b97f4a7c15);
-  return x ^ x >> 29;
-}
-
 /* A plugin that was rebuilt and loaded again often gets the old one's addresses and even its link_map. What
  * then differs is its first kilobyte: segment sizes and build id. That is read once a second per module: the
  * fingerprint and the second are kept in one word (module hash 24 | second 16 | print 24), so that a torn one
@@ -105,10 +108,14 @@ __attribute__((noinline)) static uint64_t read_print(uint64_t start, size_t byte
   return hash >> 40;
 }
 
-static uint64_t module_print(const module *m, uint64_t hash) {
+static unsigned coarse_second(void) {
   struct timespec now = {0};
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  uint64_t stamp = hash >> 40 << 40 | ((uint64_t)now.tv_sec & 0xffff) << 24;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* in the vDSO */
+  return (unsigned)now.tv_sec;
+}
+
+static uint64_t module_print(const module *m, uint64_t hash, unsigned second) {
+  uint64_t stamp = hash >> 40 << 40 | (uint64_t)(second & 0xffff) << 24;
   _Atomic uint64_t *place = &prints[hash % PRINTS];
   uint64_t word = atomic_load_explicit(place, memory_order_relaxed);
   if (word >> 24 == stamp >> 24) return word & 0xffffff;
@@ -117,16 +124,15 @@ static uint64_t module_print(const module *m, uint64_t hash) {
   return print;
 }
 
-static bool module_find(uint64_t address, module *out) {
+static bool module_find(uint64_t address, unsigned second, module *out) {
   struct dl_find_object object;
   if (&_dl_find_object == NULL || _dl_find_object((void *)(uintptr_t)address, &object) != 0) return false;
   out->start = (uint64_t)(uintptr_t)object.dlfo_map_start;
   out->bytes = (uint64_t)(uintptr_t)object.dlfo_map_end - out->start;
   out->header = (uint64_t)(uintptr_t)object.dlfo_eh_frame;
   uint64_t hash =
-      mix(mix(mix(out->start) ^ out->bytes) ^ out->header) ^ (uint64_t)(uintptr_t)object.dlfo_link_map;
-  hash = mix(hash);
-  out->identity = mix(hash ^ module_print(out, hash));
+      mix(mix(out->start + 3 * out->bytes) ^ mix(out->header) ^ (uint64_t)(uintptr_t)object.dlfo_link_map);
+  out->identity = hash ^ mix(module_print(out, hash, second));
   return true;
 }
 
@@ -134,23 +140,22 @@ static bool module_find(uint64_t address, module *out) {
 
 typedef struct capture {
   lupe_memory memory;
-  lupe_registers at;
-  module modules[MODULES_PER_CAPTURE]; /* met so far; a module with a frame on this stack is not unloaded
-                                          meanwhile */
-  unsigned current, modules_met;
+  module
+      modules[MODULES_PER_CAPTURE]; /* met so far; one with a frame on this stack is not unloaded meanwhile */
+  unsigned modules_met;
+  unsigned second;
 } capture;
 
-static bool enter_module(capture *c, uint64_t address) {
+static bool enter_module(capture *c, uint64_t address, module *out) {
   for (unsigned i = 0; i < MODULES_PER_CAPTURE; i++) {
     if (address - c->modules[i].start < c->modules[i].bytes) {
-      c->current = i;
+      *out = c->modules[i];
       return true;
     }
   }
-  unsigned next = c->modules_met % MODULES_PER_CAPTURE;
-  if (!module_find(address, &c->modules[next])) return false;
-  c->modules_met++;
-  c->current = next;
+  if (c->modules_met == 0) c->second = coarse_second();
+  if (!module_find(address, c->second, out)) return false;
+  c->modules[c->modules_met++ % MODULES_PER_CAPTURE] = *out;
   return true;
 }
 
@@ -169,118 +174,137 @@ __attribute__((noinline)) static lupe_row read_row(const module *m, uint64_t add
   return row;
 }
 
-/* `exact`: pc was interrupted. Else it is a return address, and the call before it counts: it may be the
- * last instruction of a function that calls one that never returns. */
-static lupe_row find_row(capture *c, uint64_t pc, bool exact) {
-  uint64_t address = exact ? pc : pc - 1;
-  const module *m = &c->modules[c->current];
-  if (address - m->start >= m->bytes) {
-    if (!enter_module(c, address)) return LUPE_ROW_EMPTY;
-    m = &c->modules[c->current];
-  }
-  uint64_t key = mix(m->identity ^ address) * UINT64_C(0xd6e8feb86659fd93);
-  lupe_row row = cache_find(key);
-  return row != LUPE_ROW_EMPTY ? row : read_row(m, address, key);
-}
-
-static bool restore(capture *c, lupe_row row, unsigned shift, uint64_t cfa, uint64_t *reg) {
+__attribute__((noinline)) static bool restore_rarely(lupe_memory *memory, lupe_row row, unsigned shift,
+                                                     const lupe_registers *now, uint64_t *reg) {
   uint64_t base;
   switch (lupe_row_place_base(row, shift)) {
-    case LUPE_BASE_SAME:
-      return true;
-    case LUPE_BASE_CFA:
-      base = cfa;
-      break;
     case LUPE_BASE_SP:
-      base = c->at.sp;
+      base = now->sp;
       break;
     case LUPE_BASE_BP:
-      base = c->at.bp;
+      base = now->bp;
       break;
     case LUPE_BASE_BX:
-      base = c->at.bx;
+      base = now->bx;
       break;
     default:
       *reg = LUPE_REGISTER_UNKNOWN;
       return true;
   }
-  return lupe_memory_load(&c->memory, base + (uint64_t)lupe_row_place_offset(row, shift), reg);
+  return lupe_memory_load(memory, base + (uint64_t)lupe_row_place_offset(row, shift), reg);
 }
 
-static bool step_out_of_signal(capture *c) {
-  uint64_t frame = c->at.sp;
+/* The value a register had in the caller. `now` is what the registers are in this frame. */
+static inline bool restore(lupe_memory *memory, lupe_row row, unsigned shift, uint64_t cfa,
+                           const lupe_registers *now, uint64_t *reg) {
+  unsigned base = lupe_row_place_base(row, shift);
+  if (base == LUPE_BASE_SAME) return true;
+  if (base == LUPE_BASE_CFA)
+    return lupe_memory_load(memory, cfa + (uint64_t)lupe_row_place_offset(row, shift), reg);
+  lupe_registers copy = *now; /* so that the registers themselves need not live in memory */
+  uint64_t value;
+  if (!restore_rarely(memory, row, shift, &copy, &value)) return false;
+  *reg = value;
+  return true;
+}
+
+static bool find_cfa_rarely(lupe_memory *memory, lupe_row row, lupe_registers now, uint64_t *out) {
+  uint64_t slot_base = now.bp;
+  switch (lupe_row_kind(row)) {
+    case LUPE_ROW_BX:
+      *out = now.bx + (uint64_t)lupe_row_cfa_offset(row);
+      return true;
+    case LUPE_ROW_DEREF_SP:
+      slot_base = now.sp;
+      break;
+    case LUPE_ROW_DEREF_BP:
+      break;
+    default:
+      return false;
+  }
+  uint64_t value;
+  if (!lupe_memory_load(memory, slot_base + (uint64_t)lupe_row_cfa_inner(row), &value)) return false;
+  *out = value + (uint64_t)lupe_row_cfa_outer(row);
+  return true;
+}
+
+static bool step_out_of_signal(lupe_memory *memory, uint64_t frame, lupe_registers *out) {
   lupe_registers next;
-  bool all = lupe_memory_load(&c->memory, frame + LUPE_SIGFRAME_PC, &next.pc) &&
-             lupe_memory_load(&c->memory, frame + LUPE_SIGFRAME_SP, &next.sp) &&
-             lupe_memory_load(&c->memory, frame + LUPE_SIGFRAME_BP, &next.bp) &&
-             lupe_memory_load(&c->memory, frame + LUPE_SIGFRAME_BX, &next.bx);
+  bool all = lupe_memory_load(memory, frame + LUPE_SIGFRAME_PC, &next.pc) &&
+             lupe_memory_load(memory, frame + LUPE_SIGFRAME_SP, &next.sp) &&
+             lupe_memory_load(memory, frame + LUPE_SIGFRAME_BP, &next.bp) &&
+             lupe_memory_load(memory, frame + LUPE_SIGFRAME_BX, &next.bx);
   if (!all) return false;
-  c->at = next;
-  lupe_memory_enter_stack(&c->memory, next.sp);
+  *out = next;
+  lupe_memory_enter_stack(memory, next.sp);
   return true;
 }
 
 /* Applies an ordinary row. False when the caller cannot be found. */
-static bool step(capture *c, lupe_row row) {
-  uint64_t cfa;
-  switch (lupe_row_kind(row)) {
-    case LUPE_ROW_SP:
-      cfa = c->at.sp + (uint64_t)lupe_row_cfa_offset(row);
-      break;
-    case LUPE_ROW_BP:
-      cfa = c->at.bp + (uint64_t)lupe_row_cfa_offset(row);
-      break;
-    case LUPE_ROW_BX:
-      cfa = c->at.bx + (uint64_t)lupe_row_cfa_offset(row);
-      break;
-    case LUPE_ROW_DEREF_SP:
-    case LUPE_ROW_DEREF_BP: {
-      uint64_t base = lupe_row_kind(row) == LUPE_ROW_DEREF_SP ? c->at.sp : c->at.bp;
-      if (!lupe_memory_load(&c->memory, base + (uint64_t)lupe_row_cfa_inner(row), &cfa)) return false;
-      cfa += (uint64_t)lupe_row_cfa_outer(row);
-      break;
-    }
-    default:
-      return false;
+static inline bool step(lupe_memory *memory, lupe_row row, lupe_registers *at) {
+  lupe_registers now = *at;
+  uint64_t cfa, pc, bp = now.bp, bx = now.bx;
+  if (lupe_row_kind(row) == LUPE_ROW_SP) {
+    cfa = now.sp + (uint64_t)lupe_row_cfa_offset(row);
+  } else if (lupe_row_kind(row) == LUPE_ROW_BP) {
+    cfa = now.bp + (uint64_t)lupe_row_cfa_offset(row);
+  } else {
+    uint64_t found;
+    if (!find_cfa_rarely(memory, row, now, &found)) return false;
+    cfa = found;
   }
-  if (cfa <= c->at.sp) return false; /* a stack grows down: going on could turn in a circle */
-  uint64_t pc, bp = c->at.bp, bx = c->at.bx;
-  if (!lupe_memory_load(&c->memory, cfa + LUPE_RETURN_ADDRESS_OFFSET, &pc)) return false;
-  if (!restore(c, row, LUPE_ROW_BP_SHIFT, cfa, &bp) || !restore(c, row, LUPE_ROW_BX_SHIFT, cfa, &bx))
-    return false;
-  c->at = (lupe_registers){.pc = pc, .sp = cfa, .bp = bp, .bx = bx};
+  if (cfa <= now.sp) return false; /* a stack grows down: going on could turn in a circle */
+  if (!lupe_memory_load(memory, cfa + LUPE_RETURN_ADDRESS_OFFSET, &pc)) return false;
+  if (!restore(memory, row, LUPE_ROW_BP_SHIFT, cfa, &now, &bp)) return false;
+  if (!restore(memory, row, LUPE_ROW_BX_SHIFT, cfa, &now, &bx)) return false;
+  *at = (lupe_registers){.pc = pc, .sp = cfa, .bp = bp, .bx = bx};
   return true;
 }
 
+/* `exact`: pc was interrupted. Else it is a return address, and the call before it counts: it may be the
+ * last instruction of a function that calls one that never returns. */
 static size_t walk(const lupe_registers *from, bool exact, bool leave_out_first, uint64_t *pcs, size_t max,
                    bool *truncated) {
   capture c;
+  c.modules_met = 0;
+  for (unsigned i = 0; i < MODULES_PER_CAPTURE; i++) c.modules[i].start = c.modules[i].bytes = 0;
   lupe_memory_open(&c.memory);
   lupe_memory_enter_stack(&c.memory, from->sp);
-  c.at = *from;
-  c.current = c.modules_met = 0;
-  for (unsigned i = 0; i < MODULES_PER_CAPTURE; i++) c.modules[i].start = c.modules[i].bytes = 0;
 
+  lupe_registers at = *from;
+  module here = {0};
+  uint64_t mask = cache_mask();
   size_t depth = 0;
   *truncated = true;
   for (bool first = leave_out_first;; first = false) {
-    if (c.at.pc == 0) { /* by convention below the first function of a hand-made stack */
+    if (at.pc == 0) { /* by convention below the first function of a hand-made stack */
       *truncated = false;
       break;
     }
     if (!first) {
       if (depth == max) break;
-      pcs[depth++] = c.at.pc;
+      pcs[depth++] = at.pc;
     }
-    lupe_row row = find_row(&c, c.at.pc, exact);
+    uint64_t address = exact ? at.pc : at.pc - 1;
+    if (address - here.start >= here.bytes && !enter_module(&c, address, &here)) break;
+    uint64_t key = row_key(here.identity, address);
+    lupe_row row = cache_find(key, mask);
+    if (row == LUPE_ROW_EMPTY) row = read_row(&here, address, key);
+
     unsigned kind = lupe_row_kind(row);
     /* ld.so's entry code has no unwind information but marks the end as the ABI asks for: by BP = 0. */
-    if (kind == LUPE_ROW_END || (kind == LUPE_ROW_UNKNOWN && c.at.bp == 0)) {
+    if (kind == LUPE_ROW_END || (kind == LUPE_ROW_UNKNOWN && at.bp == 0)) {
       *truncated = false;
       break;
     }
     exact = kind == LUPE_ROW_SIGNAL;
-    if (!(exact ? step_out_of_signal(&c) : step(&c, row))) break;
+    if (exact) {
+      lupe_registers interrupted;
+      if (!step_out_of_signal(&c.memory, at.sp, &interrupted)) break;
+      at = interrupted;
+    } else if (!step(&c.memory, row, &at)) {
+      break;
+    }
   }
   return depth;
 }

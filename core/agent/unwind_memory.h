@@ -38,12 +38,17 @@ void lupe_memory_enter_stack(lupe_memory *m, uint64_t sp);
 
 bool lupe_memory_load_checked(lupe_memory *m, uint64_t address, uint64_t *out);
 
-/* Reads the word at `address`; false when that is not possible. */
+/* Reads the word at `address`; false when that is not possible. (`value` is a copy of its own, so that the
+ * caller's variable can stay in a register.) */
 __attribute__((no_sanitize("address", "thread"))) static inline bool lupe_memory_load(lupe_memory *m,
                                                                                       uint64_t address,
                                                                                       uint64_t *out) {
-  if (__builtin_expect(address - m->direct_at > m->direct_span, 0))
-    return lupe_memory_load_checked(m, address, out);
+  uint64_t value;
+  if (__builtin_expect(address - m->direct_at > m->direct_span, 0)) {
+    if (!lupe_memory_load_checked(m, address, &value)) return false;
+    *out = value;
+    return true;
+  }
   memcpy(out, (const void *)(uintptr_t)address, sizeof *out);
   return true;
 }
