@@ -1,6 +1,7 @@
 #include "core/paths.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,6 +36,17 @@ lupe_status lupe_paths_find(lupe_paths *out, const char **missing) {
   if (first_existing(p.rules, base, rules) != LUPE_OK) return LUPE_ENOENT;
   *missing = "liblupe-agent.so";
   if (first_existing(p.agent, base, agent) != LUPE_OK) return LUPE_ENOENT;
+
+  static const char *const jemalloc[] = {"/usr/local/lib/libjemalloc.so.2",
+                                         "/usr/lib/" LUPE_ARCHITECTURE "/libjemalloc.so.2",
+                                         "/usr/lib64/libjemalloc.so.2", "/usr/lib/libjemalloc.so.2", NULL};
+  const char *given = secure_getenv("LUPE_JEMALLOC");
+  const char *const one[] = {given, NULL};
+  *missing = "the library that LUPE_JEMALLOC names";
+  if (first_existing(p.jemalloc, base, given ? one : jemalloc) != LUPE_OK) {
+    if (given) return LUPE_ENOENT;
+    p.jemalloc[0] = '\0';
+  }
   *out = p;
   return LUPE_OK;
 }

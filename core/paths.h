@@ -10,9 +10,10 @@
 
 typedef struct lupe_paths {
   char executable[PATH_MAX];
-  char lua[PATH_MAX];   /* holds lupe/ and routes/ */
-  char rules[PATH_MAX]; /* the shipped rules */
-  char agent[PATH_MAX]; /* liblupe-agent.so */
+  char lua[PATH_MAX];      /* holds lupe/ and routes/ */
+  char rules[PATH_MAX];    /* the shipped rules */
+  char agent[PATH_MAX];    /* liblupe-agent.so */
+  char jemalloc[PATH_MAX]; /* libjemalloc.so.2; "" where the system has none. LUPE_JEMALLOC overrides it */
 } lupe_paths;
 
 /* LUPE_ENOENT: a part is missing; *missing names it (static). Thread: any. */

@@ -2,12 +2,16 @@
 #ifndef LUPE_SCRIPT_HOST_INTERNAL_H
 #define LUPE_SCRIPT_HOST_INTERNAL_H
 
+#include <stdbool.h>
+
 #include "core/script/host.h"
 
 #define LUPE__SNAPSHOT_TYPE "lupe.snapshot"
 
 struct lupe_host {
   lupe_host_services services;
+  uint32_t open_tasks;
+  bool closing; /* callbacks are dropped; the last open task frees the host */
   struct {
     double time_ms, runtime_cpu_ns, agent_cpu_ns;
   } checkpoints[2]; /* [0] is 30 to 60 s old: own cost is told over that window */

@@ -27,6 +27,7 @@ static task *task_create(lua_State *L, int index) {
   t->host = lupe__host_of(L);
   lua_pushvalue(L, index);
   t->callback = luaL_ref(L, LUA_REGISTRYINDEX);
+  t->host->open_tasks++;
   return t;
 }
 
@@ -41,16 +42,19 @@ static int call_back(lua_State *L) {
 /* Calls back and frees `t`. Not for use inside a Lua function. */
 static void task_finish(task *t, int (*push)(lua_State *, task *), void *arg) {
   char error[LUPE_VM_ERROR_BYTES];
+  lupe_host *h = t->host;
   t->push = push;
   t->arg = arg;
-  if (lupe_vm_run(t->host->services.vm, call_back, t, error, sizeof error) != LUPE_OK) {
+  if (!h->closing && lupe_vm_run(h->services.vm, call_back, t, error, sizeof error) != LUPE_OK) {
     fprintf(stderr, "lupe: %s\n", error);
   }
   free(t);
+  if (--h->open_tasks == 0 && h->closing) free(h);
 }
 
 static void task_abandon(lua_State *L, task *t) {
   luaL_unref(L, LUA_REGISTRYINDEX, t->callback);
+  t->host->open_tasks--;
   free(t);
 }
 

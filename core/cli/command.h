@@ -1,0 +1,39 @@
+/* command.h -- the command line, understood by lua/lupe/cli.lua, as C needs it.
+ * The effective configuration stays in the vm, under LUPE_CONFIG_KEY. */
+#ifndef LUPE_CLI_COMMAND_H
+#define LUPE_CLI_COMMAND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/lupe.h"
+#include "core/paths.h"
+#include "core/script/vm.h"
+
+typedef struct lupe_command {
+  char **argv; /* of the program to run, NULL-terminated; points into main's. NULL: there is nothing to run */
+  char *text;  /* then this is printed instead: help to stdout, an error to stderr */
+  int exit_code;
+
+  char host[64]; /* the settings that C acts on */
+  uint16_t port;
+  bool port_given, profile, require, report_wanted;
+  char *output;      /* file for the report, NULL: stderr */
+  double duration_s; /* 0: until it ends by itself */
+  uint32_t heap_interval_ms, memory_interval_ms;
+} lupe_command;
+
+/* LUPE_OK also for a command line that is wrong (argv NULL, text, exit_code). LUPE_ESCRIPT, LUPE_ENOMEM with
+ * `error`. */
+lupe_status lupe_command_parse(lupe_vm *vm, int argc, char **argv, lupe_command *out, char *error,
+                               size_t error_bytes);
+void lupe_command_clear(lupe_command *c);
+
+/* The environment to start the program in (lua/lupe/launch.lua): NULL-terminated, freed by
+ * lupe_command_free_environment. What contradicts it is said on stderr. LUPE_EINVAL: the agent cannot be
+ * preloaded, `error` says why. */
+lupe_status lupe_command_environment(lupe_vm *vm, const lupe_paths *paths, const char *socket, char ***out,
+                                     char *error, size_t error_bytes);
+void lupe_command_free_environment(char **environment);
+
+#endif

@@ -1,0 +1,42 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "core/cli/command.h"
+#include "core/cli/run.h"
+#include "core/paths.h"
+#include "core/script/vm.h"
+#include "core/script/worker_main.h"
+
+enum { EXIT_BROKEN = 125 };
+
+int main(int argc, char **argv) {
+  lupe_paths paths;
+  const char *missing;
+  if (lupe_paths_find(&paths, &missing) != LUPE_OK) {
+    fprintf(stderr, "lupe: this installation is not whole: %s cannot be found\n", missing);
+    return EXIT_BROKEN;
+  }
+  /* How lupe starts its own process for rules; not for people. */
+  if (argc == 2 && strcmp(argv[1], "worker") == 0) return lupe_worker_main(paths.lua);
+
+  char error[LUPE_VM_ERROR_BYTES];
+  lupe_vm *vm;
+  lupe_status status = lupe_vm_create(&vm, paths.lua, 0);
+  if (status != LUPE_OK) {
+    fprintf(stderr, "lupe: no Lua state: %s\n", lupe_status_text(status));
+    return EXIT_BROKEN;
+  }
+  lupe_command command = {0};
+  int code = EXIT_BROKEN;
+  if (lupe_command_parse(vm, argc, argv, &command, error, sizeof error) != LUPE_OK) {
+    fprintf(stderr, "lupe: %s\n", error);
+  } else if (command.argv) {
+    code = lupe_run(vm, &paths, &command);
+  } else {
+    code = command.exit_code;
+    if (command.text) fputs(command.text, code == 0 ? stdout : stderr);
+  }
+  lupe_command_clear(&command);
+  lupe_vm_free(vm);
+  return code;
+}

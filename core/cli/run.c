@@ -1,0 +1,246 @@
+#include "core/cli/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "core/cli/child.h"
+#include "core/cli/program.h"
+#include "core/runtime.h"
+
+enum {
+  EXIT_LUPE_FAILED = 125,
+  EXIT_NOT_EXECUTABLE = 126,
+  EXIT_NOT_FOUND = 127,
+  HANDSHAKE_MS = 3000, /* a program that has not been heard of by then is not being profiled */
+  KILL_MS = 5000,      /* from SIGTERM to SIGKILL after --duration */
+  PATIENCE_MS = 1000,  /* silence while the last report is made */
+};
+
+typedef struct run {
+  const lupe_command *command;
+  uv_loop_t loop;
+  lupe_runtime *runtime;
+  lupe_child *child;
+  uv_timer_t duration, handshake, patience;
+  lupe_ending ending;
+  bool ended;
+  bool expected; /* the program's kind lets it be profiled */
+  int exit_code;
+} run;
+
+static const char *const unprofilable[] = {
+    [LUPE_PROGRAM_STATIC] = "it is statically linked, so nothing can be preloaded into it",
+    [LUPE_PROGRAM_PRIVILEGED] =
+        "it changes its user or capabilities (setuid, setgid, file capabilities), and the "
+        "loader preloads nothing into such programs",
+    [LUPE_PROGRAM_FOREIGN] = "it is built for another architecture than lupe",
+};
+
+/* -- the report ------------------------------------------------------------------------------- */
+
+static int write_all(int fd, const char *text, size_t bytes) {
+  while (bytes > 0) {
+    ssize_t n = write(fd, text, bytes);
+    if (n < 0 && errno != EINTR) return errno;
+    if (n > 0) text += n, bytes -= (size_t)n;
+  }
+  return 0;
+}
+
+/* Aside and renamed, so that a full disk never leaves half a report; straight to what is not a file. */
+static int write_file(const char *path, const char *text, size_t bytes) {
+  char temporary[PATH_MAX];
+  struct stat st;
+  bool aside = stat(path, &st) != 0 || S_ISREG(st.st_mode);
+  if (snprintf(temporary, sizeof temporary, aside ? "%s.XXXXXX" : "%s", path) >= (int)sizeof temporary)
+    return ENAMETOOLONG;
+  int fd = aside ? mkostemp(temporary, O_CLOEXEC) : open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  int error = write_all(fd, text, bytes);
+  if (aside) {
+    mode_t mask = umask(0);
+    umask(mask);
+    if (error == 0 && (fchmod(fd, 0666 & ~mask) != 0 || fsync(fd) != 0)) error = errno;
+    if (error == 0 && rename(temporary, path) != 0) error = errno;
+    if (error != 0) unlink(temporary);
+  }
+  close(fd);
+  return error;
+}
+
+static void on_closed(void *arg) {
+  (void)arg;
+}
+
+static void finish(run *r) {
+  uv_close((uv_handle_t *)&r->patience, NULL);
+  lupe_child_free(r->child);
+  lupe_runtime_close(r->runtime, on_closed, NULL);
+}
+
+static void on_report(void *arg, const char *text, size_t bytes) {
+  run *r = arg;
+  const char *path = r->command->output;
+  int error = 0;
+  if (!text) {
+    r->exit_code = EXIT_LUPE_FAILED;
+  } else if (path) {
+    error = write_file(path, text, bytes);
+    if (error) fprintf(stderr, "lupe: the report could not be written to %s: %s\n", path, strerror(error));
+  } else {
+    error = write_all(STDERR_FILENO, text, bytes);
+  }
+  finish(r);
+}
+
+static void on_patience(uv_timer_t *timer) {
+  (void)timer;
+  fprintf(stderr, "lupe: reading the last heap profile ...\n");
+}
+
+static unsigned terminal_columns(void) {
+  struct winsize size;
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  const char *columns = getenv("COLUMNS");
+  long given = columns ? strtol(columns, NULL, 10) : 0;
+  return given > 0 && given < 1000 ? (unsigned)given : 80;
+}
+
+/* -- the program ------------------------------------------------------------------------------ */
+
+static void on_child_exit(void *arg, int status) {
+  run *r = arg;
+  const char *no_color = getenv("NO_COLOR");
+  r->ended = true;
+  r->ending.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  r->ending.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  r->ending.pid = lupe_child_pid(r->child);
+  r->ending.color = !r->command->output && isatty(STDERR_FILENO) && (!no_color || !*no_color);
+  r->ending.columns = terminal_columns();
+  r->exit_code = r->ending.signal ? 128 + r->ending.signal : r->ending.exit_code;
+  uv_close((uv_handle_t *)&r->duration, NULL);
+  uv_close((uv_handle_t *)&r->handshake, NULL);
+  if (!r->command->report_wanted) {
+    finish(r);
+    return;
+  }
+  uv_timer_start(&r->patience, on_patience, PATIENCE_MS, 0);
+  lupe_runtime_report(r->runtime, &r->ending, on_report, r);
+}
+
+static void on_duration(uv_timer_t *timer) {
+  run *r = timer->data;
+  lupe_child_signal(r->child, r->ending.timed_out ? SIGKILL : SIGTERM);
+  r->ending.timed_out = true;
+  uv_timer_start(timer, on_duration, KILL_MS, 0);
+}
+
+/* A program that runs and does not speak to us would end in an empty report: say so while it runs. */
+static void on_handshake_due(uv_timer_t *timer) {
+  run *r = timer->data;
+  if (!r->expected || lupe_runtime_saw(r->runtime, lupe_child_pid(r->child))) return;
+  fprintf(
+      stderr,
+      "lupe: %s (process %d) is not being profiled: it has not answered. It may have dropped LD_PRELOAD or "
+      "LUPE_SOCKET from its environment, or forbid them.\n",
+      r->command->argv[0], (int)lupe_child_pid(r->child));
+}
+
+static int explain_exec_failure(const char *command, int error) {
+  fprintf(stderr, "lupe: %s: %s\n", command, error == ENOENT ? "command not found" : strerror(error));
+  return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+}
+
+/* Looks at the program before anything is started. 0: go on. */
+static int inspect(run *r) {
+  const char *command = r->command->argv[0];
+  lupe_program program;
+  lupe_status status = lupe_program_inspect(command, getenv("PATH"), &program);
+  if (status == LUPE_ENOENT) return explain_exec_failure(command, ENOENT);
+  if (status != LUPE_OK) return explain_exec_failure(command, EACCES);
+  r->expected = r->command->profile && program.kind == LUPE_PROGRAM_DYNAMIC;
+  if (program.kind == LUPE_PROGRAM_DYNAMIC || !r->command->profile) return 0;
+  fprintf(stderr, "lupe: %s cannot be profiled: %s%s\n", program.path, unprofilable[program.kind],
+          r->command->require ? "" : ". It runs without (--require refuses such programs)");
+  return r->command->require ? EXIT_LUPE_FAILED : 0;
+}
+
+static int start(run *r, lupe_vm *vm, const lupe_paths *paths) {
+  char error[LUPE_VM_ERROR_BYTES];
+  const lupe_command *command = r->command;
+  lupe_runtime_options options = {
+      .loop = &r->loop,
+      .vm = vm,
+      .paths = paths,
+      .host = command->host,
+      .port = command->port,
+      .port_given = command->port_given,
+      .heap_interval_ms = command->heap_interval_ms,
+      .memory_interval_ms = command->memory_interval_ms,
+  };
+  if (lupe_runtime_create(&r->runtime, &options, error, sizeof error) != LUPE_OK) {
+    fprintf(stderr, "lupe: %s\n", error);
+    return EXIT_LUPE_FAILED;
+  }
+  char **environment;
+  int code = EXIT_LUPE_FAILED, exec_errno = 0;
+  if (lupe_command_environment(vm, paths, lupe_runtime_socket(r->runtime), &environment, error,
+                               sizeof error) != LUPE_OK) {
+    fprintf(stderr, "lupe: %s\n", error);
+    goto no_child;
+  }
+  bool ipv6 = strchr(command->host, ':') != NULL;
+  fprintf(stderr, "lupe: http://%s%s%s:%u/api/profiling/memory\n", ipv6 ? "[" : "", command->host,
+          ipv6 ? "]" : "", lupe_runtime_port(r->runtime));
+  lupe_status status =
+      lupe_child_start(&r->child, &r->loop, command->argv, environment, on_child_exit, r, &exec_errno);
+  lupe_command_free_environment(environment);
+  if (status != LUPE_OK) {
+    if (exec_errno) {
+      code = explain_exec_failure(command->argv[0], exec_errno);
+    } else {
+      fprintf(stderr, "lupe: %s could not be started: %s\n", command->argv[0], strerror(errno));
+    }
+    goto no_child;
+  }
+
+  uv_timer_init(&r->loop, &r->duration);
+  uv_timer_init(&r->loop, &r->handshake);
+  uv_timer_init(&r->loop, &r->patience);
+  r->duration.data = r->handshake.data = r->patience.data = r;
+  if (command->duration_s > 0)
+    uv_timer_start(&r->duration, on_duration, (uint64_t)(command->duration_s * 1e3), 0);
+  uv_timer_start(&r->handshake, on_handshake_due, HANDSHAKE_MS, 0);
+  return 0;
+
+no_child:
+  lupe_runtime_close(r->runtime, on_closed, NULL);
+  return code;
+}
+
+int lupe_run(lupe_vm *vm, const lupe_paths *paths, const lupe_command *command) {
+  run r = {.command = command};
+  int code = inspect(&r);
+  if (code != 0) return code;
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGTTOU, SIG_IGN); /* a report after the program left the terminal to somebody else */
+  lupe_child_block_signals();
+  if (uv_loop_init(&r.loop) != 0) {
+    fprintf(stderr, "lupe: no event loop: %s\n", strerror(errno));
+    return EXIT_LUPE_FAILED;
+  }
+  code = start(&r, vm, paths);
+  uv_run(&r.loop, UV_RUN_DEFAULT);
+  uv_loop_close(&r.loop);
+  return code ? code : r.exit_code;
+}

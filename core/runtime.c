@@ -1,0 +1,465 @@
+#include "core/runtime.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/net/http_server.h"
+#include "core/script/host.h"
+#include "core/script/worker.h"
+#include "core/store/aggregator.h"
+#include "core/store/collector.h"
+
+enum {
+  TICK_MS = 1000,
+  FURTHER_PORTS = 100,
+  HEADERS_MAX = 32,
+};
+/* Of the overhead budget (1 % of a core by default), the half that taking heap profiles may use. */
+#define PROFILE_BUDGET 0.005
+#define REQUEST_TYPE "lupe.request"
+
+struct lupe_runtime {
+  uv_loop_t *loop;
+  lupe_vm *vm;
+  char folder[64], socket[80];
+  uint16_t port;
+  lupe_aggregator *aggregator;
+  lupe_collector *collector;
+  lupe_worker *worker;
+  lupe_http_server *http;
+  lupe_host *host;
+  uv_timer_t tick;
+  int app; /* registry reference of what lua/lupe/server.lua made */
+  const lupe_paths *paths;
+  const lupe_ending *ending; /* during lupe_runtime_report */
+  lupe_snapshot *last;
+  lupe_report_cb reported;
+  void *reported_arg;
+  lupe_runtime_close_cb closed;
+  void *closed_arg;
+};
+
+static double unix_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* -- into Lua --------------------------------------------------------------------------------- */
+
+static void push_app_function(lua_State *L, const lupe_runtime *r, const char *name) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, r->app);
+  lua_getfield(L, -1, name);
+  lua_remove(L, -2);
+}
+
+static void run(lupe_runtime *r, lua_CFunction body, void *arg) {
+  char error[LUPE_VM_ERROR_BYTES];
+  if (lupe_vm_run(r->vm, body, arg, error, sizeof error) != LUPE_OK) fprintf(stderr, "lupe: %s\n", error);
+}
+
+static int make_app(lua_State *L) {
+  lupe_runtime *r = lua_touserdata(L, 1);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "lupe.server");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "new");
+  lua_getglobal(L, "lupe_host");
+  lua_getfield(L, LUA_REGISTRYINDEX, LUPE_CONFIG_KEY);
+  lua_setfield(L, -2, "config");
+  lua_pushstring(L, r->paths->rules);
+  lua_setfield(L, -2, "rules_dir");
+  lua_pushinteger(L, r->port);
+  lua_setfield(L, -2, "port");
+  lua_call(L, 1, 1);
+  r->app = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+static int call_tick(lua_State *L) {
+  push_app_function(L, lua_touserdata(L, 1), "tick");
+  lua_call(L, 0, 0);
+  return 0;
+}
+
+static void on_tick(uv_timer_t *timer) {
+  run(timer->data, call_tick, timer->data);
+}
+
+static int call_on_snapshot(lua_State *L) {
+  push_app_function(L, lua_touserdata(L, 1), "on_snapshot");
+  lua_call(L, 0, 0);
+  return 0;
+}
+
+static void on_snapshot(void *arg, lupe_snapshot *latest) {
+  (void)latest; /* Lua asks for it when it wants it */
+  run(arg, call_on_snapshot, arg);
+}
+
+/* -- HTTP ------------------------------------------------------------------------------------- */
+
+typedef struct call {
+  lupe_runtime *runtime;
+  lupe_http_request *request;
+} call;
+
+/* The answer that Lua owes; a request that Lua forgets is answered when its userdata is collected. */
+typedef struct owed {
+  lupe_http_request *request;
+} owed;
+
+static void respond_plainly(lupe_http_request *request, int status, const char *text) {
+  lupe_http_header header = {"Content-Type", "application/problem+json"};
+  if (lupe_http_respond(request, status, &header, 1, text, strlen(text)) != LUPE_OK) {
+    fprintf(stderr, "lupe: a request could not be answered: out of memory\n");
+  }
+}
+
+static const char lost_answer[] =
+    "{\"type\":\"about:blank\",\"title\":\"Internal Server Error\",\"status\":500,"
+    "\"detail\":\"the route ended without an answer; lupe's log says why\"}\n";
+
+static int collect_owed(lua_State *L) {
+  owed *o = lua_touserdata(L, 1);
+  if (o->request) respond_plainly(o->request, 500, lost_answer);
+  o->request = NULL;
+  return 0;
+}
+
+static size_t headers_of(lua_State *L, int index, lupe_http_header headers[HEADERS_MAX]) {
+  size_t count = 0;
+  if (lua_isnoneornil(L, index)) return 0;
+  luaL_checktype(L, index, LUA_TTABLE);
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+    if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "a header's name must be a string");
+    if (count == HEADERS_MAX) luaL_error(L, "more than %d headers", HEADERS_MAX);
+    lua_pushvalue(L, -1);
+    headers[count].name = lua_tostring(L, -3);
+    headers[count].value = luaL_checkstring(L, -1);
+    count++;
+    lua_pushvalue(L, -1);
+    lua_rawseti(L, lua_upvalueindex(2), (int)count); /* keeps a number's text alive until it is sent */
+    lua_pop(L, 1);
+  }
+  return count;
+}
+
+/* respond(status, headers, body string | { file = path }) */
+static int respond(lua_State *L) {
+  owed *o = lua_touserdata(L, lua_upvalueindex(1));
+  if (!o->request) return luaL_error(L, "this request was answered already");
+  int status = (int)luaL_checkinteger(L, 1);
+  lupe_http_header headers[HEADERS_MAX];
+  size_t count = headers_of(L, 2, headers);
+  lupe_status result;
+  if (lua_istable(L, 3)) {
+    lua_getfield(L, 3, "file");
+    const char *path = luaL_checkstring(L, -1);
+    FILE *file = fopen(path, "rbe");
+    if (!file) return luaL_error(L, "%s: %s", path, strerror(errno));
+    int fd = dup(fileno(file));
+    long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    fclose(file);
+    if (fd < 0 || size < 0) return luaL_error(L, "%s: cannot be read", path);
+    result = lupe_http_respond_file(o->request, status, headers, count, fd, (uint64_t)size);
+    if (result != LUPE_OK) close(fd);
+  } else {
+    size_t bytes = 0;
+    const char *body = luaL_optlstring(L, 3, "", &bytes);
+    result = lupe_http_respond(o->request, status, headers, count, body, bytes);
+  }
+  if (result != LUPE_OK) return luaL_error(L, "cannot answer with this: %s", lupe_status_text(result));
+  o->request = NULL;
+  return 0;
+}
+
+static void add_header(void *arg, const char *name, const char *value) {
+  lua_State *L = arg;
+  char lower[128];
+  size_t n = 0;
+  for (; name[n] && n < sizeof lower - 1; n++) {
+    lower[n] = (char)(name[n] >= 'A' && name[n] <= 'Z' ? name[n] + ('a' - 'A') : name[n]);
+  }
+  lua_pushlstring(L, lower, n);
+  lua_rawget(L, -2);
+  int known = !lua_isnil(L, -1);
+  lua_pop(L, 1);
+  if (known) return; /* the first of several counts */
+  lua_pushlstring(L, lower, n);
+  lua_pushstring(L, value);
+  lua_rawset(L, -3);
+}
+
+static void set_string(lua_State *L, const char *name, const char *value) {
+  lua_pushstring(L, value);
+  lua_setfield(L, -2, name);
+}
+
+static int call_handle(lua_State *L) {
+  call *c = lua_touserdata(L, 1);
+  lupe_http_request *request = c->request;
+  push_app_function(L, c->runtime, "handle");
+  lua_createtable(L, 0, 8);
+  set_string(L, "method", request->method);
+  set_string(L, "path", request->path);
+  set_string(L, "query", request->query);
+  set_string(L, "peer", request->peer);
+  lua_pushlstring(L, request->body, request->body_bytes);
+  lua_setfield(L, -2, "body");
+  lua_pushboolean(L, request->too_large);
+  lua_setfield(L, -2, "too_large");
+  lua_createtable(L, 0, 8);
+  lupe_http_request_headers(request, add_header, L);
+  lua_setfield(L, -2, "headers");
+
+  owed *o = lua_newuserdata(L, sizeof *o);
+  o->request = NULL;
+  if (luaL_newmetatable(L, REQUEST_TYPE)) {
+    lua_pushcfunction(L, collect_owed);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  lua_newtable(L);
+  lua_pushvalue(L, -2);
+  lua_insert(L, -2);
+  lua_pushcclosure(L, respond, 2);
+  lua_remove(L, -2);
+  o->request = request;
+  c->request = NULL; /* from here on it is Lua's to answer */
+  lua_call(L, 2, 0);
+  return 0;
+}
+
+static void on_request(void *arg, lupe_http_request *request) {
+  call c = {.runtime = arg, .request = request};
+  run(arg, call_handle, &c);
+  if (c.request) respond_plainly(c.request, 500, lost_answer);
+}
+
+static void http_figures(void *arg, lupe_http_figures *out) {
+  lupe_runtime *r = arg;
+  lupe_http_counters c;
+  if (!r->http) return;
+  lupe_http_server_counters(r->http, &c);
+  *out = (lupe_http_figures){c.requests, c.responses, c.aborted, c.pending};
+}
+
+static lupe_status listen_on(lupe_runtime *r, const lupe_runtime_options *o, char *error,
+                             size_t error_bytes) {
+  lupe_status status = LUPE_EINUSE;
+  int last = o->port + (o->port_given || o->port == 0 ? 0 : FURTHER_PORTS);
+  for (int port = o->port; status == LUPE_EINUSE && port <= last && port <= UINT16_MAX; port++) {
+    status = lupe_http_server_create(&r->http, o->loop, o->host, (uint16_t)port, on_request, r);
+  }
+  if (status == LUPE_OK) {
+    r->port = lupe_http_server_port(r->http);
+  } else {
+    snprintf(error, error_bytes, "cannot listen on %s port %u: %s%s", o->host, o->port,
+             status == LUPE_EIO ? strerror(errno) : lupe_status_text(status),
+             status == LUPE_EINUSE ? "; choose another by --listen ADDRESS:PORT" : "");
+  }
+  return status;
+}
+
+/* -- the report ------------------------------------------------------------------------------- */
+
+static int give_report(lua_State *L) {
+  lupe_runtime *r = lua_touserdata(L, lua_upvalueindex(1));
+  size_t bytes;
+  const char *text = luaL_checklstring(L, 1, &bytes);
+  lupe_report_cb reported = r->reported;
+  r->reported = NULL;
+  if (reported) reported(r->reported_arg, text, bytes);
+  return 0;
+}
+
+static int call_exit_report(lua_State *L) {
+  lupe_runtime *r = lua_touserdata(L, 1);
+  const lupe_ending *e = r->ending;
+  push_app_function(L, r, "exit_report");
+  lua_createtable(L, 0, 8);
+  if (e->signal) {
+    lua_pushinteger(L, e->signal);
+    lua_setfield(L, -2, "signal");
+    set_string(L, "signal_name", sigabbrev_np(e->signal));
+  } else {
+    lua_pushinteger(L, e->exit_code);
+    lua_setfield(L, -2, "exit_code");
+  }
+  lua_pushinteger(L, e->pid);
+  lua_setfield(L, -2, "pid");
+  lua_pushboolean(L, e->timed_out);
+  lua_setfield(L, -2, "timed_out");
+  lua_pushboolean(L, lupe_runtime_saw(r, e->pid));
+  lua_setfield(L, -2, "connected");
+  lua_pushboolean(L, e->color);
+  lua_setfield(L, -2, "color");
+  lua_pushinteger(L, (lua_Integer)e->columns);
+  lua_setfield(L, -2, "columns");
+  if (r->last) {
+    lua_createtable(L, 0, 3);
+    int top = lua_gettop(L);
+    lupe_host_push_snapshot(L, r->last);
+    r->last = NULL;
+    lua_setfield(L, top, "keepalive");
+    lua_setfield(L, top, "size");
+    lua_setfield(L, top, "address");
+    lua_setfield(L, -2, "snapshot");
+  }
+  lua_pushlightuserdata(L, r);
+  lua_pushcclosure(L, give_report, 1);
+  lua_call(L, 2, 0);
+  return 0;
+}
+
+static void on_last_snapshot(void *arg, lupe_status status, lupe_snapshot *snapshot) {
+  lupe_runtime *r = arg;
+  if (status != LUPE_OK) fprintf(stderr, "lupe: no last snapshot: %s\n", lupe_status_text(status));
+  r->last = snapshot;
+  char error[LUPE_VM_ERROR_BYTES];
+  if (lupe_vm_run(r->vm, call_exit_report, r, error, sizeof error) != LUPE_OK && r->reported) {
+    fprintf(stderr, "lupe: the report could not be made: %s\n", error);
+    r->reported(r->reported_arg, NULL, 0);
+  }
+  lupe_snapshot_release(r->last);
+  r->last = NULL;
+}
+
+void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, lupe_report_cb done, void *arg) {
+  r->ending = ending;
+  r->reported = done;
+  r->reported_arg = arg;
+  lupe_collector_finish(r->collector, on_last_snapshot, r);
+}
+
+/* -- life ------------------------------------------------------------------------------------- */
+
+static lupe_status make_socket_folder(lupe_runtime *r) {
+  const char *base = getenv("XDG_RUNTIME_DIR");
+  if (!base || base[0] != '/' || strlen(base) > 32 || access(base, W_OK) != 0) base = "/tmp";
+  snprintf(r->folder, sizeof r->folder, "%s/lupe-XXXXXX", base);
+  if (!mkdtemp(r->folder)) return LUPE_EIO; /* 0700 */
+  snprintf(r->socket, sizeof r->socket, "%s/agents", r->folder);
+  return LUPE_OK;
+}
+
+static void on_collector_closed(void *arg) {
+  lupe_runtime *r = arg;
+  rmdir(r->folder);
+  lupe_aggregator_free(r->aggregator);
+  lupe_runtime_close_cb closed = r->closed;
+  void *closed_arg = r->closed_arg;
+  free(r);
+  if (closed) closed(closed_arg);
+}
+
+static void on_tick_closed(uv_handle_t *handle) {
+  lupe_runtime *r = handle->data;
+  lupe_collector_close(r->collector, on_collector_closed, r);
+}
+
+void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg) {
+  r->closed = done;
+  r->closed_arg = arg;
+  lupe_host_free(r->host);
+  lupe_http_server_close(r->http);
+  r->http = NULL;
+  lupe_worker_close(r->worker);
+  uv_close((uv_handle_t *)&r->tick, on_tick_closed);
+}
+
+lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *o, char *error,
+                                size_t error_bytes) {
+  lupe_status status = LUPE_ENOMEM;
+  snprintf(error, error_bytes, "%s", lupe_status_text(status));
+  lupe_runtime *r = calloc(1, sizeof *r);
+  if (!r) return status;
+  r->loop = o->loop;
+  r->vm = o->vm;
+  r->paths = o->paths;
+  double started_ms = unix_ms();
+
+  status = make_socket_folder(r);
+  if (status != LUPE_OK) {
+    snprintf(error, error_bytes, "%s: %s", r->folder, strerror(errno));
+    goto no_folder;
+  }
+  lupe_aggregator_options aggregator = {.heap_interval_ms = o->heap_interval_ms, .started_ms = started_ms};
+  status = lupe_aggregator_create(&r->aggregator, &aggregator);
+  if (status != LUPE_OK) goto no_aggregator;
+  const char *worker[] = {o->paths->executable, "worker", NULL};
+  status = lupe_worker_create(&r->worker, o->loop, worker);
+  if (status != LUPE_OK) goto no_worker;
+  status = listen_on(r, o, error, error_bytes);
+  if (status != LUPE_OK) goto no_http;
+  lupe_collector_options collector = {
+      .socket_path = r->socket,
+      .memory_interval_ms = o->memory_interval_ms,
+      .profile_budget = PROFILE_BUDGET,
+      .on_snapshot = on_snapshot,
+      .arg = r,
+  };
+  status = lupe_collector_create(&r->collector, o->loop, r->aggregator, &collector);
+  if (status != LUPE_OK) {
+    snprintf(error, error_bytes, "%s: %s", r->socket, lupe_status_text(status));
+    goto no_collector;
+  }
+
+  lupe_host_services services = {
+      .vm = o->vm,
+      .loop = o->loop,
+      .aggregator = r->aggregator,
+      .collector = r->collector,
+      .worker = r->worker,
+      .http_figures = http_figures,
+      .http_arg = r,
+      .started_ms = started_ms,
+  };
+  uv_timer_init(o->loop, &r->tick);
+  r->tick.data = r;
+  status = lupe_host_create(&r->host, &services, error, error_bytes);
+  if (status == LUPE_OK) status = lupe_vm_run(o->vm, make_app, r, error, error_bytes);
+  if (status != LUPE_OK) {
+    lupe_runtime_close(r, NULL, NULL); /* frees r as the loop runs on */
+    return status;
+  }
+  uv_timer_start(&r->tick, on_tick, TICK_MS, TICK_MS);
+  *out = r;
+  return LUPE_OK;
+
+no_collector:
+  lupe_http_server_close(r->http);
+no_http:
+  lupe_worker_close(r->worker);
+no_worker:
+  lupe_aggregator_free(r->aggregator);
+no_aggregator:
+  rmdir(r->folder);
+no_folder:
+  free(r);
+  return status;
+}
+
+const char *lupe_runtime_socket(const lupe_runtime *r) {
+  return r->socket;
+}
+uint16_t lupe_runtime_port(const lupe_runtime *r) {
+  return r->port;
+}
+
+bool lupe_runtime_saw(const lupe_runtime *r, pid_t pid) {
+  size_t count = lupe_aggregator_targets(r->aggregator, NULL, 0);
+  lupe_target_status *rows = calloc(count + 1, sizeof *rows);
+  if (!rows) return false;
+  bool saw = false;
+  count = lupe_aggregator_targets(r->aggregator, rows, count);
+  for (size_t i = 0; i < count; i++) saw |= rows[i].pid == pid;
+  free(rows);
+  return saw;
+}
