@@ -16,8 +16,8 @@ local views = require("lupe.views")
 local server = {}
 
 local ROUTES = {
-  "memory", "cpu", "bottlenecks", "allocations", "leak_detection", "snapshot", "targets", "rules", "findings", "metrics",
-  "health",
+  "memory", "cpu", "bottlenecks", "allocations", "leak_detection", "snapshot", "targets", "rules", "findings",
+  "metrics", "health",
 }
 
 --- @param host what C offers: see docs/host.md
