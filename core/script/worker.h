@@ -16,11 +16,10 @@ struct uv_loop_s;
 typedef struct lupe_worker lupe_worker;
 
 enum {
-  LUPE_WORKER_FD = 3,              /* where the process finds its socket */
-  LUPE_WORKER_QUEUE = 256,         /* calls that may wait */
-  LUPE_WORKER_GRACE_MS = 100,      /* past its deadline a call's process is killed */
-  LUPE_WORKER_START_MS = 10000,    /* a process that has not reported by then is killed */
-  LUPE_WORKER_MAX_BYTES = 64 << 20 /* of one request or reply */
+  LUPE_WORKER_FD = 3,          /* where the process finds its socket */
+  LUPE_WORKER_QUEUE = 256,     /* calls that may wait */
+  LUPE_WORKER_GRACE_MS = 100,  /* past its deadline a call's process is killed */
+  LUPE_WORKER_START_MS = 10000 /* a process that has not reported by then is killed */
 };
 
 typedef enum lupe_worker_outcome {
@@ -34,9 +33,9 @@ typedef enum lupe_worker_outcome {
  * during the callback. May call lupe_worker_call and lupe_worker_close. */
 typedef void (*lupe_worker_callback)(void *arg, lupe_worker_outcome outcome, const char *text, size_t bytes);
 
-/* `argv` (NULL-terminated, copied) is executed as the process, with its socket at LUPE_WORKER_FD, nothing on
- * stdin and stdout, and our stderr. Starts nothing yet. Returns LUPE_OK, LUPE_EINVAL (empty argv),
- * LUPE_ENOMEM. */
+/* `argv` (NULL-terminated, copied) is executed as the process, with its socket (frames of frame.h) at
+ * LUPE_WORKER_FD, nothing on stdin and stdout, and our stderr. Starts nothing yet. Returns LUPE_OK,
+ * LUPE_EINVAL (empty argv), LUPE_ENOMEM. */
 lupe_status lupe_worker_create(lupe_worker **out, struct uv_loop_s *loop, const char *const argv[]);
 
 /* Kills the process, ends all calls with LUPE_WORKER_CLOSED (before it returns), and frees itself when the
@@ -45,7 +44,7 @@ void lupe_worker_close(lupe_worker *w);
 
 /* `request` is copied; `fd` (-1: none) is duplicated, the caller keeps its own. The deadline counts from when
  * the process gets the request; waiting in the queue and the start of a process don't count. Returns LUPE_OK,
- * LUPE_EFULL, LUPE_EINVAL (empty or over LUPE_WORKER_MAX_BYTES, closed), LUPE_ENOMEM, LUPE_EIO (fd can't be
+ * LUPE_EFULL, LUPE_EINVAL (empty or over LUPE_FRAME_MAX_BYTES, closed), LUPE_ENOMEM, LUPE_EIO (fd can't be
  * duplicated). */
 lupe_status lupe_worker_call(lupe_worker *w, const void *request, size_t bytes, int fd, uint64_t deadline_ms,
                              lupe_worker_callback callback, void *arg);

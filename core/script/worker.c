@@ -1,0 +1,394 @@
+#include "core/script/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "core/script/frame.h"
+
+enum {
+  EXIT_STATUS_MS = 1000, /* after its socket closed a process may take so long to be reaped */
+  TEXT_BYTES = 256
+};
+
+typedef struct call {
+  struct call *next;
+  uint64_t deadline_ms;
+  lupe_worker_callback callback;
+  void *arg;
+  int fd;
+  uint32_t bytes;
+  char request[];
+} call;
+
+typedef enum process_state {
+  STARTING, /* it has not said yet that it is ready: an empty frame */
+  IDLE,
+  BUSY, /* with the head of the queue */
+  GONE  /* its socket is closed; how it ended is not known yet */
+} process_state;
+
+/* Outlives the worker's interest in it: until it is reaped and its handles are closed. */
+typedef struct process {
+  uv_process_t handle;
+  uv_poll_t poll;
+  int open_handles;
+  lupe_worker *worker; /* NULL: given up */
+  int fd;
+  process_state state;
+  size_t sent; /* of the head's frame */
+  bool all_sent;
+  lupe__frame frame; /* comes in */
+} process;
+
+struct lupe_worker {
+  uv_loop_t *loop;
+  char **argv;
+  uv_timer_t timer; /* of the phase that the process is in */
+  process *process;
+  call *head, *tail;
+  unsigned queued;
+  bool calling_back;
+  bool closing;
+  uint64_t starts, kills;
+  char start_error[TEXT_BYTES]; /* not empty: the last start failed, and the head is to be told */
+};
+
+static void pump(lupe_worker *w);
+static void on_timer(uv_timer_t *timer);
+
+static void free_call(call *c) {
+  if (c->fd >= 0) close(c->fd);
+  free(c);
+}
+
+/* Ends the call at the head of the queue. `text` has a NUL behind it. */
+static void finish(lupe_worker *w, lupe_worker_outcome outcome, const char *text, size_t bytes) {
+  call *c = w->head;
+  if (!c) return;
+  w->head = c->next;
+  if (!w->head) w->tail = NULL;
+  w->queued--;
+  bool nested = w->calling_back;
+  w->calling_back = true;
+  c->callback(c->arg, outcome, text, bytes);
+  w->calling_back = nested;
+  free_call(c);
+}
+
+static void finish_in_words(lupe_worker *w, lupe_worker_outcome outcome, const char *format, ...) {
+  char text[TEXT_BYTES];
+  va_list args;
+  va_start(args, format);
+  int bytes = vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  finish(w, outcome, text, bytes < (int)sizeof text ? (size_t)bytes : sizeof text - 1);
+}
+
+/* The process --------------------------------------------------------------------------------- */
+
+static void on_process_closed(uv_handle_t *handle) {
+  process *p = handle->data;
+  if (--p->open_handles > 0) return;
+  lupe__frame_clear(&p->frame);
+  free(p);
+}
+
+static void close_socket(process *p) {
+  if (p->fd < 0) return;
+  uv_close((uv_handle_t *)&p->poll, on_process_closed);
+  close(p->fd);
+  p->fd = -1;
+}
+
+/* The worker takes no more interest in it; on_exit reaps it. */
+static void give_up(process *p) {
+  lupe_worker *w = p->worker;
+  if (!w) return;
+  p->worker = NULL;
+  w->process = NULL;
+  uv_timer_stop(&w->timer);
+  close_socket(p);
+}
+
+static void kill_process(process *p) {
+  uv_process_kill(&p->handle, SIGKILL);
+  give_up(p);
+}
+
+/* Framing was broken by the process. */
+static void reject(process *p, const char *what) {
+  lupe_worker *w = p->worker;
+  bool busy = p->state != IDLE;
+  kill_process(p);
+  if (busy) finish_in_words(w, LUPE_WORKER_DIED, "the worker was killed: %s", what);
+}
+
+static void take_frame(process *p) {
+  lupe_worker *w = p->worker;
+  lupe__frame frame = p->frame;
+  p->frame = (lupe__frame){.fd = -1};
+  if (p->state == STARTING && frame.bytes == 0) {
+    p->state = IDLE;
+    uv_timer_stop(&w->timer);
+  } else if (p->state == BUSY && p->all_sent && frame.bytes > 0) {
+    p->state = IDLE;
+    uv_timer_stop(&w->timer);
+    finish(w, LUPE_WORKER_REPLIED, frame.body, frame.bytes);
+  } else {
+    reject(p, "it sent what nobody asked for");
+  }
+  lupe__frame_clear(&frame);
+}
+
+/* Reads what is there. Returns false at the end of the stream. */
+static bool read_frames(process *p) {
+  while (p->worker && p->fd >= 0) {
+    lupe_status status = lupe__frame_read(&p->frame, p->fd, false);
+    if (status == LUPE_EAGAIN) return true;
+    if (status == LUPE_ENOENT) return false;
+    if (status == LUPE_OK) {
+      take_frame(p);
+    } else {
+      reject(p, status == LUPE_ECORRUPT ? "its reply is too long" : "no memory for its reply");
+    }
+  }
+  return true;
+}
+
+static void on_socket(uv_poll_t *poll, int status, int events);
+
+/* Sends more of the head's request. That the other side is gone shows when reading. */
+static void write_request(process *p) {
+  const call *c = p->worker->head;
+  lupe_status status = lupe__frame_write(p->fd, c->request, c->bytes, c->fd, &p->sent, false);
+  p->all_sent = status == LUPE_OK;
+  uv_poll_start(&p->poll, UV_READABLE | (status == LUPE_EAGAIN ? UV_WRITABLE : 0), on_socket);
+}
+
+static void on_socket(uv_poll_t *poll, int status, int events) {
+  process *p = poll->data;
+  lupe_worker *w = p->worker;
+  if ((events & UV_READABLE) || status < 0) {
+    if (!read_frames(p) && p->worker) {
+      uv_process_kill(&p->handle, SIGKILL); /* it closed its socket; how it ended comes by on_exit */
+      p->state = p->state == IDLE ? IDLE : GONE;
+      if (p->state == IDLE) {
+        give_up(p);
+      } else {
+        close_socket(p);
+        uv_timer_start(&w->timer, on_timer, EXIT_STATUS_MS, 0);
+      }
+    }
+  }
+  if ((events & UV_WRITABLE) && p->worker && p->state == BUSY) write_request(p);
+  if (w) pump(w);
+}
+
+static void on_exit_status(uv_process_t *handle, int64_t code, int signal_number) {
+  process *p = handle->data;
+  lupe_worker *w = p->worker;
+  if (w) read_frames(p); /* its last reply may be there still */
+  if (p->worker) {
+    bool busy = p->state != IDLE;
+    give_up(p);
+    if (busy && signal_number) {
+      finish_in_words(w, LUPE_WORKER_DIED, "the worker died: signal %d (%s)", signal_number,
+                      strsignal(signal_number));
+    } else if (busy) {
+      finish_in_words(w, LUPE_WORKER_DIED, "the worker died: exit code %d", (int)code);
+    }
+  }
+  uv_close((uv_handle_t *)&p->handle, on_process_closed);
+  if (w) pump(w);
+}
+
+static bool start_process(lupe_worker *w) {
+  int ends[2] = {-1, -1};
+  int failed = 0;
+  process *p = calloc(1, sizeof *p);
+  if (!p) {
+    failed = UV_ENOMEM;
+    goto fail;
+  }
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    failed = -errno;
+    goto fail_socket;
+  }
+  uv_stdio_container_t stdio[LUPE_WORKER_FD + 1] = {
+      {.flags = UV_IGNORE},
+      {.flags = UV_IGNORE},
+      {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
+      {.flags = UV_INHERIT_FD, .data.fd = ends[1]},
+  };
+  const uv_process_options_t options = {
+      .file = w->argv[0],
+      .args = w->argv,
+      .exit_cb = on_exit_status,
+      .stdio = stdio,
+      .stdio_count = LUPE_WORKER_FD + 1,
+  };
+  failed = uv_spawn(w->loop, &p->handle, &options);
+  p->handle.data = p->poll.data = p;
+  p->fd = p->frame.fd = -1;
+  close(ends[1]);
+  if (failed) goto fail_spawn;
+  p->open_handles = 1;
+  failed = uv_poll_init(w->loop, &p->poll, ends[0]);
+  if (failed) {
+    uv_process_kill(&p->handle, SIGKILL); /* on_exit_status closes and frees it */
+    close(ends[0]);
+    goto fail;
+  }
+  p->open_handles = 2;
+  p->fd = ends[0];
+  p->worker = w;
+  p->state = STARTING;
+  w->process = p;
+  w->starts++;
+  uv_poll_start(&p->poll, UV_READABLE, on_socket);
+  uv_timer_start(&w->timer, on_timer, LUPE_WORKER_START_MS, 0);
+  return true;
+
+fail_spawn:
+  close(ends[0]);
+  p->open_handles = 1;
+  uv_close((uv_handle_t *)&p->handle, on_process_closed); /* uv_spawn has made it a handle even so */
+  goto fail;
+fail_socket:
+  free(p);
+fail:
+  snprintf(w->start_error, sizeof w->start_error, "the worker %s cannot be started: %s", w->argv[0],
+           uv_strerror(failed));
+  uv_timer_start(&w->timer, on_timer, 0, 0);
+  return false;
+}
+
+/* The worker ---------------------------------------------------------------------------------- */
+
+static void pump(lupe_worker *w) {
+  if (w->closing || w->calling_back || !w->head || w->start_error[0]) return;
+  process *p = w->process;
+  if (!p) {
+    start_process(w);
+  } else if (p->state == IDLE) {
+    p->state = BUSY;
+    p->sent = 0;
+    p->all_sent = false;
+    uv_update_time(w->loop); /* the deadline counts from now, not from when the loop last looked */
+    uv_timer_start(&w->timer, on_timer, w->head->deadline_ms + LUPE_WORKER_GRACE_MS, 0);
+    write_request(p);
+  }
+}
+
+static void on_timer(uv_timer_t *timer) {
+  lupe_worker *w = timer->data;
+  process *p = w->process;
+  if (!p) {
+    char text[TEXT_BYTES];
+    memcpy(text, w->start_error, sizeof text);
+    w->start_error[0] = '\0';
+    finish_in_words(w, LUPE_WORKER_DIED, "%s", text);
+  } else if (p->state == STARTING) {
+    kill_process(p);
+    finish_in_words(w, LUPE_WORKER_DIED, "the worker was killed: not ready within %d ms",
+                    LUPE_WORKER_START_MS);
+  } else if (p->state == BUSY) {
+    kill_process(p);
+    w->kills++;
+    finish_in_words(w, LUPE_WORKER_DEADLINE, "the worker was killed %d ms past the deadline of %llu ms",
+                    LUPE_WORKER_GRACE_MS, (unsigned long long)w->head->deadline_ms);
+  } else {
+    kill_process(p);
+    finish_in_words(w, LUPE_WORKER_DIED, "the worker closed its socket");
+  }
+  pump(w);
+}
+
+static void free_argv(char **argv) {
+  for (char **word = argv; word && *word; word++) free(*word);
+  free(argv);
+}
+
+lupe_status lupe_worker_create(lupe_worker **out, uv_loop_t *loop, const char *const argv[]) {
+  if (!argv || !argv[0]) return LUPE_EINVAL;
+  size_t count = 0;
+  while (argv[count]) count++;
+  lupe_worker *w = calloc(1, sizeof *w);
+  if (!w) return LUPE_ENOMEM;
+  w->argv = calloc(count + 1, sizeof *w->argv);
+  if (!w->argv) goto fail;
+  for (size_t i = 0; i < count; i++) {
+    w->argv[i] = strdup(argv[i]);
+    if (!w->argv[i]) goto fail;
+  }
+  w->loop = loop;
+  uv_timer_init(loop, &w->timer);
+  w->timer.data = w;
+  *out = w;
+  return LUPE_OK;
+
+fail:
+  free_argv(w->argv);
+  free(w);
+  return LUPE_ENOMEM;
+}
+
+static void on_timer_closed(uv_handle_t *handle) {
+  lupe_worker *w = handle->data;
+  free_argv(w->argv);
+  free(w);
+}
+
+void lupe_worker_close(lupe_worker *w) {
+  if (!w || w->closing) return;
+  w->closing = true;
+  if (w->process) kill_process(w->process);
+  uv_close((uv_handle_t *)&w->timer, on_timer_closed);
+  while (w->head) finish_in_words(w, LUPE_WORKER_CLOSED, "lupe is stopping");
+}
+
+lupe_status lupe_worker_call(lupe_worker *w, const void *request, size_t bytes, int fd, uint64_t deadline_ms,
+                             lupe_worker_callback callback, void *arg) {
+  if (w->closing || bytes == 0 || bytes > LUPE_FRAME_MAX_BYTES || !callback) return LUPE_EINVAL;
+  if (w->queued >= LUPE_WORKER_QUEUE) return LUPE_EFULL;
+  call *c = malloc(sizeof *c + bytes);
+  if (!c) return LUPE_ENOMEM;
+  *c = (call){
+      .deadline_ms = deadline_ms, .callback = callback, .arg = arg, .fd = -1, .bytes = (uint32_t)bytes};
+  memcpy(c->request, request, bytes);
+  if (fd >= 0) {
+    c->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (c->fd < 0) {
+      free(c);
+      return LUPE_EIO;
+    }
+  }
+  if (w->tail) {
+    w->tail->next = c;
+  } else {
+    w->head = c;
+  }
+  w->tail = c;
+  w->queued++;
+  pump(w);
+  return LUPE_OK;
+}
+
+int lupe_worker_pid(const lupe_worker *w) {
+  return w->process ? w->process->handle.pid : 0;
+}
+uint64_t lupe_worker_starts(const lupe_worker *w) {
+  return w->starts;
+}
+uint64_t lupe_worker_kills(const lupe_worker *w) {
+  return w->kills;
+}
