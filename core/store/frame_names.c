@@ -1,0 +1,241 @@
+#include "core/store/frame_names.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/store/hash.h"
+#include "core/store/symbolizer.h"
+
+enum {
+  FIRST_FUNCTIONS = 256,
+  WRAPPERS_MAX = 4096,
+  WRAPPER_BYTES_MAX = 255,
+};
+
+struct lupe_frame_names {
+  lupe_stack_table *stacks;
+  lupe_module_table *modules;
+  lupe_symbolizer *symbolizer;
+  lupe_image **images; /* by module id; NULL: not asked for yet */
+  uint32_t image_count;
+  lupe_named_frame *frames;
+  uint32_t frame_count, frame_capacity;
+  lupe_function *functions;
+  uint32_t *slots; /* function + 1; twice as many as functions */
+  uint32_t function_count, function_capacity;
+  lupe_wrapper *wrappers; /* with the text of each behind them */
+  size_t wrapper_count;
+};
+
+lupe_status lupe_frame_names_create(lupe_frame_names **out, lupe_stack_table *stacks,
+                                    lupe_module_table *modules) {
+  lupe_frame_names *n = calloc(1, sizeof *n);
+  if (!n) return LUPE_ENOMEM;
+  n->stacks = stacks;
+  n->modules = modules;
+  lupe_status status = lupe_symbolizer_create(&n->symbolizer, NULL);
+  if (status != LUPE_OK) {
+    free(n);
+    return status;
+  }
+  *out = n;
+  return LUPE_OK;
+}
+
+void lupe_frame_names_free(lupe_frame_names *n) {
+  if (!n) return;
+  lupe_symbolizer_free(n->symbolizer);
+  free(n->images);
+  free(n->frames);
+  free(n->functions);
+  free(n->slots);
+  free(n->wrappers);
+  free(n);
+}
+
+static const char *base_name(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
+static bool is_wrapper(const lupe_frame_names *n, const lupe_function *f) {
+  const char *module = base_name(lupe_module_table_path(n->modules, f->module));
+  for (size_t i = 0; i < n->wrapper_count; i++) {
+    const char *text = n->wrappers[i].text;
+    switch (n->wrappers[i].kind) {
+      case LUPE_WRAPPER_NAME:
+        if (strcmp(f->name, text) == 0) return true;
+        break;
+      case LUPE_WRAPPER_PREFIX:
+        if (strncmp(f->name, text, strlen(text)) == 0) return true;
+        break;
+      default:
+        if (strncmp(module, text, strlen(text)) == 0) return true;
+    }
+  }
+  return false;
+}
+
+lupe_status lupe_frame_names_set_wrappers(lupe_frame_names *n, const lupe_wrapper *wrappers, size_t count) {
+  if (count > WRAPPERS_MAX) return LUPE_EINVAL;
+  size_t bytes = 0;
+  for (size_t i = 0; i < count; i++) {
+    size_t length = wrappers[i].text ? strlen(wrappers[i].text) : 0;
+    if (wrappers[i].kind > LUPE_WRAPPER_MODULE || length == 0 || length > WRAPPER_BYTES_MAX)
+      return LUPE_EINVAL;
+    bytes += length + 1;
+  }
+  lupe_wrapper *copy = malloc(count * sizeof *copy + bytes + 1);
+  if (!copy) return LUPE_ENOMEM;
+  char *text = (char *)(copy + count);
+  for (size_t i = 0; i < count; i++) {
+    size_t length = strlen(wrappers[i].text) + 1;
+    memcpy(text, wrappers[i].text, length);
+    copy[i] = (lupe_wrapper){.kind = wrappers[i].kind, .text = text};
+    text += length;
+  }
+  free(n->wrappers);
+  n->wrappers = copy;
+  n->wrapper_count = count;
+  for (uint32_t i = 0; i < n->function_count; i++) n->functions[i].wrapper = is_wrapper(n, &n->functions[i]);
+  return LUPE_OK;
+}
+
+/* Where else a module's file may be read, in the eyes of a process that maps it: its own file system, or,
+ * for its deleted program, its exe link. */
+static const char *alternative_path(char *buffer, size_t bytes, const char *path, int32_t pid) {
+  static const char deleted[] = " (deleted)";
+  size_t length = strlen(path);
+  if (pid <= 0 || path[0] != '/') return NULL;
+  if (length >= sizeof deleted && strcmp(path + length - (sizeof deleted - 1), deleted) == 0) {
+    char target[PATH_MAX];
+    snprintf(buffer, bytes, "/proc/%d/exe", (int)pid);
+    ssize_t n = readlink(buffer, target, sizeof target);
+    return n == (ssize_t)length && memcmp(target, path, length) == 0 ? buffer : NULL;
+  }
+  int n = snprintf(buffer, bytes, "/proc/%d/root%s", (int)pid, path);
+  return n > 0 && (size_t)n < bytes ? buffer : NULL;
+}
+
+static lupe_status image_of(lupe_frame_names *n, uint16_t module, lupe_image **out) {
+  *out = NULL;
+  if (module == LUPE_MODULE_UNKNOWN) return LUPE_OK;
+  if (module >= n->image_count) {
+    uint32_t count = lupe_module_table_count(n->modules);
+    lupe_image **images = realloc(n->images, count * sizeof(lupe_image *));
+    if (!images) return LUPE_ENOMEM;
+    memset(images + n->image_count, 0, (count - n->image_count) * sizeof(lupe_image *));
+    n->images = images;
+    n->image_count = count;
+  }
+  if (!n->images[module]) {
+    const char *path = lupe_module_table_path(n->modules, module);
+    char buffer[PATH_MAX + 64];
+    const char *alternative =
+        alternative_path(buffer, sizeof buffer, path, lupe_module_table_pid(n->modules, module));
+    lupe_image *image;
+    lupe_status status = lupe_symbolizer_open(n->symbolizer, path, alternative, NULL, &image);
+    if (status != LUPE_OK) return LUPE_OK; /* past its bound: the module's functions are [unknown] */
+    n->images[module] = image;
+  }
+  *out = n->images[module];
+  return LUPE_OK;
+}
+
+static bool grow_functions(lupe_frame_names *n) {
+  uint32_t capacity = n->function_capacity ? 2 * n->function_capacity : FIRST_FUNCTIONS;
+  uint32_t *slots = calloc(2 * (size_t)capacity, sizeof *slots);
+  lupe_function *functions = slots ? realloc(n->functions, capacity * sizeof *functions) : NULL;
+  if (!functions) {
+    free(slots);
+    return false;
+  }
+  free(n->slots);
+  n->functions = functions;
+  n->slots = slots;
+  n->function_capacity = capacity;
+  for (uint32_t i = 0; i < n->function_count; i++) {
+    const uint64_t key[2] = {functions[i].module, functions[i].start};
+    uint32_t at = (uint32_t)lupe_hash_words(key, 2) & (2 * capacity - 1);
+    while (slots[at]) at = (at + 1) & (2 * capacity - 1);
+    slots[at] = i + 1;
+  }
+  return true;
+}
+
+/* Number of the function, new or old. */
+static lupe_status number_of(lupe_frame_names *n, lupe_function function, uint32_t *out) {
+  if (n->function_count == n->function_capacity && !grow_functions(n)) return LUPE_ENOMEM;
+  const uint64_t key[2] = {function.module, function.start};
+  uint32_t mask = 2 * n->function_capacity - 1;
+  uint32_t at = (uint32_t)lupe_hash_words(key, 2) & mask;
+  for (; n->slots[at]; at = (at + 1) & mask) {
+    const lupe_function *other = &n->functions[n->slots[at] - 1];
+    if (other->module == function.module && other->start == function.start) {
+      *out = n->slots[at] - 1;
+      return LUPE_OK;
+    }
+  }
+  function.wrapper = is_wrapper(n, &function);
+  n->functions[n->function_count] = function;
+  n->slots[at] = n->function_count + 1;
+  *out = n->function_count++;
+  return LUPE_OK;
+}
+
+static lupe_status name_frame(lupe_frame_names *n, lupe_frame frame, lupe_named_frame *out) {
+  uint16_t module = (uint16_t)(frame >> 48);
+  lupe_function function = {.module = module};
+  if (frame == LUPE_FRAME_OVERFLOW) {
+    function.name = "[stack table full]";
+    function.start = frame;
+    out->address = 0;
+  } else {
+    lupe_image *image;
+    lupe_symbol symbol;
+    lupe_status status = image_of(n, module, &image);
+    if (status != LUPE_OK) return status;
+    lupe_symbolizer_resolve(n->symbolizer, image, frame & ((UINT64_C(1) << 48) - 1), &symbol);
+    function.name = symbol.name;
+    function.start = symbol.start;
+    function.named = symbol.named;
+    out->address = symbol.address;
+  }
+  out->module = module;
+  return number_of(n, function, &out->function);
+}
+
+lupe_status lupe_frame_names_update(lupe_frame_names *n) {
+  uint32_t count = lupe_stack_table_frames(n->stacks);
+  if (count > n->frame_capacity) {
+    uint32_t capacity = count + count / 4;
+    lupe_named_frame *frames = realloc(n->frames, capacity * sizeof *frames);
+    if (!frames) return LUPE_ENOMEM;
+    n->frames = frames;
+    n->frame_capacity = capacity;
+  }
+  for (; n->frame_count < count; n->frame_count++) {
+    lupe_frame frame = lupe_stack_table_frame(n->stacks, n->frame_count);
+    lupe_status status = name_frame(n, frame, &n->frames[n->frame_count]);
+    if (status != LUPE_OK) return status;
+  }
+  return LUPE_OK;
+}
+
+const lupe_named_frame *lupe_frame_names_frames(const lupe_frame_names *n, uint32_t *out_count) {
+  *out_count = n->frame_count;
+  return n->frames;
+}
+
+const lupe_function *lupe_frame_names_functions(const lupe_frame_names *n, uint32_t *out_count) {
+  *out_count = n->function_count;
+  return n->functions;
+}
+
+const char *lupe_frame_names_build_id(lupe_frame_names *n, uint16_t module) {
+  if (module >= n->image_count || !n->images[module]) return "";
+  return lupe_symbolizer_build_id(n->symbolizer, n->images[module]);
+}
