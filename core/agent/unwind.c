@@ -169,7 +169,7 @@ static size_t read_module(void *context, uint64_t address, void *to, size_t byte
 __attribute__((noinline)) static lupe_row read_row(const module *m, uint64_t address, uint64_t key) {
   lupe_cfi_image image = {
       .start = m->start, .end = m->start + m->bytes, .header = m->header, .read = read_module};
-  lupe_row row = m->header != 0 ? lupe_cfi_row(&image, address) : (lupe_row)LUPE_ROW_UNKNOWN;
+  lupe_row row = m->header != 0 ? lupe_cfi_row(&image, address) : (lupe_row)LUPE_ROW_UNCOVERED;
   if (row != LUPE_ROW_EMPTY) cache_put(key, row);
   return row;
 }
@@ -293,7 +293,7 @@ static size_t walk(const lupe_registers *from, bool exact, bool leave_out_first,
 
     unsigned kind = lupe_row_kind(row);
     /* ld.so's entry code has no unwind information but marks the end as the ABI asks for: by BP = 0. */
-    if (kind == LUPE_ROW_END || (kind == LUPE_ROW_UNKNOWN && at.bp == 0)) {
+    if (kind == LUPE_ROW_END || (kind == LUPE_ROW_UNCOVERED && at.bp == 0)) {
       *truncated = false;
       break;
     }

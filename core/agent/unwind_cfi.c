@@ -29,7 +29,7 @@ enum {
 
 /* ---- A cursor over the image: reads past its end, or of unreadable memory, give 0 and set `failed`. ---- */
 
-typedef enum failure { FINE, MALFORMED, UNREADABLE } failure;
+typedef enum failure { FINE, MALFORMED, UNCOVERED, UNREADABLE } failure;
 
 typedef struct cursor {
   const lupe_cfi_image *image;
@@ -239,7 +239,7 @@ __attribute__((noinline)) static uint64_t find_fde(cursor *c, const table *t, ui
     low = from + got;
     low_key = window[got - 1].function;
   }
-  if (!found) fail(c, MALFORMED);
+  if (!found) fail(c, UNCOVERED);
   return image->header + (uint64_t)(int64_t)found_fde;
 }
 
@@ -774,7 +774,7 @@ lupe_row lupe_cfi_row(const lupe_cfi_image *image, uint64_t at) {
   uint64_t augmentation = common.augmented ? take_uleb(&c) : 0;
   skip(&c, augmentation);
   uint64_t program = c.at;
-  if (at - m.location >= size) fail(&c, MALFORMED); /* between two functions */
+  if (at - m.location >= size) fail(&c, UNCOVERED); /* between two functions */
   if (c.failed != FINE) goto failed;
 
   uint64_t start = m.location;
@@ -785,5 +785,6 @@ lupe_row lupe_cfi_row(const lupe_cfi_image *image, uint64_t at) {
   run(&m, program, fde.end);
   if (c.failed == FINE) return pack(&m.now, common.signal);
 failed:
-  return c.failed == UNREADABLE ? LUPE_ROW_EMPTY : LUPE_ROW_UNKNOWN;
+  if (c.failed == UNREADABLE) return LUPE_ROW_EMPTY;
+  return c.failed == UNCOVERED ? LUPE_ROW_UNCOVERED : LUPE_ROW_UNKNOWN;
 }

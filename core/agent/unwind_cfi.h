@@ -20,9 +20,9 @@ typedef struct lupe_cfi_image {
   void *context;
 } lupe_cfi_image;
 
-/* The row for the instruction at `at` (for a return address: one byte before it). Returns
- * LUPE_ROW_UNKNOWN where the module says nothing about that address or what it says is malformed or does not
- * fit a row, LUPE_ROW_EMPTY where bytes of it could not be read (so that a later try may succeed). */
+/* The row for the instruction at `at` (for a return address: one byte before it). Returns LUPE_ROW_UNCOVERED
+ * where the module says nothing about that address, LUPE_ROW_UNKNOWN where what it says is malformed or does
+ * not fit a row, LUPE_ROW_EMPTY where bytes of it could not be read (so that a later try may succeed). */
 lupe_row lupe_cfi_row(const lupe_cfi_image *image, uint64_t at);
 
 #endif

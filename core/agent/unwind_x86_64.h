@@ -40,14 +40,15 @@ typedef uint64_t lupe_row;
 
 enum lupe_row_kind {
   LUPE_ROW_EMPTY = 0,
-  LUPE_ROW_END,      /* the outermost frame: its return address is undefined */
-  LUPE_ROW_UNKNOWN,  /* code without usable unwind information */
-  LUPE_ROW_SIGNAL,   /* the caller was interrupted; its registers are in the signal frame */
-  LUPE_ROW_SP,       /* CFA = SP + offset */
-  LUPE_ROW_BP,       /* CFA = BP + offset */
-  LUPE_ROW_BX,       /* CFA = BX + offset */
-  LUPE_ROW_DEREF_SP, /* CFA = *(SP + inner) + outer: hand-written code that moved SP */
-  LUPE_ROW_DEREF_BP, /* CFA = *(BP + inner) + outer: realigned stacks */
+  LUPE_ROW_END,       /* the outermost frame: its return address is undefined */
+  LUPE_ROW_UNCOVERED, /* no unwind information for this code */
+  LUPE_ROW_UNKNOWN,   /* unwind information that no row can hold */
+  LUPE_ROW_SIGNAL,    /* the caller was interrupted; its registers are in the signal frame */
+  LUPE_ROW_SP,        /* CFA = SP + offset */
+  LUPE_ROW_BP,        /* CFA = BP + offset */
+  LUPE_ROW_BX,        /* CFA = BX + offset */
+  LUPE_ROW_DEREF_SP,  /* CFA = *(SP + inner) + outer: hand-written code that moved SP */
+  LUPE_ROW_DEREF_BP,  /* CFA = *(BP + inner) + outer: realigned stacks */
 };
 
 static inline int64_t lupe_row_signed(lupe_row row, unsigned shift, unsigned bits) {
