@@ -10,8 +10,8 @@
 --   accelerating; `deceleration_z` -- the same difference in standard errors
 -- * `late` -- pace of the last third / pace of the whole: 1 steady, 0 nothing grew lately
 -- * `rises`, `intervals` -- in how many of the steps between profiles it grew
--- * `fall` -- largest fall from an earlier height; `new_high` -- how far the end stands above the height
---   that it once fell from: both as shares of the range
+-- * `fall` -- largest fall from an earlier height; `new_high` -- how far the end stands, beyond the sampling
+--   error, above the height that it fell from: both as shares of the range
 -- * `line_fit`, `step_fit`, `exponential_fit` -- share (0..1) of the variation that a straight line, one
 --   step between two levels, an exponential curve explain; `step_height` bytes (objects), `step_ms` when;
 --   `doubling_seconds` of the exponential, nil where it shrinks
@@ -61,7 +61,7 @@ local function rise_noise(n, period)
   return min(by_steps, sqrt(period * (y[1] + y[n])))
 end
 
-local function heights(n, figures)
+local function heights(n, figures, period)
   local lowest, highest, peak, fall, fell_from = y[1], y[1], y[1], 0, y[1]
   local rises = 0
   for i = 2, n do
@@ -76,7 +76,13 @@ local function heights(n, figures)
   figures.lowest, figures.highest = lowest, highest
   figures.rises, figures.intervals = rises, n - 1
   figures.fall = range > 0 and fall / range or 0
-  figures.new_high = range > 0 and (fall > 0 and (y[n] - fell_from) / range or 1) or 0
+  figures.new_high = 0
+  if fall == 0 then
+    figures.new_high = range > 0 and 1 or 0
+  elseif range > 0 then
+    local doubt = stats.Z90 * sqrt(period * (y[n] + fell_from))
+    figures.new_high = (y[n] - fell_from - doubt) / range
+  end
 end
 
 local function pace(n, figures, whole)
@@ -145,7 +151,7 @@ function trend.measure(times, values, offset, count, period, unit, since_ms)
     profiles = n, seconds = seconds, from_ms = start + x[1] * 1000, to_ms = start + x[n] * 1000,
     noise = rise_noise(n, period),
   }
-  heights(n, figures)
+  heights(n, figures, period)
   local whole, _, r = stats.linear(x, y, 1, n)
   figures.r = r
   figures.tau, figures.p = stats.mann_kendall(y, 1, n)

@@ -1,0 +1,131 @@
+--- Live bytes keep growing at one call site.
+-- Growth alone is no leak: a cache that fills, a pool that grew once and a program that starts up grow too.
+-- What tells a leak apart: it still grows in the last third, at the pace it had, past every height it fell
+-- back from, and what was allocated stays. What once grew and stopped is told as `bounded` or `saturating`.
+local HOUR_S, MIB = 3600, 2 ^ 20
+
+local function duration(s)
+  if s < 100 then return ("%.0f s"):format(s) end
+  if s < 100 * 60 then return ("%.0f min"):format(s / 60) end
+  return ("%.1f h"):format(s / HOUR_S)
+end
+
+--- What stands against a leak: verdict and reason, or nil.
+local function objection(trend, params)
+  if trend.fall > 0.5 and trend.new_high < 0.2 then
+    return "bounded", ("it fell by %.1f MiB and has not passed its earlier height"):format(
+      trend.fall * (trend.highest - trend.lowest) / MIB)
+  elseif 1 - trend.step_fit < 0.5 * (1 - math.max(trend.line_fit, trend.exponential_fit)) then
+    return "bounded", ("one step of %.1f MiB explains it better than growth does"):format(trend.step_height / MIB)
+  elseif trend.late < params.still_growing then
+    return "bounded", ("no growth to speak of in the last third of %s"):format(duration(trend.seconds))
+  elseif trend.deceleration > params.deceleration and trend.deceleration_z > 2 then
+    return "saturating", ("the second half grew at %.0f %% of the first half's pace"):format(
+      100 * math.max(0, 1 - trend.deceleration))
+  elseif trend.rises < params.min_rises then
+    return "bounded", ("it grew in only %d of %d steps"):format(trend.rises, trend.intervals)
+  end
+end
+
+--- 0..1: sure growth, long enough seen, steady to the end, and nothing of it freed.
+local function confidence(trend, survival, params)
+  local seen = 1 - math.exp(-trend.seconds / params.full_trust_seconds)
+  return trend.confidence * seen * math.sqrt(math.max(0, math.min(1, trend.late))) * (0.6 + 0.4 * (survival or 0.5))
+end
+
+local function severity(bytes, slope, params)
+  local mib = bytes / MIB
+  if mib >= params.critical_size or slope >= params.critical_growth then return "critical" end
+  if mib >= params.high_size or slope >= params.high_growth then return "high" end
+  if mib >= params.medium_size or slope >= params.medium_growth then return "medium" end
+  return "low"
+end
+
+local function significant(trend, params) return trend.low > params.min_growth and trend.p < 0.05 end
+
+local function reasons_of(site, trend)
+  local list = {
+    ("%.1f MiB to %.1f MiB in %s, more in %d of %d steps"):format(
+      trend.first / MIB, trend.last / MIB, duration(trend.seconds), trend.rises, trend.intervals),
+    ("lately at %.0f %% of its mean pace"):format(100 * trend.late),
+  }
+  if site.survival then
+    list[#list + 1] = ("%.0f %% of the bytes it ever allocated are still live"):format(100 * site.survival)
+  end
+  return list
+end
+
+local function finding(site, trend, params, verdict, objected)
+  local sure = confidence(trend, site.survival, params)
+  verdict = verdict or (sure >= params.leak_confidence and "leak" or "growing")
+  local reasons = reasons_of(site, trend)
+  if objected then table.insert(reasons, 1, objected) end
+  local accused = verdict == "leak" or verdict == "growing"
+  return {
+    site = site, score = trend.slope, verdict = verdict, confidence = sure, reasons = reasons,
+    severity = accused and severity(site.inuse_space, trend.slope, params) or "info",
+    summary = accused and ("%s grows %.1f MiB/h, %.1f MiB live"):format(site.name, trend.slope, site.inuse_space / MIB)
+      or ("%s has grown to %.1f MiB: %s"):format(site.name, site.inuse_space / MIB, objected),
+    evidence = {
+      slope_mib_per_hour = trend.slope, low_mib_per_hour = trend.low, high_mib_per_hour = trend.high, r = trend.r,
+      late = trend.late, deceleration = trend.deceleration, seconds = trend.seconds, profiles = trend.profiles,
+      rises = trend.rises, survivors = site.survival,
+    },
+    advice = accused and { ("Find who should free what %s allocates"):format(site.name) } or nil,
+  }
+end
+
+return {
+  api = 1,
+  id = "leak.steady-growth",
+  kind = "leak",
+  title = "Live bytes grow steadily at one call site",
+  version = "1",
+  needs = { "heap.history" },
+  params = {
+    min_growth = { default = 5, min = 0, unit = "MiB/h", doc = "slower growth is not reported" },
+    min_inuse_space = { default = 65536, min = 0, unit = "bytes", doc = "smaller sites are not looked at" },
+    min_seconds = { default = 10, min = 1, unit = "s", doc = "history without which nothing is said" },
+    min_profiles = { default = 8, min = 5, doc = "heap profiles without which nothing is said" },
+    warm_up_seconds = { default = 2, min = 0, unit = "s", doc = "of the run's start, left out where enough follows" },
+    still_growing = { default = 0.3, min = 0, max = 1, doc = "least pace of the last third, as a share of the whole" },
+    deceleration = { default = 0.5, min = 0, max = 1, doc = "loss of pace from which it saturates" },
+    min_rises = { default = 4, min = 1, doc = "steps between profiles in which it grew" },
+    leak_confidence = { default = 0.6, min = 0, max = 1, doc = "from here on `leak`, below `growing`" },
+    full_trust_seconds = { default = 10, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
+    most_sites = { default = 200, min = 1, doc = "steepest sites looked at closely" },
+    critical_size = { default = 100, unit = "MiB" }, critical_growth = { default = 50, unit = "MiB/h" },
+    high_size = { default = 50, unit = "MiB" }, high_growth = { default = 20, unit = "MiB/h" },
+    medium_size = { default = 10, unit = "MiB" }, medium_growth = { default = 5, unit = "MiB/h" },
+  },
+  check = function(view, params)
+    local heap, findings = view.heap, {}
+    local needed = math.max(params.min_seconds, (params.min_profiles - 1) * heap.interval_ms / 1000)
+    if heap.profiles < params.min_profiles or heap.seconds < params.min_seconds then
+      return findings, { needed_seconds = needed }
+    end
+    local since = view.started_ms + params.warm_up_seconds * 1000
+    if view.time_ms - since < 2 * needed * 1000 then since = nil end
+    -- The screen is a straight line through the whole history: let pass what robust slopes may put higher.
+    local steep = { by = "growth", min_inuse_space = params.min_inuse_space, min_growth = params.min_growth / 4,
+      limit = params.most_sites }
+    for site in heap:sites(steep) do
+      local trend = site:trend("inuse_space", { since_ms = since })
+      if trend and trend.profiles >= params.min_profiles and trend.seconds >= params.min_seconds
+        and significant(trend, params) then
+        local verdict, objected = objection(trend, params)
+        if verdict == "saturating" then
+          -- Warm-up and then a steady leak slows down too: where the later part is long enough to be looked at
+          -- alone, and is steady, it counts.
+          local late = site:trend("inuse_space", { since_ms = trend.from_ms + trend.seconds * 400 })
+          if late and late.profiles >= 1.5 * params.min_profiles and late.seconds >= 1.5 * params.min_seconds
+            and significant(late, params) and not objection(late, params) and late.deceleration < 0.3 then
+            trend, verdict = late, nil
+          end
+        end
+        findings[#findings + 1] = finding(site, trend, params, verdict, verdict and objected or nil)
+      end
+    end
+    return findings
+  end,
+}
