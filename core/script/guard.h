@@ -1,0 +1,25 @@
+/* guard.h -- limits on a stretch of Lua: a wall deadline and a memory budget, checked by a hook every
+ * LUPE_GUARD_COUNT instructions and where the budget is passed. It raises an error that names the guarded
+ * file's line; once tripped it raises again at every check, so that no pcall gets away with it. Calls in C
+ * that never come back to Lua and compiled code are beyond it. One per process, in the worker. Thread: the
+ * one that runs Lua. */
+#ifndef LUPE_SCRIPT_GUARD_H
+#define LUPE_SCRIPT_GUARD_H
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/script/vm.h"
+
+enum { LUPE_GUARD_COUNT = 1000 };
+
+/* What tripped it: "deadline" or "memory"; NULL: nothing so far. Static text. */
+const char *lupe_guard_tripped(void);
+
+/* `file`: as in its chunk name, without '@' or '=' (copied, cut at 255 bytes). `memory_bytes` on top of what the
+ * state holds now; past twice that an allocation fails at once. */
+void lupe_guard_arm(lupe_vm *vm, const char *file, uint64_t deadline_ms, size_t memory_bytes);
+
+/* Takes the hook and the budget away; `memory_bytes` caps the state from now on. Returns microseconds since
+ * arm. */
+uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes);
+#endif

@@ -1,0 +1,225 @@
+#include "core/script/worker_main.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/script/frame.h"
+#include "core/script/guard.h"
+#include "core/script/vm.h"
+#include "core/script/worker.h"
+#include "core/store/snapshot.h"
+
+enum {
+  STATE_BYTES = 512 << 20, /* what the state may hold while no rule runs */
+  OPEN_FILES = 64
+};
+
+/* One request on its way through Lua, and what lives from one to the next. */
+static struct {
+  lupe_vm *vm;
+  lupe__frame frame;
+  lupe_snapshot *snapshot; /* NULL: none yet */
+  int handler_ref;         /* registry: lua/lupe/worker.lua's function */
+  lupe_status sent;
+} worker;
+
+/* What worker.lua is given ---------------------------------------------------------------------- */
+
+/* guarded(file, deadline_ms, memory_bytes, f, ...) calls f(...) under guard.h's limits.
+ * -> true, its first result, microseconds; or false, "FILE:LINE: message", microseconds, kind: "error",
+ * "deadline", "memory" */
+static int host_guarded(lua_State *L) {
+  const char *file = luaL_checkstring(L, 1);
+  lua_Number deadline_ms = luaL_checknumber(L, 2), memory_bytes = luaL_checknumber(L, 3);
+  luaL_argcheck(L, deadline_ms >= 0 && deadline_ms <= 1e9, 2, "milliseconds expected");
+  luaL_argcheck(L, memory_bytes >= 0 && memory_bytes <= STATE_BYTES, 3, "bytes expected");
+  luaL_checktype(L, 4, LUA_TFUNCTION);
+  luaL_argcheck(L, L == lupe_vm_state(worker.vm), 4, "not in a coroutine");
+  char error[LUPE_VM_ERROR_BYTES];
+  lupe_guard_arm(worker.vm, file, (uint64_t)deadline_ms, (size_t)memory_bytes);
+  lupe_status status = lupe_vm_call(worker.vm, lua_gettop(L) - 4, 1, error, sizeof error);
+  lua_Number elapsed_us = (lua_Number)lupe_guard_disarm(worker.vm, STATE_BYTES);
+  const char *tripped = lupe_guard_tripped();
+  lua_pushboolean(L, status == LUPE_OK);
+  lua_insert(L, 4); /* before the result */
+  if (status == LUPE_OK) {
+    lua_pushnumber(L, elapsed_us);
+    return 3;
+  }
+  const char *kind = tripped ? tripped : status == LUPE_ENOMEM ? "memory" : "error";
+  if (status == LUPE_ENOMEM) {
+    lua_pushfstring(L, "%s: %s", file, error);
+  } else {
+    lua_pushstring(L, error);
+  }
+  lua_pushnumber(L, elapsed_us);
+  lua_pushstring(L, kind);
+  return 4;
+}
+
+/* tripped() -> "deadline" or "memory" once the guard has tripped, else nil */
+static int host_tripped(lua_State *L) {
+  lua_pushstring(L, lupe_guard_tripped());
+  return 1;
+}
+
+/* map() -> true: the descriptor that came with this request is the snapshot from now on; or nil, "ENAME:
+ * text" */
+static int host_map(lua_State *L) {
+  if (worker.frame.fd < 0) {
+    lua_pushnil(L);
+    lua_pushliteral(L, "EINVAL: no descriptor came with the request");
+    return 2;
+  }
+  lupe_snapshot *fresh;
+  lupe_status status = lupe_snapshot_map(worker.frame.fd, false, &fresh);
+  if (status != LUPE_OK) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: the snapshot: %s", status == LUPE_EVERSION ? "EVERSION" : "ECORRUPT",
+                    lupe_status_text(status));
+    return 2;
+  }
+  lupe_snapshot_release(worker.snapshot);
+  worker.snapshot = fresh;
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* snapshot() -> address (light userdata), bytes; nil: none. Valid until the next map(). */
+static int host_snapshot(lua_State *L) {
+  if (!worker.snapshot) return 0;
+  lua_pushlightuserdata(L, (void *)lupe_snapshot_block(worker.snapshot));
+  lua_pushnumber(L, (lua_Number)lupe_snapshot_bytes(worker.snapshot));
+  return 2;
+}
+
+/* write(text) -> true: all of it went to the descriptor that came with this request; or nil, "ENAME: text" */
+static int host_write(lua_State *L) {
+  size_t bytes;
+  const char *text = luaL_checklstring(L, 1, &bytes);
+  while (bytes > 0) {
+    ssize_t n = write(worker.frame.fd, text, bytes);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      int error = errno;
+      lua_pushnil(L);
+      lua_pushfstring(L, "%s: %s", error == ENOSPC || error == EDQUOT ? "ENOSPC" : "EIO", strerror(error));
+      return 2;
+    }
+    text += n;
+    bytes -= (size_t)n;
+  }
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* memory() -> bytes that the state holds */
+static int host_memory(lua_State *L) {
+  lua_pushnumber(L, (lua_Number)lupe_vm_memory_bytes(worker.vm));
+  return 1;
+}
+
+static int load_worker(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"guarded", host_guarded}, {"tripped", host_tripped}, {"map", host_map}, {"snapshot", host_snapshot},
+      {"write", host_write},     {"memory", host_memory},   {NULL, NULL}};
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "lupe.worker");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "new");
+  lua_newtable(L);
+  luaL_register(L, NULL, functions);
+  lua_call(L, 1, 1);
+  worker.handler_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+static int handle_request(lua_State *L) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, worker.handler_ref);
+  lua_pushlstring(L, worker.frame.body, worker.frame.bytes);
+  lua_call(L, 1, 1);
+  size_t bytes, sent = 0;
+  const char *reply = luaL_checklstring(L, -1, &bytes);
+  if (bytes == 0 || bytes > LUPE_FRAME_MAX_BYTES) return luaL_error(L, "a reply of %d bytes", (int)bytes);
+  worker.sent = lupe__frame_write(LUPE_WORKER_FD, reply, (uint32_t)bytes, -1, &sent, true);
+  return 0;
+}
+
+/* The process ------------------------------------------------------------------------------------ */
+
+static void set_limit(int resource, rlim_t value) {
+  const struct rlimit limit = {value, value};
+  setrlimit(resource, &limit); /* lowering is always allowed */
+}
+
+/* A rule is not expected to get at any of this; it is the second wall. */
+static int limit_process(void) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
+  if (close_range(LUPE_WORKER_FD + 1, ~0U, 0) != 0) {
+    struct rlimit open;
+    if (getrlimit(RLIMIT_NOFILE, &open) != 0) return -1;
+    for (int fd = LUPE_WORKER_FD + 1; fd < (int)open.rlim_cur; fd++) close(fd);
+  }
+  set_limit(RLIMIT_CORE, 0);
+  set_limit(RLIMIT_NOFILE, OPEN_FILES);
+  set_limit(RLIMIT_NPROC, 0);
+  fcntl(LUPE_WORKER_FD, F_SETFD, FD_CLOEXEC);
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the whole terminal; the runtime says when to end */
+  signal(SIGQUIT, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
+  return 0;
+}
+
+static int serve(void) {
+  char error[LUPE_VM_ERROR_BYTES];
+  size_t sent = 0;
+  if (lupe__frame_write(LUPE_WORKER_FD, NULL, 0, -1, &sent, true) != LUPE_OK) return 0; /* "ready" */
+  for (;;) {
+    lupe__frame_clear(&worker.frame);
+    lupe_status status = lupe__frame_read(&worker.frame, LUPE_WORKER_FD, true);
+    if (status == LUPE_ENOENT) return 0;
+    if (status != LUPE_OK || worker.frame.bytes == 0) {
+      fprintf(stderr, "lupe worker: a request that can't be read: %s\n", lupe_status_text(status));
+      return 1;
+    }
+    status = lupe_vm_run(worker.vm, handle_request, NULL, error, sizeof error);
+    if (status != LUPE_OK) {
+      fprintf(stderr, "lupe worker: %s\n", error);
+      return 1;
+    }
+    if (worker.sent != LUPE_OK) return 0;
+  }
+}
+
+int lupe_worker_main(const char *lua_dir) {
+  char error[LUPE_VM_ERROR_BYTES];
+  int code = 1;
+  worker.frame.fd = -1;
+  if (limit_process() != 0) {
+    fprintf(stderr, "lupe worker: cannot limit itself: %s\n", strerror(errno));
+    return 1;
+  }
+  lupe_status status = lupe_vm_create(&worker.vm, lua_dir, STATE_BYTES);
+  if (status != LUPE_OK) {
+    fprintf(stderr, "lupe worker: no Lua state for %s: %s\n", lua_dir, lupe_status_text(status));
+    return 1;
+  }
+  if (lupe_vm_run(worker.vm, load_worker, NULL, error, sizeof error) != LUPE_OK) {
+    fprintf(stderr, "lupe worker: %s\n", error);
+  } else {
+    code = serve();
+  }
+  lupe__frame_clear(&worker.frame);
+  lupe_vm_free(worker.vm);
+  lupe_snapshot_release(worker.snapshot);
+  return code;
+}

@@ -1,0 +1,201 @@
+--- A snapshot as JSON, written in pieces: memory stays bounded however large it is.
+--
+-- One object; records refer to each other by 0-based index. Bytes and objects are corrected for sampling, times are
+-- Unix ms, what is not known is null. Its members, in order:
+--
+-- * `format` "lupe-heap-snapshot", `version` 1 (counts changes that break readers; members may be added)
+-- * `time_ms`, `started_ms`, `generation`, `sample_period_bytes`, `heap_interval_ms`, `dropped_records`,
+--   `truncated_stacks`, `stack_overflows`
+-- * `targets` {pid, ppid, name, live, allocator, sample_period_bytes, first_ms, last_ms}
+-- * `modules` {path, build_id}
+-- * `functions` {name, module, start, named, wrapper}: symbols; `start` is an address in the module's file
+-- * `frames` {function, module, address, file, line}
+-- * `classes` {size_bytes, live_count}: exact counts per size class of the allocator
+-- * `memory`: the series of readings, oldest first
+-- * `ticks` {time_ms, inuse_space, allocated}: times of the history
+-- * `sites` {function, inuse_space, inuse_objects, alloc_space, alloc_objects, first_seen_ms, last_grown_ms,
+--   history_space, history_objects}: a value per tick
+-- * `stacks` {site, frames (leaf first), inuse_space, inuse_objects, alloc_space, alloc_objects}: the heap profile
+-- * `findings`, and members of the caller's after it
+-- @module lupe.export
+
+local json = require("lupe.json")
+
+local export = {}
+
+local PIECE_BYTES = 64 * 1024
+
+local MEMORY_FIELDS = {
+  "time_ms", "rss_bytes", "virtual_bytes", "shared_bytes", "allocated_bytes", "active_bytes", "metadata_bytes",
+  "resident_bytes", "mapped_bytes", "retained_bytes", "user_ns", "system_ns", "minor_faults", "major_faults", "threads",
+}
+local ALLOCATOR_FIELDS = {
+  allocated_bytes = true, active_bytes = true, metadata_bytes = true, resident_bytes = true, mapped_bytes = true,
+  retained_bytes = true,
+}
+
+--- Collects text and hands it on in pieces. The first failure is thrown, to be caught in `write`.
+local function new_output(write)
+  local out = { parts = {}, count = 0, pending = 0, bytes = 0 }
+  function out.flush()
+    if out.count == 0 then return end
+    local text = table.concat(out.parts, "", 1, out.count)
+    out.count, out.pending = 0, 0
+    out.bytes = out.bytes + #text
+    local ok, message = write(text)
+    if not ok then error({ refused = message }, 0) end
+  end
+  function out.add(text)
+    out.count = out.count + 1
+    out.parts[out.count] = text
+    out.pending = out.pending + #text
+    if out.pending >= PIECE_BYTES then out.flush() end
+  end
+  return out
+end
+
+local function number(value)
+  value = tonumber(value)
+  if value ~= value or value == math.huge or value == -math.huge then return "null" end
+  return ((value % 1 == 0) and "%.0f" or "%.9g"):format(value)
+end
+
+local function known_time(value) return value > 0 and number(value) or "null" end
+
+local function list(out, name, count, record)
+  out.add((',\n"%s":['):format(name))
+  for i = 0, count - 1 do
+    if i > 0 then out.add(",\n") end
+    record(i)
+  end
+  out.add("]")
+end
+
+local function write_header(out, columns)
+  out.add('{"format":"lupe-heap-snapshot","version":1')
+  for _, name in ipairs({
+    "time_ms", "started_ms", "generation", "sample_period_bytes", "heap_interval_ms", "dropped_records",
+    "truncated_stacks", "stack_overflows",
+  }) do
+    out.add((',"%s":%s'):format(name, number(columns[name])))
+  end
+end
+
+local function write_symbols(out, columns, text)
+  list(out, "targets", columns.count.targets, function(i)
+    local t = columns.targets[i]
+    out.add(('{"pid":%d,"ppid":%d,"name":%s,"live":%s,"allocator":%s'):format(
+      t.pid, t.ppid, text(t.name), tostring(t.live == 1), text(t.allocator)))
+    out.add((',"sample_period_bytes":%s,"first_ms":%s,"last_ms":%s}'):format(
+      number(t.sample_period_bytes), number(t.first_ms), number(t.last_ms)))
+  end)
+  list(out, "modules", columns.count.modules, function(i)
+    local m = columns.modules[i]
+    out.add(('{"path":%s,"build_id":%s}'):format(text(m.path), m.build_id > 0 and text(m.build_id) or "null"))
+  end)
+  list(out, "functions", columns.count.functions, function(i)
+    local f = columns.functions[i]
+    out.add(('{"name":%s,"module":%d,"start":%s,"named":%s,"wrapper":%s}')
+      :format(text(f.name), f.module, number(f.start), tostring(f.named == 1), tostring(f.wrapper == 1)))
+  end)
+  list(out, "frames", columns.count.frames, function(i)
+    local f = columns.frames[i]
+    out.add(('{"function":%d,"module":%d,"address":%s,"file":%s,"line":%s}')
+      :format(f["function"], f.module, number(f.address), f.file > 0 and text(f.file) or "null",
+        f.line > 0 and tostring(f.line) or "null"))
+  end)
+end
+
+local function write_memory(out, columns)
+  list(out, "classes", columns.count.classes, function(i)
+    local c = columns.classes[i]
+    out.add(('{"size_bytes":%s,"live_count":%s}'):format(number(c.size_bytes), number(c.live_count)))
+  end)
+  list(out, "memory", columns.count.memory, function(i)
+    local row, fields = columns.memory[i], {}
+    for n, name in ipairs(MEMORY_FIELDS) do
+      local known = row.has_allocator == 1 or not ALLOCATOR_FIELDS[name]
+      fields[n] = ('"%s":%s'):format(name, known and number(row[name]) or "null")
+    end
+    out.add("{" .. table.concat(fields, ",") .. "}")
+  end)
+end
+
+local function write_history(out, columns, name, source, site)
+  local ticks, values = columns.tick_count, {}
+  local offset = site * ticks
+  if offset + ticks <= columns.count[source] then
+    for i = 0, ticks - 1 do values[i + 1] = number(columns[source][offset + i]) end
+  end
+  out.add((',"%s":[%s]'):format(name, table.concat(values, ",")))
+end
+
+local function write_sites(out, columns)
+  list(out, "ticks", columns.tick_count, function(i)
+    out.add(('{"time_ms":%s,"inuse_space":%s,"allocated":%s}'):format(number(columns.tick_time_ms[i]),
+      number(columns.tick_inuse_space[i]), known_time(columns.tick_allocated[i])))
+  end)
+  list(out, "sites", columns.count.sites, function(i)
+    out.add(('{"function":%d,"inuse_space":%s,"inuse_objects":%s,"alloc_space":%s,"alloc_objects":%s'):format(
+      columns.site_function[i], number(columns.site_inuse_space[i]), number(columns.site_inuse_objects[i]),
+      number(columns.site_alloc_space[i]), number(columns.site_alloc_objects[i])))
+    out.add((',"first_seen_ms":%s,"last_grown_ms":%s'):format(known_time(columns.site_first_seen_ms[i]),
+      known_time(columns.site_last_grown_ms[i])))
+    write_history(out, columns, "history_space", "site_history_space", i)
+    write_history(out, columns, "history_objects", "site_history_objects", i)
+    out.add("}")
+  end)
+end
+
+local function write_stacks(out, columns)
+  local frames = {}
+  list(out, "stacks", columns.count.stacks, function(i)
+    local first = columns.stack_first[i]
+    local depth = columns.stack_first[i + 1] - first
+    for n = 1, depth do frames[n] = columns.stack_frames[first + n - 1] end
+    out.add(('{"site":%d,"frames":[%s]'):format(columns.stack_site[i], table.concat(frames, ",", 1, depth)))
+    out.add((',"inuse_space":%s,"inuse_objects":%s,"alloc_space":%s,"alloc_objects":%s}'):format(
+      number(columns.stack_inuse_space[i]), number(columns.stack_inuse_objects[i]),
+      number(columns.stack_alloc_space[i]), number(columns.stack_alloc_objects[i])))
+  end)
+end
+
+local function write_all(columns, members, out)
+  local encoded = setmetatable({}, { __mode = "v" })
+  local function text(offset)
+    local known = encoded[offset]
+    if not known then
+      known = json.encode(columns.text(offset))
+      encoded[offset] = known
+    end
+    return known
+  end
+  write_header(out, columns)
+  write_symbols(out, columns, text)
+  write_memory(out, columns)
+  write_sites(out, columns)
+  write_stacks(out, columns)
+  out.add(',\n"findings":' .. json.encode(json.array(members.findings)))
+  local names = {}
+  for name in pairs(members.extra or {}) do names[#names + 1] = name end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    out.add((",\n%s:%s"):format(json.encode(name), json.encode(members.extra[name])))
+  end
+  out.add("}\n")
+  out.flush()
+end
+
+--- @param columns of lupe.ffi
+-- @tparam table members `findings` (array, plain), `extra` (name -> plain value: members to add)
+-- @tparam function write(text): true; or nil and "ENAME: text"
+-- @treturn number bytes written; or nil, "ENAME: text", "ENAME" as `write` gave it
+function export.write(columns, members, write)
+  local out = new_output(write)
+  local ok, failed = pcall(write_all, columns, members, out)
+  if ok then return out.bytes end
+  if type(failed) ~= "table" then error(failed, 0) end
+  return nil, failed.refused, failed.refused:match("^(%u+):")
+end
+
+return export

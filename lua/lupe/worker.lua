@@ -1,0 +1,176 @@
+--- The rules' worker process: what requests there are, and what is answered.
+-- Requests and replies are JSON objects; core/script/worker_main.c reads and writes them one at a time.
+-- Nothing outlives the process: after it ended and was started again there are no rules and no snapshot.
+--
+-- * `{op="load", rules=[{path, source}...], deadline_ms?}` compiles, runs and checks each file. `{ok=true,
+--   rules=[{path, ok=true, id, kind, title, version, needs, params} or {path, ok=false, error, kind}...]}`.
+--   A rule that loads takes the place of the one with its id, and of what its path held before; one that does not
+--   changes nothing.
+-- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
+-- * `{op="check", id, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?}` runs one rule:
+--   `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
+-- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
+--   `{ok=true, bytes}`
+-- * `{op="status"}`: `{ok=true, rules=[ids], snapshot=boolean, memory_bytes}`
+--
+-- What fails answers `{ok=false, kind, error}`: kind "error" (a rule's own, "FILE:LINE: message"), "deadline",
+-- "memory", "no_rule" and "no_snapshot" (send it and ask again), "system" (what the system refused; `code` such as
+-- "ENOSPC") or "request" (what was asked makes no sense).
+-- @module lupe.worker
+
+local json = require("lupe.json")
+local rule = require("lupe.rule")
+local sandbox = require("lupe.sandbox")
+
+local worker = {}
+
+local DEADLINE_MS = 500
+local MEMORY_BYTES = 64 * 2 ^ 20
+local MOST_KEPT_BYTES = 128 * 2 ^ 20 -- by all rules together, between calls
+
+local function failure(kind, message) return { ok = false, kind = kind, error = message } end
+
+--- A number of the request, or the default; nil and a failure where it is something else.
+local function positive(request, field, default)
+  local value = request[field]
+  if value == nil then return default end
+  if type(value) == "number" and value > 0 and value < 1e9 then return value end
+  return nil, failure("request", ("%s: expected a number above 0"):format(field))
+end
+
+local function first_line(text) return (text:match("^[^\n]*")) end
+
+local operations = {}
+
+local function describe(path, loaded)
+  return {
+    path = path, ok = true, id = loaded.id, kind = loaded.kind, title = loaded.title, version = loaded.version,
+    needs = json.array(loaded.needs), params = loaded.params or {},
+  }
+end
+
+function operations.load(self, request)
+  local deadline_ms, refused = positive(request, "deadline_ms", DEADLINE_MS)
+  if not deadline_ms then return refused end
+  local answers = json.array()
+  for i, file in ipairs(type(request.rules) == "table" and request.rules or {}) do
+    local path, source = file.path, file.source
+    if type(path) ~= "string" or type(source) ~= "string" then
+      return failure("request", ("rules[%d]: expected path and source, both text"):format(i))
+    end
+    local ok, result, _, kind = self.host.guarded(path, deadline_ms, MEMORY_BYTES, function()
+      local env = sandbox.new(self.host.tripped)
+      local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
+      return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
+    end)
+    if ok and result.loaded then
+      for id, other in pairs(self.rules) do
+        if other.path == path then self.rules[id] = nil end
+      end
+      self.rules[result.loaded.id] = { path = path, rule = result.loaded }
+      answers[i] = json.decode(result.text)
+    else
+      answers[i] = {
+        path = path, ok = false, kind = ok and "error" or kind, error = first_line(ok and result.message or result),
+      }
+    end
+  end
+  return { ok = true, rules = answers }
+end
+
+function operations.snapshot(self)
+  local ok, message = self.host.map()
+  if not ok then return failure("system", message) end
+  return { ok = true }
+end
+
+--- Address and size of the snapshot, or nil and a failure.
+local function current_snapshot(self)
+  local address, size = self.host.snapshot()
+  if not address then return nil, failure("no_snapshot", "no snapshot was sent to this process") end
+  return address, size
+end
+
+function operations.check(self, request)
+  local kept = self.rules[request.id]
+  if not kept then
+    return failure("no_rule", ("no rule %s was sent to this process"):format(tostring(request.id)))
+  end
+  local deadline_ms, memory_bytes, refused
+  deadline_ms, refused = positive(request, "deadline_ms", DEADLINE_MS)
+  if not deadline_ms then return refused end
+  memory_bytes, refused = positive(request, "memory_bytes", MEMORY_BYTES)
+  if not memory_bytes then return refused end
+  local address, size = current_snapshot(self)
+  if not address then return size end
+  -- Each check gets a view of its own: what one rule does to the tables in it, the next one does not see.
+  local view, message = require("lupe.view").from_snapshot(address, size, {
+    findings = request.findings, config = request.config, allocator = request.allocator,
+  })
+  if not view then return failure("system", message) end
+  local ok, result, elapsed_us, kind = self.host.guarded(kept.path, deadline_ms, memory_bytes, function()
+    local answer = rule.run(kept.path, kept.rule, view, request.params)
+    answer.findings = json.array(answer.findings)
+    answer.ok = true
+    return answer
+  end)
+  if not ok then result = failure(kind, first_line(result)) end
+  result.elapsed_us = elapsed_us
+  return result
+end
+
+function operations.export(self, request)
+  local address, size = current_snapshot(self)
+  if not address then return size end
+  local columns, message = require("lupe.ffi").snapshot(address, size)
+  if not columns then return failure("system", message) end
+  local bytes, code
+  bytes, message, code = require("lupe.export").write(columns, request, self.host.write)
+  if not bytes then
+    local failed = failure("system", message)
+    failed.code = code
+    return failed
+  end
+  return { ok = true, bytes = bytes }
+end
+
+function operations.status(self)
+  local ids = json.array()
+  for id in pairs(self.rules) do ids[#ids + 1] = id end
+  table.sort(ids)
+  return { ok = true, rules = ids, snapshot = self.host.snapshot() ~= nil, memory_bytes = self.host.memory() }
+end
+
+--- Rules may keep things in locals of their file. Where that is too much, all of them are forgotten: the next
+-- check of any is told "no_rule".
+local function bound_what_is_kept(self)
+  if self.host.memory() < MOST_KEPT_BYTES then return end
+  collectgarbage()
+  if self.host.memory() < MOST_KEPT_BYTES then return end
+  self.rules = {}
+  collectgarbage()
+end
+
+--- @tparam table host what C offers: guarded, tripped, map, snapshot, write, memory
+-- @treturn function(text) answers one request, both JSON
+function worker.new(host)
+  local self = { host = host, rules = {} }
+  sandbox.guard_strings()
+  collectgarbage("setpause", 120)
+  return function(text)
+    local request, message = json.decode(text)
+    if type(request) ~= "table" then
+      return json.encode(failure("request", "not a JSON object: " .. tostring(message)))
+    end
+    local operation = operations[request.op]
+    if not operation then
+      return json.encode(failure("request", ("op: expected load, snapshot, check, export or status, got %s")
+        :format(tostring(request.op))))
+    end
+    local reply = json.encode(operation(self, request))
+    bound_what_is_kept(self)
+    return reply
+  end
+end
+
+return worker
