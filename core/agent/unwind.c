@@ -261,6 +261,23 @@ static inline bool step(lupe_memory *memory, lupe_row row, lupe_registers *at) {
   return true;
 }
 
+static inline lupe_row find_row(const module *m, uint64_t address, uint64_t mask) {
+  uint64_t key = row_key(m->identity, address);
+  lupe_row row = cache_find(key, mask);
+  return row != LUPE_ROW_EMPTY ? row : read_row(m, address, key);
+}
+
+/* Two outermost frames have no unwind information for the byte before their address: ld.so's entry code,
+ * which marks the end as the ABI asks for, by BP = 0; and a function whose first instruction was written into
+ * a new stack as if it had called (makecontext's, and what other fibers begin with). */
+__attribute__((noinline)) static bool ends_uncovered(const module *m, uint64_t pc, uint64_t bp,
+                                                     uint64_t mask) {
+  if (bp == 0) return true;
+  if (pc - m->start >= m->bytes) return false;
+  unsigned kind = lupe_row_kind(find_row(m, pc, mask));
+  return kind != LUPE_ROW_UNCOVERED && kind != LUPE_ROW_EMPTY;
+}
+
 /* `exact`: pc was interrupted. Else it is a return address, and the call before it counts: it may be the
  * last instruction of a function that calls one that never returns. */
 static size_t walk(const lupe_registers *from, bool exact, bool leave_out_first, uint64_t *pcs, size_t max,
@@ -287,13 +304,9 @@ static size_t walk(const lupe_registers *from, bool exact, bool leave_out_first,
     }
     uint64_t address = exact ? at.pc : at.pc - 1;
     if (address - here.start >= here.bytes && !enter_module(&c, address, &here)) break;
-    uint64_t key = row_key(here.identity, address);
-    lupe_row row = cache_find(key, mask);
-    if (row == LUPE_ROW_EMPTY) row = read_row(&here, address, key);
-
+    lupe_row row = find_row(&here, address, mask);
     unsigned kind = lupe_row_kind(row);
-    /* ld.so's entry code has no unwind information but marks the end as the ABI asks for: by BP = 0. */
-    if (kind == LUPE_ROW_END || (kind == LUPE_ROW_UNCOVERED && at.bp == 0)) {
+    if (kind == LUPE_ROW_END || (kind == LUPE_ROW_UNCOVERED && ends_uncovered(&here, at.pc, at.bp, mask))) {
       *truncated = false;
       break;
     }
