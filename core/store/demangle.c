@@ -25,7 +25,7 @@ static void append(const char *piece, size_t bytes, void *arg) {
   output *o = arg;
   size_t room = o->capacity - 1 - o->length;
   size_t taken = bytes < room ? bytes : room;
-  memcpy(o->text + o->length, piece, taken);
+  if (taken > 0) memcpy(o->text + o->length, piece, taken);
   o->length += taken;
   o->total_bytes += bytes;
   if (o->total_bytes > MAX_OUTPUT_BYTES || ++o->pieces > MAX_OUTPUT_PIECES) longjmp(o->give_up, 1);

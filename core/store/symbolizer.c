@@ -163,16 +163,15 @@ static const lupe_image_function *function_at(lupe_symbolizer *s, lupe_image *im
   return NULL;
 }
 
-lupe_status lupe_symbolizer_resolve(lupe_symbolizer *s, lupe_image *image, uint64_t file_offset,
-                                    lupe_symbol *out) {
+void lupe_symbolizer_resolve(lupe_symbolizer *s, lupe_image *image, uint64_t file_offset, lupe_symbol *out) {
   if (!image) {
     *out = (lupe_symbol){"[unknown]", 0, file_offset, false};
-    return LUPE_OK;
+    return;
   }
   wake(s, image);
   if (image->anonymous) {
     *out = (lupe_symbol){image->name, 0, file_offset, false};
-    return LUPE_OK;
+    return;
   }
   uint64_t address = file_offset;
   uint64_t key = file_offset | KEY_OFFSET;
@@ -197,7 +196,6 @@ lupe_status lupe_symbolizer_resolve(lupe_symbolizer *s, lupe_image *image, uint6
       .address = address,
       .named = function && function->named,
   };
-  return LUPE_OK;
 }
 
 const char *lupe_symbolizer_build_id(lupe_symbolizer *s, lupe_image *image) {

@@ -5,8 +5,8 @@
  * Rust names are demangled. Where no symbol covers an address the name is `module+0xSTART`, with the
  * module's base name and the function's start from .eh_frame_hdr, else the address itself: the same
  * from run to run. All code without a file ([anon], [heap], [stack], JIT) is one function per such module.
- * Of several symbols at one address the name comes from: a function before an untyped label, global
- * before weak before local, no leading underscore before one, the shorter, the first by strcmp.
+ * Of several symbols at one address: a function before an untyped label, an exported one (global or weak)
+ * before a local one, fewer leading underscores, the shorter, the first by strcmp.
  *
  * Files are read by pread, never mapped: one that is truncated or rewritten under us cannot fault. A file
  * that is missing, not a 64-bit little-endian ELF, damaged, or not the one that the process runs costs names,
@@ -64,10 +64,9 @@ lupe_status lupe_symbolizer_open(lupe_symbolizer *s, const char *path, const cha
                                  const char *build_id, lupe_image **out);
 
 /* Names the function around `file_offset`, which lies inside an instruction of it (a return address
- * less one). `image` NULL is code of unknown origin, named [unknown]. Never fails for what a file holds;
- * returns LUPE_OK, or LUPE_ENOMEM. */
-lupe_status lupe_symbolizer_resolve(lupe_symbolizer *s, lupe_image *image, uint64_t file_offset,
-                                    lupe_symbol *out);
+ * less one). `image` NULL is code of unknown origin, named [unknown]. Always fills *out: whatever a file
+ * holds, and also when memory is short (then the name is the module's). */
+void lupe_symbolizer_resolve(lupe_symbolizer *s, lupe_image *image, uint64_t file_offset, lupe_symbol *out);
 
 /* The build id of the image's file as lower-case hex; "" where it has none or cannot be read.
  * Never NULL; the symbolizer's. Reads the file on first use. */
