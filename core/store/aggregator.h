@@ -128,8 +128,8 @@ lupe_status lupe_aggregator_begin_round(lupe_aggregator *a, double time_ms, uint
 /* Pool. Reads a heap_v2 dump from `fd` (borrowed; by pread, from 0 to its end), and takes it as the
  * target's profile of `tick`. A tick that is not open any more (a late dump, or the one at exit, where
  * 0 is fine): the target's newest profile is replaced. All or nothing: on an error the target keeps what it
- * had. LUPE_ECORRUPT: not a dump (counted; *why, static or of this thread, may be NULL, says where and what
- * was expected); LUPE_ENOMEM; LUPE_EIO (errno). */
+ * had. LUPE_ECORRUPT: not a dump (counted); *why (may be NULL) then says where and what was expected: the
+ * target's text, until its next ingest or last release. LUPE_ENOMEM; LUPE_EIO (errno). */
 lupe_status lupe_target_ingest(lupe_target *t, int fd, uint64_t tick, const char **why);
 
 /* Pool. Closes the round: targets without a dump in it keep their last values. When 60 ticks are kept,
