@@ -15,6 +15,16 @@ function format.bytes(bytes)
   return ("%s%." .. decimals .. "f %s"):format(sign, size, UNITS[unit])
 end
 
+--- Growth, in the unit that leaves a number one can imagine: "1.24 MiB/s", "300 KiB/min", "5.0 MiB/h".
+function format.rate(mib_per_hour)
+  if not mib_per_hour then return "unknown" end
+  local per_second = mib_per_hour * 2 ^ 20 / 3600
+  for _, unit in ipairs({ { 1, "/s" }, { 60, "/min" } }) do
+    if math.abs(per_second * unit[1]) >= 100 * 1024 then return format.bytes(per_second * unit[1]) .. unit[2] end
+  end
+  return format.bytes(per_second * 3600) .. "/h"
+end
+
 --- Counts with separators: "1,234,567".
 function format.count(number)
   if not number then return "unknown" end
@@ -23,6 +33,9 @@ function format.count(number)
   digits = digits:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", "")
   return sign .. digits
 end
+
+--- "1 stack", "2,000 stacks".
+function format.plural(number, noun) return format.count(number) .. " " .. noun .. (number == 1 and "" or "s") end
 
 --- A span of time: "850 ms", "12.4 s", "3 min 20 s", "2 h 5 min".
 function format.duration(ms)

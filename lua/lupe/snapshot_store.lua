@@ -126,10 +126,17 @@ function snapshot_store:finish(entry, write, promised)
       return self:finish(entry, write, promised)
     end
   end
-  entry.status, entry.reason = "failed", message
+  self:abandon(entry, message)
+  return nil, message, code
+end
+
+--- Gives an entry up; the list tells why.
+function snapshot_store:abandon(entry, reason)
+  self.pending[entry.snapshot_id] = nil
+  if entry.status == "failed" then return end
+  entry.status, entry.reason = "failed", reason
   table.insert(self.failed, 1, entry)
   self.failed[MAX_FAILED + 1] = nil
-  return nil, message, code
 end
 
 return snapshot_store

@@ -26,6 +26,13 @@ function views:merged()
   return self.all
 end
 
+--- The merged view as of now, profiles not yet in the merged one included. Inside a task.
+function views:fresh()
+  local failure, address, size, keepalive = async.await(self.host.take_snapshot, nil)
+  if failure then return nil, failure end
+  return wrap(address, size, keepalive)
+end
+
 --- The view of one process (or -1: of all that ever were). Inside a task.
 -- @return as `merged`
 function views:of(pid)

@@ -1,0 +1,254 @@
+--- The report at the end of a run: what `--report json` writes, and what `lupe.text_report` puts in words.
+-- @module lupe.report
+
+local format = require("lupe.format")
+local json = require("lupe.json")
+local leaks = require("lupe.leaks")
+local targets = require("lupe.targets")
+local text_report = require("lupe.text_report")
+local time = require("lupe.time")
+local view_of = require("lupe.view").from_snapshot
+
+local report = {}
+
+local MOST_ALLOCATORS, MOST_FRAMES = 20, 32
+local SIGKILL = 9
+
+local OUTCOME = json.shape({ "exit_code integer?", "signal integer?", "signal_name string?", "timed_out boolean" })
+local ANSWER = json.shape({ "kind string", "text string" })
+local MEMORY = json.shape({
+  "rss_bytes integer", "heap_bytes integer?", "resident_bytes integer?", "fragmentation_percent number?",
+  "efficiency_score number?",
+})
+local ALLOCATOR = json.shape({
+  "name string", "module string", "inuse_space integer", "inuse_objects integer", "alloc_space integer?",
+  "share_percent number", "sampling_error_bytes integer", "stack string[]",
+})
+local TARGET = json.shape({
+  "pid integer", "name string", "heap_state string", "reason string?", "allocator string", "first_seen string?",
+  "last_profile string?",
+})
+local MEASUREMENT = json.shape({
+  "profiles integer", "seconds number", "sample_period_bytes integer?", "profiled_bytes integer",
+  "allocated_bytes integer?", "coverage_percent number?",
+})
+local PROFILER = json.shape({
+  "cpu_seconds number", "cpu_percent number?", "agent_cpu_seconds number", "rss_bytes integer", "heap_samples integer",
+  "dropped_records integer", "truncated_stacks integer", "stack_overflows integer",
+})
+local REPORT = json.shape({
+  "timestamp string", "name string", "pid integer", "outcome object", "duration_seconds number", "answer object[]",
+  "status string", "reason string?", "needed_seconds number?", "potential_leaks object[]", "observed object[]",
+  "growth_rate_mb_per_hour number?", "highest_risk_component string?", "suspicious_patterns string[]",
+  "settled string[]", "recommendations string[]", "allocators object[]", "memory object?", "targets object[]",
+  "measurement object", "profiler object", "rule_errors string[]", "notes string[]",
+})
+
+local function whole(number) return math.floor((number or 0) + 0.5) end
+
+local function allocators_of(view)
+  local list = {}
+  for site in view.heap:sites({ by = "inuse_space", limit = MOST_ALLOCATORS }) do
+    if site.inuse_space <= 0 then break end
+    local stack = {}
+    for i = 1, math.min(#site.stack, MOST_FRAMES) do stack[i] = site.stack[i] end
+    list[#list + 1] = ALLOCATOR({
+      name = site.name, module = site.module, inuse_space = whole(site.inuse_space),
+      inuse_objects = whole(site.inuse_objects), alloc_space = site.alloc_space > 0 and whole(site.alloc_space) or nil,
+      share_percent = json.round(100 * site.share, 2), sampling_error_bytes = whole(site.sampling_error_bytes),
+      stack = stack,
+    })
+  end
+  return list
+end
+
+--- The last figures: the series ends before the program does, its newest row is what there is.
+local function memory_of(view)
+  local row, allocator = view.memory.latest, view.allocator
+  if not row then return nil end
+  return MEMORY({
+    rss_bytes = row.rss_bytes,
+    heap_bytes = allocator and allocator.allocated_bytes,
+    resident_bytes = allocator and allocator.resident_bytes,
+    fragmentation_percent = allocator and json.round(100 * (allocator.fragmentation or 0), 2),
+    efficiency_score = allocator and json.round(allocator.efficiency, 4),
+  })
+end
+
+local function targets_of(host)
+  local list = {}
+  for i, target in ipairs(host.targets()) do
+    list[i] = TARGET({
+      pid = target.pid, name = target.name, heap_state = target.heap_state, reason = targets.heap_reason(target),
+      allocator = target.allocator, first_seen = time.rfc3339(target.first_ms),
+      last_profile = time.rfc3339(target.last_ms),
+    })
+  end
+  return list
+end
+
+--- The sum of the sites beside what jemalloc itself counted at the same tick.
+local function measurement_of(view)
+  local last = view.heap.ticks[view.heap.profiles]
+  local allocated = last and last.allocated
+  local profiled = view.heap.total_inuse_space
+  return MEASUREMENT({
+    profiles = view.heap.profiles,
+    seconds = json.round(view.heap.seconds),
+    sample_period_bytes = view.sampled and view.sample_period_bytes or nil,
+    profiled_bytes = whole(profiled),
+    allocated_bytes = allocated and whole(allocated),
+    coverage_percent = allocated and json.round(100 * last.inuse_space / allocated, 1),
+  })
+end
+
+local function profiler_of(host, duration_seconds)
+  local own = host.profiler()
+  local agent_seconds = (own.agent.hook_ns + own.agent.thread_cpu_ns) / 1e9
+  local seconds = own.runtime_cpu_ns / 1e9 + agent_seconds
+  return PROFILER({
+    cpu_seconds = json.round(seconds),
+    cpu_percent = json.round(100 * seconds / duration_seconds),
+    agent_cpu_seconds = json.round(agent_seconds, 6),
+    rss_bytes = own.rss_bytes,
+    heap_samples = own.agent.heap_samples,
+    dropped_records = own.agent.dropped_records,
+    truncated_stacks = own.agent.truncated_stacks,
+    stack_overflows = own.stack_overflows,
+  })
+end
+
+--- Which processes have no heap profile, and why; and where the last data is older than the end.
+local function notes_of(host, info, view)
+  local notes, first_reason = {}, nil
+  local profiled = false
+  for _, target in ipairs(host.targets()) do
+    local reason = targets.heap_reason(target)
+    if reason then
+      first_reason = first_reason or reason
+      notes[#notes + 1] = ("the heap of %s (%d) was not profiled: %s"):format(target.name, target.pid, reason)
+    else
+      profiled = true
+    end
+    if target.heap_state == "no_hook" then
+      notes[#notes + 1] = ("%s (%d): this jemalloc cannot hand over stacks, so what was freed is not known")
+        :format(target.name, target.pid)
+    end
+  end
+  if info.signal == SIGKILL and view then
+    notes[#notes + 1] = ("SIGKILL left no time for a last profile: the figures are from %s before the end")
+      :format(format.duration(math.max(0, host.now_ms() - view.time_ms)))
+  end
+  if not info.connected then
+    first_reason = first_reason or info.reason or "the program never connected to lupe: it is statically linked, "
+      .. "setuid, ended before it was loaded, or clears its environment"
+    if not profiled then notes[#notes + 1] = first_reason end
+  end
+  return notes, not profiled and first_reason or nil
+end
+
+local function leak_answer(leak)
+  local grows = leak.growth_rate_mb_per_hour and " grows " .. format.rate(leak.growth_rate_mb_per_hour) .. "," or ""
+  local live = format.bytes(leak.total_size_bytes)
+  local kept = leak.evidence.survivors
+  if leak.verdict == "leak" then
+    return ANSWER({ kind = "leak", text = ("Leak: %s%s %s live%s."):format(leak.component, grows, live,
+      kept and kept <= 1 and (", %s of all it ever allocated"):format(format.percent(100 * kept)) or "") })
+  end
+  return ANSWER({
+    kind = "growing",
+    text = ("Perhaps a leak: %s%s %s live; not seen for long enough to be sure."):format(leak.component, grows, live),
+  })
+end
+
+--- What a reader wants to know, in sentences.
+local function answer_of(data, findings)
+  local answers = {}
+  local function add(kind, text) answers[#answers + 1] = ANSWER({ kind = kind, text = text }) end
+  for i, leak in ipairs(data.potential_leaks) do
+    if i > 3 then break end
+    answers[#answers + 1] = leak_answer(leak)
+  end
+  local seconds = format.duration(data.measurement.seconds * 1000)
+  if data.status == "unprofiled" then
+    add("unprofiled", "The heap was not profiled: " .. data.reason .. ".")
+  elseif data.status == "insufficient_data" and not answers[1] then
+    add("unknown", ("Too short to tell a leak from a start: %s of heap profiles, %s are needed.")
+      :format(seconds, format.duration((data.needed_seconds or 0) * 1000)))
+  elseif not answers[1] then
+    add("none", ("No leak: no call site grew steadily in %s."):format(seconds))
+  end
+  for _, text in ipairs(leaks.summaries(findings, "alert")) do add("alert", text) end
+  return answers
+end
+
+local function name_of(host, info)
+  for _, target in ipairs(host.targets()) do
+    if target.pid == info.pid then return target.name end
+  end
+  return info.argv and info.argv[1]:match("[^/]+$") or ("process %d"):format(info.pid)
+end
+
+--- @param app    as `lupe.server` builds it
+-- @param info   { pid, exit_code or signal and signal_name, timed_out, connected, reason, argv, columns, color }
+-- @param view   of all processes that ever were, or nil where there is none
+-- @param result what `lupe.analysis` found in it
+function report.assemble(app, info, view, result)
+  local host = app.host
+  local duration_seconds = math.max(0.001, (host.now_ms() - host.started_ms) / 1000)
+  local notes, reason = notes_of(host, info, view)
+  local findings = result.findings
+  local accused, observed = leaks.sort(findings)
+  local settled = json.array()
+  for i, leak in ipairs(observed) do settled[i] = leak.summary end
+  local slope = view and view.heap:trend()
+  local data = {
+    timestamp = time.rfc3339(host.now_ms()),
+    name = name_of(host, info),
+    pid = info.pid,
+    outcome = OUTCOME({
+      exit_code = info.exit_code, signal = info.signal, signal_name = info.signal_name,
+      timed_out = info.timed_out or false,
+    }),
+    duration_seconds = json.round(duration_seconds),
+    status = reason and "unprofiled" or result.status,
+    reason = reason,
+    needed_seconds = result.needed_seconds,
+    potential_leaks = accused,
+    observed = observed,
+    growth_rate_mb_per_hour = slope and json.round(slope.slope),
+    highest_risk_component = accused[1] and accused[1].component,
+    suspicious_patterns = leaks.summaries(findings, "pattern"),
+    settled = settled,
+    recommendations = leaks.recommendations(findings),
+    allocators = view and allocators_of(view) or {},
+    memory = view and memory_of(view),
+    targets = targets_of(host),
+    measurement = view and measurement_of(view) or MEASUREMENT({ profiles = 0, seconds = 0, profiled_bytes = 0 }),
+    profiler = profiler_of(host, duration_seconds),
+    rule_errors = result.errors,
+    notes = notes,
+  }
+  data.answer = answer_of(data, findings)
+  return REPORT(data)
+end
+
+local function speaks_utf8()
+  local locale = os.getenv("LC_ALL") or os.getenv("LC_CTYPE") or os.getenv("LANG") or ""
+  return locale:lower():find("utf%-?8") ~= nil
+end
+
+--- The report in the configured format. Inside a task.
+function report.at_exit(app, info)
+  local snapshot = info.snapshot
+  local view, result = nil, { findings = {}, errors = {}, status = "ok" }
+  if snapshot then
+    view = assert(view_of(snapshot.address, snapshot.size, { keepalive = snapshot.keepalive }))
+    result = app.analysis:run(view)
+  end
+  local data = report.assemble(app, info, view, result)
+  if app.config.report == "json" then return json.encode(data) .. "\n" end
+  return text_report(data, { columns = info.columns, color = info.color, unicode = speaks_utf8() })
+end
+
+return report

@@ -1,0 +1,143 @@
+--- /api/profiling/snapshot: heap snapshots on disk, made, listed and handed out.
+
+local async = require("lupe.async")
+local json = require("lupe.json")
+local problem = require("lupe.problem")
+local profiling_route = require("lupe.profiling_route")
+local time = require("lupe.time")
+
+local DEADLINE_MS = 30000
+
+local ENTRY = json.shape({
+  "snapshot_id string", "timestamp string", "file_path string?", "size_bytes integer?", "status string",
+  "reason string?", "download_url string?",
+})
+
+local function download_url(id) return ("/api/profiling/snapshot/%s/download"):format(id) end
+
+--- Lets the worker write the view to a file: two calls, in a row so that no other snapshot gets between.
+local function write_export(app, view, path)
+  local host = app.host
+  local sent -- before the second call answers: the worker does one after the other
+  host.worker(json.encode({ op = "snapshot" }), view.keepalive, DEADLINE_MS, function(...) sent = { ... } end)
+  local request = json.encode({ op = "export", findings = json.array(app.analysis:findings()) })
+  local failure, text = async.await(host.worker, request, { file = path }, DEADLINE_MS)
+  failure = failure or sent[1]
+  if failure then return nil, failure.message, failure.code end
+  for _, reply in ipairs({ sent[2], text }) do
+    local answer = assert(json.decode(reply))
+    if not answer.ok then return nil, answer.error, answer.code end
+  end
+  return true
+end
+
+local function refuse(message, code)
+  if code == "ENOSPC" or code == "EDQUOT" then
+    problem.raise(507, "disk-full", ("the snapshot could not be written, and nothing of it was left behind: %s")
+      :format(message))
+  end
+  problem.raise(500, "snapshot-failed", ("the snapshot could not be written: %s"):format(message))
+end
+
+local function view_of(app, pid)
+  local view, reason
+  if pid then
+    view, reason = app.views:of(pid)
+  else
+    view, reason = app.views:fresh()
+  end
+  if not view then problem.raise(503, "no-profile", reason) end
+  return view
+end
+
+local function make(request, app)
+  local pid = request.params.target
+  local entry, message, code = app.snapshots:begin()
+  if not entry then refuse(message, code) end
+
+  local function work(promised)
+    local view = view_of(app, pid)
+    return app.snapshots:finish(entry, function(path) return write_export(app, view, path) end, promised)
+  end
+
+  if not request.params.wait then
+    async.spawn(function() return work(true) end, function(ok, failure, trace)
+      if ok then return end
+      app.snapshots:abandon(entry, problem.is(failure) and failure.detail or tostring(failure))
+      if trace then app.host.log("error", "a snapshot failed: " .. trace) end
+    end)
+    return {
+      snapshot_id = entry.snapshot_id, status = "pending", download_url = download_url(entry.snapshot_id),
+      reason = "it is being written; the list tells when it is there",
+    }, 202
+  end
+
+  local ok, file, failure, kind = pcall(work, false)
+  if not ok then
+    app.snapshots:abandon(entry, "it was not written")
+    error(file, 0)
+  end
+  if not file then refuse(failure, kind) end
+  return {
+    snapshot_id = file.snapshot_id, file_path = app.snapshots:path(file.snapshot_id), size_bytes = file.size_bytes,
+    status = "completed", download_url = download_url(file.snapshot_id),
+  }, 201
+end
+
+local function listed(app)
+  local list = {}
+  local function add(entry, status)
+    local there = status == "completed"
+    list[#list + 1] = ENTRY({
+      snapshot_id = entry.snapshot_id, timestamp = time.rfc3339(entry.created_ms), status = status,
+      reason = entry.reason, file_path = there and app.snapshots:path(entry.snapshot_id) or nil, size_bytes = entry.size_bytes,
+      download_url = there and download_url(entry.snapshot_id) or nil,
+    })
+  end
+  for _, entry in pairs(app.snapshots.pending) do add(entry, "pending") end
+  for _, file in ipairs(app.snapshots:files()) do add(file, "completed") end
+  for _, entry in ipairs(app.snapshots.failed) do add(entry, "failed") end
+  table.sort(list, function(a, b) return a.timestamp > b.timestamp end)
+  return list
+end
+
+return {
+  profiling_route({
+    method = "POST",
+    path = "/api/profiling/snapshot",
+    summary = "Writes heap profile, history, symbols and findings to a file",
+    rate = "snapshots",
+    params = {
+      { name = "wait", type = "boolean", default = true, doc = "false: answer 202 at once, write in the background" },
+    },
+    fields = {
+      "snapshot_id string", "file_path string?", "size_bytes integer?", "status string", "download_url string",
+      "reason string?",
+    },
+    report = make,
+  }),
+  profiling_route({
+    method = "GET",
+    path = "/api/profiling/snapshot",
+    summary = "The snapshots on disk, newest first",
+    any_target = true,
+    fields = { "snapshots object[]" },
+    report = function(_, app) return { snapshots = listed(app) } end,
+  }),
+  {
+    method = "GET",
+    path = "/api/profiling/snapshot/{id}/download",
+    summary = "One snapshot as a file",
+    params = {},
+    handler = function(request, app)
+      local file = app.snapshots:file(request.named.id)
+      if not file then
+        problem.raise(404, "no-such-snapshot", "no snapshot of this name; /api/profiling/snapshot lists them")
+      end
+      return 200, {
+        ["Content-Type"] = "application/json",
+        ["Content-Disposition"] = ('attachment; filename="%s.json"'):format(file.snapshot_id),
+      }, { file = app.snapshots:path(file.snapshot_id) }
+    end,
+  },
+}
