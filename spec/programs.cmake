@@ -3,7 +3,7 @@
 # What a file needs stands in its first ten lines, in comments of this form (all optional):
 #   // link: jemalloc pthread dl        libraries
 #   // flags: -O0 -static               compiler and linker flags, after the build type's
-#   // sources: core/wire/ring.c        files of this project that become part of it
+#   // sources: core/wire/*.c           files of this project that become part of it
 # and its name says what it is:
 #   NAME.c, NAME.cc    a program, NAME
 #   NAME_plugin.c      a module to dlopen, NAME_plugin.so
@@ -11,6 +11,8 @@
 #   NAME_stress.c      a program, and a second one under ThreadSanitizer, tsan/NAME_stress
 # Programs are built without sanitizers, in every build: they are what lupe profiles, and jemalloc and
 # asan cannot share a process. Those with `sources` are ours to check and keep the build's sanitizers.
+
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g")
 
 function(lupe_read_needs file)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
@@ -24,7 +26,10 @@ function(lupe_read_needs file)
       set(found_${CMAKE_MATCH_1} ${values})
     endif()
   endforeach()
-  list(TRANSFORM found_sources PREPEND ${CMAKE_SOURCE_DIR}/)
+  if(found_sources)
+    list(TRANSFORM found_sources PREPEND ${CMAKE_SOURCE_DIR}/)
+    file(GLOB found_sources CONFIGURE_DEPENDS ${found_sources})
+  endif()
   set(needs_link ${found_link} PARENT_SCOPE)
   set(needs_flags ${found_flags} PARENT_SCOPE)
   set(needs_sources ${found_sources} PARENT_SCOPE)
