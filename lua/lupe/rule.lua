@@ -170,9 +170,15 @@ end
 -- @param given whatever it returned
 -- @return the same table; or nil and "FILE: field 'x': expected number, got string"
 function rule.validate(path, given)
-  local ok, result = pcall(check_rule, path, given)
+  local ok, result = pcall(check_rule, rule.label(path), given)
   if ok then return result end
   return nil, result
+end
+
+--- What a file is called in messages. Lua cuts the name of a chunk after 59 characters, so a longer path gives way
+-- to the file's name.
+function rule.label(path)
+  return #path <= 59 and path or path:match("[^/]*$"):sub(-59)
 end
 
 --- Compiles the text of a rule's file, without running it.
@@ -180,8 +186,9 @@ end
 -- @return the chunk, with its JIT off (a compiled loop never meets the hook that stops it);
 --   or nil and "FILE:LINE: message"
 function rule.compile(path, source, env)
-  if source:byte(1) == 27 then return nil, path .. ": bytecode is not read, only Lua text" end
-  local chunk, message = loadstring(source, "=" .. path)
+  local label = rule.label(path)
+  if source:byte(1) == 27 then return nil, label .. ": bytecode is not read, only Lua text" end
+  local chunk, message = loadstring(source, "=" .. label)
   if not chunk then return nil, message end
   setfenv(chunk, env)
   jit.off(chunk, true)
@@ -197,7 +204,8 @@ function rule.load(path, source, env, call)
   local ok, given = (call or pcall)(chunk)
   if not ok then
     given = tostring(given)
-    return nil, given:find(path, 1, true) and given or ("%s: %s"):format(path, given)
+    local label = rule.label(path)
+    return nil, given:find(label, 1, true) and given or ("%s: %s"):format(label, given)
   end
   return rule.validate(path, given)
 end
@@ -271,6 +279,7 @@ end
 -- @param[opt] overrides params the operator set
 -- @treturn table { findings = array, status = "ok" | "insufficient_data", needed_seconds = number or nil }
 function rule.run(path, given, view, overrides)
+  path = rule.label(path)
   local values, message = rule.params(given, overrides)
   if not values then error(("%s: %s"):format(path, message), 0) end
   local found, lack = given.check(view, values)

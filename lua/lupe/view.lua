@@ -118,13 +118,15 @@ local function assemble(columns, shared, extra)
     dropped_records = columns.dropped_records, truncated_stacks = columns.truncated_stacks,
     stack_overflows = columns.stack_overflows,
     findings = extra.findings or {}, config = extra.config or {},
-    with = with,
+    with = with, keepalive = extra.keepalive,
   }, "view")
   return self
 end
 
-local function from_columns(columns, extra)
-  columns.owner = extra.keepalive -- out of reach of rules, alive as long as any site is
+local function from_columns(address, size, owner, extra)
+  local columns, message, name = columns_of(address, size)
+  if not columns then return nil, message, name end
+  columns.owner = owner -- the memory lives as long as any site does
   return assemble(columns, { heap = heap_view(columns), memory = memory_view.new(columns) }, extra)
 end
 
@@ -132,21 +134,20 @@ end
 -- @param address light userdata or pointer of the header
 -- @tparam number size bytes
 -- @tparam[opt] table extra `findings`, `config`, `allocator` (figures to add), `keepalive` (whatever owns the
---   memory: it lives as long as the view does)
+--   memory: it lives as long as the view does, and is `view.keepalive`; the worker process gives none)
 -- @treturn table the view. `view:with { findings = ... }` is the same one with other extras, at no cost.
 --   nil, "ENAME: text", "ENAME" where it is not a snapshot
 function view.from_snapshot(address, size, extra)
-  local columns, message, name = columns_of(address, size)
-  if not columns then return nil, message, name end
-  return from_columns(columns, extra or {})
+  extra = extra or {}
+  return from_columns(address, size, extra.keepalive, extra)
 end
 
 --- A view of a literal table (see lupe.view_literal): the same code over the same layout, for specs.
 function view.from_table(description)
   local address, size, owner = literal(description)
-  local extra = { keepalive = owner }
-  for _, name in ipairs({ "findings", "config", "allocator" }) do extra[name] = description[name] end
-  return assert(view.from_snapshot(address, size, extra))
+  return assert(from_columns(address, size, owner, {
+    findings = description.findings, config = description.config, allocator = description.allocator,
+  }))
 end
 
 return view

@@ -1,0 +1,402 @@
+--- Runs the rules over a view, in the worker process, and keeps what they found.
+-- All rules but actions run, once per view and state of the rules' files: whoever asks again gets the same
+-- result. Recommendations run last, with the findings of the others. Loop thread.
+--
+-- A result: { findings, errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds,
+-- elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
+-- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind` and `component` (the site's name or nil).
+-- @module lupe.analysis
+
+local async = require("lupe.async")
+local json = require("lupe.json")
+local rule_health = require("lupe.rule_health")
+local rules = require("lupe.rules")
+local view_of = require("lupe.view").from_snapshot
+
+local analysis = {}
+analysis.__index = analysis
+
+local RULE_DEADLINE_MS = 500
+local SYSTEM_DEADLINE_MS = 2000
+local BATCH = 100 -- calls queued at once; the worker's queue takes 256
+local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
+local REFRESH_MS = 2000
+local MOST_KNOWN = 500
+local FIRST_KINDS = { leak = true, bottleneck = true, pattern = true, alert = true }
+local LAST_KINDS = { recommendation = true }
+local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
+local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5 }
+
+--- @param host what C offers; of it also `rules_dir` (shipped) and `config.rules` (the user's)
+function analysis.new(host)
+  local directories = {}
+  if host.rules_dir then directories[1] = { path = host.rules_dir, shipped = true } end
+  if host.config.rules then directories[#directories + 1] = { path = host.config.rules } end
+  local self = setmetatable({
+    host = host,
+    registry = rules.new(directories, host.log),
+    health = rule_health.new(host.log),
+    results = setmetatable({}, { __mode = "k" }), -- view -> { revision, result }
+    waiting = {},
+    known_findings = {}, -- key -> { finding, first_ms, last_ms, times }
+    next_check_ms = host.monotonic_ms() + host.config.leak_check_interval_secs * 1000,
+    next_refresh_ms = host.monotonic_ms() + REFRESH_MS,
+  }, analysis)
+  self.registry:refresh()
+  return self
+end
+
+-- One analysis at a time: the worker holds one snapshot.
+local function lock(self)
+  if not self.busy then
+    self.busy = true
+  else
+    async.await(function(go) self.waiting[#self.waiting + 1] = go end)
+  end
+end
+
+-- A waiting one may be done at once and unlock in turn: a loop, so that a thousand of them don't nest.
+local function unlock(self)
+  self.busy = false
+  if self.draining then return end
+  self.draining = true
+  while not self.busy and self.waiting[1] do
+    self.busy = true
+    table.remove(self.waiting, 1)()
+  end
+  self.draining = false
+end
+
+-- Talking to the worker ---------------------------------------------------------------------
+
+--- Queues one request; `done(reply)` later, always with a table.
+local function send(self, request, attach, deadline_ms, done)
+  local function answered(failure, text)
+    if failure then return done({ ok = false, kind = failure.kind, error = failure.message }) end
+    local reply, message = json.decode(text)
+    if type(reply) ~= "table" then
+      reply = { ok = false, kind = "system", error = "the worker's reply is not JSON: " .. tostring(message) }
+    end
+    done(reply)
+  end
+  local ok, message = pcall(self.host.worker, json.encode(request), attach, deadline_ms, answered)
+  if not ok then done({ ok = false, kind = "system", error = tostring(message) }) end
+end
+
+local function send_rules(self, note)
+  local entries, list = self.registry:in_force(), json.array()
+  for i, entry in ipairs(entries) do list[i] = { path = entry.path, source = entry.source } end
+  local revision = self.registry.revision
+  send(self, { op = "load", rules = list, deadline_ms = RULE_DEADLINE_MS }, nil,
+    SYSTEM_DEADLINE_MS + #list * RULE_DEADLINE_MS, function(reply)
+      self.loaded_revision = reply.ok and revision or nil
+      self.refused = {}
+      if not reply.ok then return note("rules: " .. tostring(reply.error)) end
+      for i, answer in ipairs(reply.rules or {}) do
+        if not answer.ok then self.refused[entries[i].path] = answer end
+      end
+    end)
+end
+
+--- What the operator configured elsewhere, for the rules that have such a param.
+local function overrides(self, entry)
+  local config = self.host.config
+  local given = { ["alert.memory-threshold"] = {
+    warning = config.memory_warning_mb, critical = config.memory_alert_mb,
+  } }
+  local chosen = {}
+  for name, value in pairs(given[entry.rule.id] or {}) do
+    if entry.rule.params and entry.rule.params[name] then chosen[name] = value end
+  end
+  return chosen
+end
+
+--- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
+-- @return entry -> reply
+local function round(self, view, entries, findings, note)
+  local config = self.host.config
+  local limits = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb }
+  local replies, left = {}, #entries
+  return async.await(function(done)
+    if self.loaded_revision ~= self.registry.revision then send_rules(self, note) end
+    send(self, { op = "snapshot" }, view.keepalive, SYSTEM_DEADLINE_MS, function(reply)
+      if not reply.ok then note("snapshot: " .. tostring(reply.error)) end
+    end)
+    for _, entry in ipairs(entries) do
+      send(self, {
+        op = "check", id = entry.rule.id, params = overrides(self, entry), findings = json.array(findings),
+        config = limits, deadline_ms = RULE_DEADLINE_MS,
+      }, nil, RULE_DEADLINE_MS, function(reply)
+        replies[entry] = reply
+        left = left - 1
+        if left == 0 then done(replies) end
+      end)
+    end
+  end)
+end
+
+local function take(self, outcome, entry, reply)
+  local answer = outcome.answers
+  if reply.ok then
+    local found = reply.findings or {}
+    self.health:succeeded(entry, reply.elapsed_us, #found)
+    for _, finding in ipairs(found) do
+      finding.rule, finding.kind = entry.rule.id, entry.rule.kind
+      finding.component = finding.site and finding.site.name
+      outcome.findings[#outcome.findings + 1] = finding
+    end
+    answer[#answer + 1] = { kind = entry.rule.kind, status = reply.status, needed_seconds = reply.needed_seconds }
+  else
+    local message = tostring(reply.error)
+    self.health:failed(entry, reply.kind, message, reply.elapsed_us)
+    outcome.errors[#outcome.errors + 1] = ("%s: %s"):format(entry.rule.id, message)
+    answer[#answer + 1] = { kind = entry.rule.kind, status = "failed" }
+  end
+end
+
+--- Runs all rules of some kinds. A worker that died has forgotten everything: those that come after are asked again.
+local function run_kinds(self, view, kinds, findings, outcome)
+  local pending = {}
+  for _, entry in ipairs(self.registry:in_force(kinds)) do
+    if not self.health:of(entry).quarantined then pending[#pending + 1] = entry end
+  end
+  local idle_rounds = 0
+  while pending[1] and idle_rounds < IDLE_ROUNDS do
+    local now, later = {}, {}
+    for i, entry in ipairs(pending) do
+      local list = i <= BATCH and now or later
+      list[#list + 1] = entry
+    end
+    local trouble
+    local replies = round(self, view, now, findings, function(message) trouble = trouble or message end)
+    local again = {}
+    for _, entry in ipairs(now) do
+      local reply = replies[entry]
+      local refused = self.refused and self.refused[entry.path]
+      if not reply.ok and (reply.kind == "deadline" or reply.kind == "died") then self.loaded_revision = nil end
+      if reply.kind == "no_rule" and refused then
+        take(self, outcome, entry, refused)
+      elseif reply.kind == "no_rule" or reply.kind == "no_snapshot" then
+        self.loaded_revision = nil
+        entry.excuse = trouble or reply.error
+        again[#again + 1] = entry
+      else
+        take(self, outcome, entry, reply)
+      end
+    end
+    idle_rounds = #again == #now and idle_rounds + 1 or 0
+    for _, entry in ipairs(later) do again[#again + 1] = entry end
+    pending = again
+  end
+  for _, entry in ipairs(pending) do
+    take(self, outcome, entry, { ok = false, kind = "system", error = entry.excuse or "the worker gave no answer" })
+  end
+end
+
+-- Results -----------------------------------------------------------------------------------
+
+local function key_of(finding)
+  local site = finding.site
+  return table.concat({ finding.rule, site and site.module or "", site and site.name or finding.summary }, "\0")
+end
+
+--- Ordered by kind and urgency; of several about one site by one rule the first stays.
+local function settle(findings)
+  table.sort(findings, function(a, b)
+    local ka, kb = KIND_ORDER[a.kind] or 9, KIND_ORDER[b.kind] or 9
+    if ka ~= kb then return ka < kb end
+    local sa, sb = SEVERITY[a.severity] or 6, SEVERITY[b.severity] or 6
+    if sa ~= sb then return sa < sb end
+    if (a.score or 0) ~= (b.score or 0) then return (a.score or 0) > (b.score or 0) end
+    return key_of(a) .. a.summary < key_of(b) .. b.summary
+  end)
+  local seen, kept = {}, json.array()
+  for _, finding in ipairs(findings) do
+    local key = key_of(finding)
+    if not seen[key] then
+      seen[key] = true
+      kept[#kept + 1] = finding
+    end
+  end
+  return kept
+end
+
+local function status_of(answers)
+  local status, needed = "failed", nil
+  for _, answer in ipairs(answers) do
+    if answer.kind == "leak" then
+      if answer.status == "ok" then
+        status = "ok"
+      elseif answer.status == "insufficient_data" then
+        if status == "failed" then status = "insufficient_data" end
+        needed = math.min(needed or math.huge, answer.needed_seconds)
+      end
+    end
+  end
+  return status, status == "insufficient_data" and needed or nil
+end
+
+local function compute(self, view)
+  local began = self.host.monotonic_ms()
+  local outcome = { findings = {}, errors = json.array(), answers = {} }
+  for _, entry in ipairs(self.registry:entries()) do
+    if entry.error then outcome.errors[#outcome.errors + 1] = entry.error end
+  end
+  run_kinds(self, view, FIRST_KINDS, nil, outcome)
+  outcome.findings = settle(outcome.findings)
+  local earlier = {}
+  for i, finding in ipairs(outcome.findings) do earlier[i] = finding end
+  run_kinds(self, view, LAST_KINDS, earlier, outcome)
+  local status, needed_seconds = status_of(outcome.answers)
+  return {
+    findings = settle(outcome.findings), errors = outcome.errors, status = status, needed_seconds = needed_seconds,
+    elapsed_ms = self.host.monotonic_ms() - began, time_ms = view.time_ms, generation = view.generation,
+  }
+end
+
+local function remember(self, result)
+  self.last = result
+  local now, count = self.host.now_ms(), 0
+  for _, finding in ipairs(result.findings) do
+    local key = key_of(finding)
+    local known = self.known_findings[key] or { first_ms = now, times = 0 }
+    known.finding, known.last_ms, known.times = finding, now, known.times + 1
+    self.known_findings[key] = known
+  end
+  for _ in pairs(self.known_findings) do count = count + 1 end
+  while count > MOST_KNOWN do
+    local oldest
+    for key, known in pairs(self.known_findings) do
+      if not oldest or known.last_ms < self.known_findings[oldest].last_ms then oldest = key end
+    end
+    self.known_findings[oldest] = nil
+    count = count - 1
+  end
+end
+
+--- Analyses a view, or gives what was found in it before. Inside a task (lupe.async).
+-- @param view of a snapshot, with its keepalive
+-- @tparam[opt] table options `pid`: the view is of one process, so the result is not remembered as the run's
+-- @return the result
+function analysis:run(view, options)
+  lock(self)
+  local ok, result = pcall(function()
+    local kept = self.results[view]
+    if kept and kept.revision == self.registry.revision then return kept.result end
+    local revision = self.registry.revision
+    local fresh = compute(self, view)
+    self.results[view] = { revision = revision, result = fresh }
+    return fresh
+  end)
+  unlock(self)
+  if not ok then error(result, 0) end
+  if not (options and options.pid) and self.last ~= result then remember(self, result) end
+  return result
+end
+
+--- The newest result of the whole run, or nil; never waits.
+function analysis:latest() return self.last end
+
+--- Its findings; an empty array before the first.
+function analysis:findings() return self.last and self.last.findings or json.array() end
+
+--- All that was found so far: array of { finding, first_ms, last_ms, times, current }, newest first. `current`: the
+-- newest result holds it too.
+function analysis:known()
+  local current, list = {}, json.array()
+  for _, finding in ipairs(self:findings()) do current[key_of(finding)] = true end
+  for key, known in pairs(self.known_findings) do
+    list[#list + 1] = {
+      finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
+      current = current[key] or false,
+    }
+  end
+  table.sort(list, function(a, b)
+    if a.last_ms ~= b.last_ms then return a.last_ms > b.last_ms end
+    return key_of(a.finding) < key_of(b.finding)
+  end)
+  return list
+end
+
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by, runs,
+-- errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".
+function analysis:rules()
+  local list = json.array()
+  for i, entry in ipairs(self.registry:entries()) do
+    local record = self.health:of(entry)
+    local loaded = entry.rule or {}
+    local state = not entry.rule and "broken" or entry.shadowed_by and "shadowed"
+      or record.quarantined and "quarantined" or "active"
+    list[i] = {
+      path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
+      version = loaded.version, params = loaded.params, state = state, error = entry.error or record.error,
+      shadowed_by = entry.shadowed_by, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
+      findings = record.findings,
+    }
+  end
+  return list
+end
+
+--- What is wrong with the directories of rules: array of texts.
+function analysis:complaints()
+  local list = json.array()
+  for _, message in pairs(self.registry.complaints) do list[#list + 1] = message end
+  table.sort(list)
+  return list
+end
+
+--- Looks at the rules' files now. True where something changed.
+function analysis:reload()
+  self.next_refresh_ms = self.host.monotonic_ms() + REFRESH_MS
+  local changed = self.registry:refresh()
+  if changed then self.health:keep(self.registry.by_path) end
+  return changed
+end
+
+local function check_on_schedule(self)
+  local address, size, keepalive = self.host.snapshot()
+  if not address then return end
+  local view, message = view_of(address, size, { keepalive = keepalive })
+  if not view then return self.host.log("error", "the scheduled check: " .. message) end
+  self.checking = true
+  async.spawn(function() return self:run(view) end, function(ok, failure, trace)
+    self.checking = false
+    if not ok then self.host.log("error", "the scheduled check failed: " .. (trace or tostring(failure))) end
+  end)
+end
+
+--- About once a second: files that changed, and the scheduled check.
+function analysis:tick()
+  local now = self.host.monotonic_ms()
+  if now >= self.next_refresh_ms then self:reload() end
+  if now >= self.next_check_ms and not self.checking then
+    self.next_check_ms = now + self.host.config.leak_check_interval_secs * 1000
+    check_on_schedule(self)
+  end
+end
+
+--- @param out lupe.exposition
+function analysis:metrics(out)
+  local runs, errors, seconds, found, states = {}, {}, {}, {}, {}
+  local count_of = { active = 0, shadowed = 0, broken = 0, quarantined = 0 }
+  for _, entry in ipairs(self:rules()) do
+    count_of[entry.state] = count_of[entry.state] + 1
+    if entry.id and not entry.shadowed_by then
+      local labels = { { "rule", entry.id } }
+      runs[#runs + 1] = { entry.runs, labels = labels }
+      errors[#errors + 1] = { entry.errors, labels = labels }
+      seconds[#seconds + 1] = { (entry.elapsed_us or 0) / 1e6, labels = labels }
+      found[#found + 1] = { entry.findings, labels = labels }
+    end
+  end
+  for _, state in ipairs({ "active", "shadowed", "broken", "quarantined" }) do
+    states[#states + 1] = { count_of[state], labels = { { "state", state } } }
+  end
+  out:add("lupe_rules", "gauge", "Files of rules by what became of them.", states)
+  out:add("lupe_rule_runs", "counter", "Times that a rule was run.", runs)
+  out:add("lupe_rule_errors", "counter", "Runs of a rule that failed.", errors)
+  out:add("lupe_rule_duration_seconds", "gauge", "What the rule's last run took.", seconds)
+  out:add("lupe_rule_findings", "gauge", "What the rule's last run found.", found)
+end
+
+return analysis

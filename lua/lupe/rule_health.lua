@@ -1,0 +1,65 @@
+--- How each rule has fared: runs, errors, times, and when to leave one alone.
+-- Errors that repeat are logged the 1st, 2nd, 4th, 8th ... time. A rule that had to be stopped three times in a
+-- row is quarantined until its file changes: each time it took the worker process, or half a second, with it.
+-- @module lupe.rule_health
+
+local rule_health = {}
+rule_health.__index = rule_health
+
+local STRIKES = 3
+local STOPPED = { deadline = true, memory = true, died = true }
+
+--- @tparam function log function(level, message)
+function rule_health.new(log) return setmetatable({ log = log, by_path = {} }, rule_health) end
+
+--- The record of a registry's entry; a fresh one where its file has changed.
+function rule_health:of(entry)
+  local record = self.by_path[entry.path]
+  if not record or record.source ~= entry.source then
+    record = {
+      source = entry.source, runs = record and record.runs or 0, errors = record and record.errors or 0, strikes = 0,
+      repeats = 0, quarantined = false, findings = 0,
+    }
+    self.by_path[entry.path] = record
+  end
+  return record
+end
+
+function rule_health:succeeded(entry, elapsed_us, findings)
+  local record = self:of(entry)
+  record.runs, record.strikes, record.findings, record.elapsed_us = record.runs + 1, 0, findings, elapsed_us
+  record.error, record.repeats = nil, 0
+end
+
+local function is_power_of_two(n)
+  while n > 1 and n % 2 == 0 do n = n / 2 end
+  return n == 1
+end
+
+--- @string kind as the worker tells it: "error", "deadline", "memory", "died", "system"
+-- @string message in words, with file and line where they are known
+function rule_health:failed(entry, kind, message, elapsed_us)
+  local record = self:of(entry)
+  record.runs, record.errors, record.findings, record.elapsed_us = record.runs + 1, record.errors + 1, 0, elapsed_us
+  record.strikes = STOPPED[kind] and record.strikes + 1 or 0
+  record.repeats = record.error == message and record.repeats + 1 or 1
+  record.error, record.error_kind = message, kind
+  if is_power_of_two(record.repeats) then
+    local times = record.repeats > 1 and (" (%d times in a row)"):format(record.repeats) or ""
+    self.log("error", ("rule %s: %s%s"):format(entry.rule.id, message, times))
+  end
+  if record.strikes >= STRIKES and not record.quarantined then
+    record.quarantined = true
+    self.log("error", ("rule %s: stopped %d times in a row, not run again until %s changes"):format(
+      entry.rule.id, STRIKES, entry.path))
+  end
+end
+
+--- Forgets files that are gone.
+function rule_health:keep(by_path)
+  for path in pairs(self.by_path) do
+    if not by_path[path] then self.by_path[path] = nil end
+  end
+end
+
+return rule_health
