@@ -1,6 +1,6 @@
 # programs.cmake -- one C or C++ file is one program; spec/fixtures and bench are built by this.
 #
-# What a file needs stands in its first ten lines, in comments of this form (all optional):
+# What a file needs stands in its first twelve lines, in comments of this form (all optional):
 #   // link: jemalloc pthread dl        libraries
 #   // flags: -O0 -static               compiler and linker flags, after the build type's
 #   // sources: core/wire/*.c           files of this project that become part of it
@@ -8,7 +8,8 @@
 #   NAME.c, NAME.cc    a program, NAME
 #   NAME_plugin.c      a module to dlopen, NAME_plugin.so
 #   fuzz_NAME.c        a libFuzzer program; only where clang is installed (clang builds it, its sources too)
-#   NAME_stress.c      a program, and a second one under ThreadSanitizer, tsan/NAME_stress
+#   NAME_stress.c      a program, and a second one under ThreadSanitizer, tsan/NAME_stress, which ./dev test
+#                      runs once for every line "// run: ARGUMENTS", or once without arguments
 # Programs are built without sanitizers, in every build: they are what lupe profiles, and jemalloc and
 # asan cannot share a process. Those with `sources` are ours to check and keep the build's sanitizers.
 
@@ -19,7 +20,7 @@ function(lupe_read_needs file)
   set(found_link "")
   set(found_flags "")
   set(found_sources "")
-  file(STRINGS ${file} lines LIMIT_COUNT 10)
+  file(STRINGS ${file} lines LIMIT_COUNT 12)
   foreach(line IN LISTS lines)
     if(line MATCHES "^// (link|flags|sources): *(.*)$")
       separate_arguments(values UNIX_COMMAND "${CMAKE_MATCH_2}")
@@ -39,7 +40,7 @@ endfunction()
 function(lupe_add_by_hand target output compiler flags)
   list(TRANSFORM needs_link PREPEND -l OUTPUT_VARIABLE libraries)
   get_filename_component(folder ${output} DIRECTORY)
-  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/*.h)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/*.[ch])
   add_custom_command(OUTPUT ${output}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
     COMMAND ${compiler} -std=gnu11 -g -O1 -Wall -Wextra -fno-omit-frame-pointer ${flags} -I${CMAKE_SOURCE_DIR}
