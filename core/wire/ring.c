@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum {
-  RING_MASK = LUPE_RING_BYTES - 1,
+  RING_MASK = LUPE_RING_BYTES - 8, /* a position, whatever it is, becomes an aligned place inside the ring */
   SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
   PUSH_ATTEMPTS = 1000, /* lost races for the head; more means that the tail is nonsense */
   FIGURES_ATTEMPTS = 100,
@@ -19,7 +19,7 @@ enum {
 };
 #define STALL_NS UINT64_C(1000000000)
 
-_Static_assert((LUPE_RING_BYTES & RING_MASK) == 0, "positions are masked");
+_Static_assert((LUPE_RING_BYTES & (LUPE_RING_BYTES - 1)) == 0, "positions are masked");
 _Static_assert(sizeof(lupe_record) % 8 == 0, "frames follow the header");
 _Static_assert(offsetof(lupe_record, tid) == 8, "padding of 8 bytes holds commit and kind");
 _Static_assert((sizeof(lupe_allocator_figures) - offsetof(lupe_allocator_figures, time_ms)) % 8 == 0,
