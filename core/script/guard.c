@@ -11,10 +11,12 @@ enum { COUNT_ONCE_TRIPPED = 10 };
 static struct {
   bool armed;
   const char *tripped;
-  char file[256];
+  char file[256], message[384];
   uint64_t start_ns, deadline_ms;
   size_t soft_bytes, hard_bytes, budget_bytes;
 } guard;
+
+static void check(lua_State *L, lua_Debug *ar);
 
 static uint64_t now_ns(void) {
   struct timespec t;
@@ -22,48 +24,56 @@ static uint64_t now_ns(void) {
   return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* Raises at the guarded file's innermost line, whichever function of ours is running above it. */
-static void raise_error(lua_State *L) {
+/* Trips the guard, at the guarded file's innermost line, whichever function of ours is running above it. */
+static void trip(lua_State *L, const char *what) {
   lua_Debug ar;
   int line = 0;
   for (int level = 0; line == 0 && lua_getstack(L, level, &ar); level++) {
     lua_getinfo(L, "Sl", &ar);
-    if (ar.currentline > 0 && *ar.source == '@' && strcmp(ar.source + 1, guard.file) == 0)
-      line = ar.currentline;
+    bool named = *ar.source == '@' || *ar.source == '=';
+    if (ar.currentline > 0 && named && strcmp(ar.source + 1, guard.file) == 0) line = ar.currentline;
   }
   char where[sizeof guard.file + 16];
   snprintf(where, sizeof where, line > 0 ? "%s:%d" : "%s", guard.file, line);
-  if (strcmp(guard.tripped, "deadline") == 0) {
-    lua_pushfstring(L, "%s: not done within %d ms", where, (int)guard.deadline_ms);
+  guard.tripped = what;
+  if (strcmp(what, "deadline") == 0) {
+    snprintf(guard.message, sizeof guard.message, "%s: not done within %llu ms", where,
+             (unsigned long long)guard.deadline_ms);
   } else {
-    lua_pushfstring(L, "%s: more than %d KiB of memory", where, (int)(guard.budget_bytes / 1024));
+    snprintf(guard.message, sizeof guard.message, "%s: more than %zu KiB of memory", where,
+             guard.budget_bytes / 1024);
   }
-  lua_error(L); /* luaL_error would name a line of its own */
+  lua_sethook(L, check, LUA_MASKCOUNT, COUNT_ONCE_TRIPPED);
+}
+
+static bool past_deadline(void) {
+  return now_ns() - guard.start_ns > guard.deadline_ms * 1000000;
 }
 
 static void check(lua_State *L, lua_Debug *ar) {
   (void)ar;
   if (!guard.armed) return;
   lupe_vm *vm = lupe_vm_of(L);
-  if (!guard.tripped) {
-    if (now_ns() - guard.start_ns > guard.deadline_ms * 1000000) {
-      guard.tripped = "deadline";
-    } else if (lupe_vm_memory_bytes(vm) > guard.soft_bytes) {
-      lua_gc(L, LUA_GCCOLLECT, 0); /* what is in use counts, garbage doesn't */
-      if (lupe_vm_memory_bytes(vm) > guard.soft_bytes) guard.tripped = "memory";
-    }
-    if (!guard.tripped) {
-      lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check);
-      lua_sethook(L, check, LUA_MASKCOUNT, LUPE_GUARD_COUNT);
-      return;
-    }
-    lua_sethook(L, check, LUA_MASKCOUNT, COUNT_ONCE_TRIPPED);
+  if (!guard.tripped && past_deadline()) trip(L, "deadline");
+  if (!guard.tripped && lupe_vm_memory_bytes(vm) > guard.soft_bytes) {
+    lua_gc(L, LUA_GCCOLLECT, 0); /* what is in use counts, garbage doesn't */
+    if (lupe_vm_memory_bytes(vm) > guard.soft_bytes) trip(L, "memory");
   }
-  raise_error(L);
+  if (guard.tripped) {
+    lua_pushstring(L, guard.message);
+    lua_error(L);
+  }
+  lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check);
+  lua_sethook(L, check, LUA_MASKCOUNT, LUPE_GUARD_COUNT);
 }
 
-const char *lupe_guard_tripped(void) {
+const char *lupe_guard_tripped(lua_State *L) {
+  if (guard.armed && !guard.tripped && past_deadline()) trip(L, "deadline");
   return guard.tripped;
+}
+
+const char *lupe_guard_message(void) {
+  return guard.message;
 }
 
 void lupe_guard_arm(lupe_vm *vm, const char *file, uint64_t deadline_ms, size_t memory_bytes) {
@@ -72,7 +82,8 @@ void lupe_guard_arm(lupe_vm *vm, const char *file, uint64_t deadline_ms, size_t 
   guard.deadline_ms = deadline_ms;
   guard.budget_bytes = memory_bytes;
   guard.soft_bytes = lupe_vm_memory_bytes(vm) + memory_bytes;
-  guard.hard_bytes = guard.soft_bytes + memory_bytes;
+  guard.hard_bytes =
+      guard.soft_bytes + 2 * memory_bytes; /* one doubling of a text passes, and is then caught */
   guard.start_ns = now_ns();
   guard.armed = true;
   lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check);

@@ -12,11 +12,14 @@
 
 enum { LUPE_GUARD_COUNT = 1000 };
 
-/* What tripped it: "deadline" or "memory"; NULL: nothing so far. Static text. */
-const char *lupe_guard_tripped(void);
+/* What tripped it: "deadline" or "memory"; NULL: nothing so far. Static text. Looks at the clock itself: at
+ * the very end of Lua's stack there is no room for a hook. */
+const char *lupe_guard_tripped(lua_State *L);
+/* "FILE:LINE: ..." once it has tripped; valid until the next arm. */
+const char *lupe_guard_message(void);
 
-/* `file`: as in its chunk name, without '@' or '=' (copied, cut at 255 bytes). `memory_bytes` on top of what the
- * state holds now; past twice that an allocation fails at once. */
+/* `file`: as in its chunk name, without '@' or '=' (copied, cut at 255 bytes). `memory_bytes` on top of what
+ * the state holds now; past three times that an allocation fails at once. */
 void lupe_guard_arm(lupe_vm *vm, const char *file, uint64_t deadline_ms, size_t memory_bytes);
 
 /* Takes the hook and the budget away; `memory_bytes` caps the state from now on. Returns microseconds since

@@ -83,6 +83,8 @@ static int describe_error(lua_State *L) {
                     lua_typename(L, type));
       } else if (strncmp(text, ar.short_src, short_length) == 0 && text[short_length] == ':') {
         at = append(vm->error, at, "%s%s", source_name(&ar), text + short_length); /* undo the shortening */
+      } else if (strcmp(text, "stack overflow") == 0) { /* the one error of Lua's own without a place */
+        at = append(vm->error, at, "%s:%d: %s", source_name(&ar), ar.currentline, text);
       } else {
         at = append(vm->error, at, "%s", text);
       }

@@ -47,7 +47,7 @@ static int host_guarded(lua_State *L) {
   lupe_guard_arm(worker.vm, file, (uint64_t)deadline_ms, (size_t)memory_bytes);
   lupe_status status = lupe_vm_call(worker.vm, lua_gettop(L) - 4, 1, error, sizeof error);
   lua_Number elapsed_us = (lua_Number)lupe_guard_disarm(worker.vm, STATE_BYTES);
-  const char *tripped = lupe_guard_tripped();
+  const char *tripped = lupe_guard_tripped(L);
   lua_pushboolean(L, status == LUPE_OK);
   lua_insert(L, 4); /* before the result */
   if (status == LUPE_OK) {
@@ -55,7 +55,9 @@ static int host_guarded(lua_State *L) {
     return 3;
   }
   const char *kind = tripped ? tripped : status == LUPE_ENOMEM ? "memory" : "error";
-  if (status == LUPE_ENOMEM) {
+  if (tripped) {
+    lua_pushstring(L, lupe_guard_message()); /* where it tripped first, whatever the rule made of that */
+  } else if (status == LUPE_ENOMEM) {
     lua_pushfstring(L, "%s: %s", file, error);
   } else {
     lua_pushstring(L, error);
@@ -65,9 +67,9 @@ static int host_guarded(lua_State *L) {
   return 4;
 }
 
-/* tripped() -> "deadline" or "memory" once the guard has tripped, else nil */
+/* tripped() -> "FILE:LINE: ..." once the guard has tripped, else nil */
 static int host_tripped(lua_State *L) {
-  lua_pushstring(L, lupe_guard_tripped());
+  lua_pushstring(L, lupe_guard_tripped(L) ? lupe_guard_message() : NULL);
   return 1;
 }
 

@@ -44,7 +44,7 @@ end
 --- Of one call of pcall or the like: `tripped` is raised again, whatever the rule would do with it.
 local function passed_on(tripped, ok, ...)
   local reason = not ok and tripped()
-  if reason then error(("stopped (%s)"):format(reason), 0) end
+  if reason then error(reason, 0) end
   return ok, ...
 end
 
@@ -88,7 +88,7 @@ local function read_only(name, content)
 end
 
 --- A fresh environment: nothing that one rule does to its own is seen by another.
--- @tparam function tripped gives the reason why the running rule must stop, else nil
+-- @tparam function tripped gives the message with which the running rule must stop, else nil
 function sandbox.new(tripped)
   local known = pick(_G, BASE)
   local libraries = {}

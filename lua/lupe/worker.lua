@@ -54,11 +54,12 @@ function operations.load(self, request)
   if not deadline_ms then return refused end
   local answers = json.array()
   for i, file in ipairs(type(request.rules) == "table" and request.rules or {}) do
-    local path, source = file.path, file.source
+    local path, source
+    if type(file) == "table" then path, source = file.path, file.source end
     if type(path) ~= "string" or type(source) ~= "string" then
       return failure("request", ("rules[%d]: expected path and source, both text"):format(i))
     end
-    local ok, result, _, kind = self.host.guarded(path, deadline_ms, MEMORY_BYTES, function()
+    local ok, result, _, kind = self.host.guarded(rule.label(path), deadline_ms, MEMORY_BYTES, function()
       local env = sandbox.new(self.host.tripped)
       local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
       return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
@@ -108,7 +109,7 @@ function operations.check(self, request)
     findings = request.findings, config = request.config, allocator = request.allocator,
   })
   if not view then return failure("system", message) end
-  local ok, result, elapsed_us, kind = self.host.guarded(kept.path, deadline_ms, memory_bytes, function()
+  local ok, result, elapsed_us, kind = self.host.guarded(rule.label(kept.path), deadline_ms, memory_bytes, function()
     local answer = rule.run(kept.path, kept.rule, view, request.params)
     answer.findings = json.array(answer.findings)
     answer.ok = true
