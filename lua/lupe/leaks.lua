@@ -105,14 +105,20 @@ function leaks.summaries(findings, kind)
   return list
 end
 
---- What to do: recommendations first, then the advice of what was found.
-function leaks.recommendations(findings)
-  local list, seen = json.array(), {}
+--- What to do: recommendations first, then the advice of what no recommendation speaks of.
+-- @param findings as above
+-- @param skipped optional set of rules' ids whose recommendations belong elsewhere
+function leaks.recommendations(findings, skipped)
+  skipped = skipped or {}
+  local list, seen, spoken_of = json.array(), {}, {}
   for _, finding in ipairs(findings) do
-    if finding.kind == "recommendation" then collect(list, seen, finding.summary, 20) end
+    if finding.kind == "recommendation" then
+      if not skipped[finding.rule] then collect(list, seen, finding.summary, 20) end
+      if finding.site then spoken_of[finding.site.name] = true end
+    end
   end
   for _, finding in ipairs(findings) do
-    if finding.kind ~= "recommendation" then
+    if finding.kind ~= "recommendation" and not skipped[finding.rule] and not (finding.site and spoken_of[finding.site.name]) then
       for _, text in ipairs(finding.advice or {}) do collect(list, seen, text, 20) end
     end
   end

@@ -15,10 +15,25 @@ local views = require("lupe.views")
 
 local server = {}
 
+local FINDINGS_AGE_MS = 10000
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "allocations", "leak_detection", "snapshot", "targets", "rules", "findings",
   "metrics", "health",
 }
+
+--- Reads answer from findings that are there; this has newer ones made in the background, for the next.
+local function refresher(app)
+  local host, running = app.host, false
+  return function()
+    local latest, view = app.analysis:latest(), app.views:merged()
+    if running or not view or latest and host.now_ms() - latest.time_ms < FINDINGS_AGE_MS then return end
+    running = true
+    async.spawn(function() return app.analysis:run(view) end, function(ok, failure, trace)
+      running = false
+      if not ok then host.log("error", "an analysis failed: " .. (trace or tostring(failure))) end
+    end)
+  end
+end
 
 --- @param host what C offers: see docs/host.md
 -- @return { handle, on_snapshot, tick, exit_report }
@@ -35,6 +50,7 @@ function server.new(host)
     views = views.new(host),
   }
   app.analysis = analysis.new(host)
+  app.refresh_findings = refresher(app)
 
   local routes = {}
   for _, name in ipairs(ROUTES) do

@@ -1,13 +1,14 @@
 --- GET /api/profiling/allocations: who allocates, in what sizes, and how well the allocator packs it.
 
 local json = require("lupe.json")
+local leaks = require("lupe.leaks")
 local profiling_route = require("lupe.profiling_route")
-local recommendations = require("lupe.recommendations")
 local targets = require("lupe.targets")
 local time = require("lupe.time")
 
 local DEFAULT_LIMIT, MOST = 20, 1000
 local MOST_FRAMES = 32
+local NOT_ABOUT_ALLOCATIONS = { ["recommendation.growth"] = true, ["leak.steady-growth"] = true }
 
 local SIZES = json.shape({
   "small_0_1kb integer?", "medium_1_100kb integer?", "large_100kb_1mb integer?", "huge_1mb_plus integer?",
@@ -66,7 +67,7 @@ return {
       "top_allocators array[]", "size_distribution object", "efficiency_score number?",
       "fragmentation_percent number?", "recommendations string[]", "reason string?", "allocators object[]",
       "by string", "profile_time string?", "sample_period_bytes integer?", "profiled_bytes integer?",
-      "allocated_bytes integer?", "size_distribution_reason string?",
+      "allocated_bytes integer?", "size_distribution_reason string?", "analyzed_at string?",
     },
     report = function(request, app, selected)
       local pid, by = request.params.target, request.params.by
@@ -81,6 +82,8 @@ return {
       local figures = assert(app.host.memory(pid))
       local has, active, resident = figures.has_allocator, figures.active_bytes, figures.resident_bytes
       local sizes = view and view.allocator and view.allocator.distribution
+      app.refresh_findings()
+      local latest = app.analysis:latest()
       local list, described = {}, {}
       if view and not reason then list, described = top(view, by, request.params.limit) end
       local profiled = view and view.sampled
@@ -89,7 +92,7 @@ return {
         size_distribution = distribution(sizes or {}),
         efficiency_score = has and json.round(figures.allocated_bytes / resident, 4) or nil,
         fragmentation_percent = has and json.round(100 * (1 - figures.allocated_bytes / active), 2) or nil,
-        recommendations = recommendations(app.analysis:latest()),
+        recommendations = leaks.recommendations(app.analysis:findings(), NOT_ABOUT_ALLOCATIONS),
         reason = reason,
         allocators = described,
         by = by,
@@ -97,6 +100,7 @@ return {
         sample_period_bytes = profiled and view.sample_period_bytes or nil,
         profiled_bytes = profiled and whole(view.heap.total_inuse_space) or nil,
         allocated_bytes = has and figures.allocated_bytes or nil,
+        analyzed_at = latest and time.rfc3339(latest.time_ms),
         size_distribution_reason = not sizes and (reason or "the size classes have not been read yet") or nil,
       }
     end,

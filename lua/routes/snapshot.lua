@@ -90,7 +90,8 @@ local function listed(app)
     local there = status == "completed"
     list[#list + 1] = ENTRY({
       snapshot_id = entry.snapshot_id, timestamp = time.rfc3339(entry.created_ms), status = status,
-      reason = entry.reason, file_path = there and app.snapshots:path(entry.snapshot_id) or nil, size_bytes = entry.size_bytes,
+      reason = entry.reason, size_bytes = entry.size_bytes,
+      file_path = there and app.snapshots:path(entry.snapshot_id) or nil,
       download_url = there and download_url(entry.snapshot_id) or nil,
     })
   end

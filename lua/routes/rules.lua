@@ -1,0 +1,54 @@
+--- GET /api/rules, POST /api/rules/reload: which rules there are, from where, and how they fare.
+
+local json = require("lupe.json")
+local time = require("lupe.time")
+
+local RULE = json.shape({
+  "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean", "state string",
+  "error string?", "shadowed_by string?", "runs integer", "errors integer", "elapsed_us integer?", "findings integer?",
+  "params object",
+})
+local LIST = json.shape({ "timestamp string", "rules object[]", "complaints string[]" })
+local RELOADED = json.shape({ "timestamp string", "changed boolean", "rules object[]", "complaints string[]" })
+
+local function rules_of(app)
+  local list = {}
+  for i, rule in ipairs(app.analysis:rules()) do
+    list[i] = RULE({
+      id = rule.id, kind = rule.kind, title = rule.title, version = rule.version, path = rule.path,
+      shipped = rule.shipped, state = rule.state, error = rule.error, shadowed_by = rule.shadowed_by,
+      runs = rule.runs, errors = rule.errors, elapsed_us = rule.elapsed_us, findings = rule.findings,
+      params = rule.params or {},
+    })
+  end
+  return list
+end
+
+return {
+  {
+    method = "GET",
+    path = "/api/rules",
+    summary = "The rules: where from, in force or not and why, how long they take, what they find",
+    params = {},
+    response = LIST,
+    handler = function(_, app)
+      return 200, {}, LIST({
+        timestamp = time.rfc3339(app.host.now_ms()), rules = rules_of(app), complaints = app.analysis:complaints(),
+      })
+    end,
+  },
+  {
+    method = "POST",
+    path = "/api/rules/reload",
+    summary = "Looks at the rules' files now (which happens every few seconds anyway)",
+    params = {},
+    response = RELOADED,
+    handler = function(_, app)
+      local changed = app.analysis:reload()
+      return 200, {}, RELOADED({
+        timestamp = time.rfc3339(app.host.now_ms()), changed = changed, rules = rules_of(app),
+        complaints = app.analysis:complaints(),
+      })
+    end,
+  },
+}
