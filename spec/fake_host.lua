@@ -1,6 +1,11 @@
 --- A host for specs: what core/script/view.c offers, from literal figures. Asynchronous calls answer
 -- when the spec calls `host.run_pending()`, or at once with `host.immediate = true`.
 local config = require("lupe.config")
+local json = require("lupe.json")
+local literal = require("lupe.view_literal")
+local rule = require("lupe.rule")
+local support = require("spec.support")
+local view = require("lupe.view")
 
 local MIB = 2 ^ 20
 local fake = {}
@@ -27,13 +32,55 @@ function fake.target(fields)
   return target
 end
 
---- @param given fields and functions that replace the usual ones
+--- What the worker process does, in this one and without limits.
+function fake.worker(host)
+  local loaded, operations, current = {}, {}, nil
+
+  function operations.load(request)
+    local answers = json.array()
+    for i, file in ipairs(request.rules) do
+      local made, message = rule.load(file.path, file.source, setmetatable({}, { __index = _G }))
+      if made then loaded[made.id] = { path = file.path, rule = made } end
+      answers[i] = { path = file.path, ok = made ~= nil, error = message, kind = "error" }
+    end
+    return { ok = true, rules = answers }
+  end
+
+  function operations.snapshot(_, attach)
+    current = attach
+    return { ok = true }
+  end
+
+  function operations.check(request)
+    local kept = loaded[request.id]
+    if not kept then return { ok = false, kind = "no_rule", error = "no such rule" } end
+    local columns = view.from_snapshot(current, require("ffi").sizeof(current), {
+      findings = request.findings, config = request.config, keepalive = current,
+    })
+    local ok, answer = pcall(rule.run, kept.path, kept.rule, columns, request.params)
+    if not ok then return { ok = false, kind = "error", error = answer, elapsed_us = 1 } end
+    answer.findings, answer.ok, answer.elapsed_us = json.array(answer.findings), true, 1
+    return answer
+  end
+
+  function operations.export(request, attach)
+    if host.export_fails then return host.export_fails end
+    host.files[attach.file] = { size = 1000, mtime_ms = host.clock_ms, findings = request.findings }
+    return { ok = true, bytes = 1000 }
+  end
+
+  return operations
+end
+
+--- @param given fields and functions that replace the usual ones; `heap` is a literal snapshot as in
+-- lupe.view_literal
 function fake.new(given)
   local effective = config.defaults()
   effective.state_dir = "/state"
   local host = {
     version = "0.2.0", started_ms = 1728583000000, clock_ms = 1728583200000, port = 7077,
-    config = effective, immediate = true, logged = {}, pending = {}, files = {},
+    config = effective, immediate = true, logged = {}, pending = {}, files = {}, worker_calls = {},
+    rules_dir = support.root .. "/rules",
     target_list = { fake.target() }, figures_now = fake.figures(), rows = {}, thread_list = {},
   }
   host.now_ms = function() return host.clock_ms end
@@ -75,7 +122,13 @@ function fake.new(given)
   host.load = function() return { one_min = 0.45, five_min = 0.38, fifteen_min = 0.32, cores = 2 } end
   host.resident = function() return host.resident_now end
   host.threads = function() return host.thread_list end
-  host.snapshot = function() return nil, "no heap profile has been taken yet" end
+  host.snapshot = function()
+    if not host.heap then return nil, "no heap profile was taken yet" end
+    if host.built_from ~= host.heap then
+      host.built, host.built_from = { literal(host.heap) }, host.heap
+    end
+    return unpack(host.built, 1, 3)
+  end
   host.log = function(level, message) host.logged[#host.logged + 1] = level .. ": " .. message end
 
   local function later(callback, ...)
@@ -92,9 +145,12 @@ function fake.new(given)
     return #pending
   end
   host.take_snapshot = function(_, callback) later(callback, nil, host.snapshot()) end
-  host.worker = function(request, attach, deadline_ms, callback)
-    local failure, reply = host.on_worker(require("lupe.json").decode(request), attach, deadline_ms)
-    later(callback, failure, reply and require("lupe.json").encode(reply))
+  local operations = fake.worker(host)
+  host.worker = function(text, attach, _, callback)
+    local request = json.decode(text)
+    host.worker_calls[#host.worker_calls + 1] = request.op
+    local reply = operations[request.op](request, attach)
+    later(callback, nil, json.encode(reply))
   end
 
   host.mkdir = function() return true end
@@ -117,6 +173,15 @@ function fake.new(given)
   return host
 end
 
+--- The whole Lua side over a fake host.
+-- @param given as for `fake.new`
+function fake.server(given)
+  local host = fake.new(given)
+  local server = require("lupe.server").new(host)
+  server.host = host
+  return server
+end
+
 --- Sends a request to a server made by `lupe.server`; `target` is such as "/api/profiling/memory?target=1".
 -- @return { status, headers, body, json } once it is answered, else nil
 function fake.request(server, method, target, extra)
@@ -130,7 +195,7 @@ function fake.request(server, method, target, extra)
     assert(not answer, "answered twice")
     answer = { status = status, headers = headers, body = body }
     if type(body) == "string" and (headers["Content-Type"] or ""):find("json", 1, true) then
-      answer.json = require("lupe.json").decode(body)
+      answer.json = json.decode(body)
     end
   end)
   return answer

@@ -1,0 +1,175 @@
+require("spec.support")
+local fake = require("spec.fake_host")
+local json = require("lupe.json")
+local report = require("lupe.report")
+local text_report = require("lupe.text_report")
+local view = require("lupe.view")
+
+local MIB = 2 ^ 20
+local STACK = { "malloc", "xmalloc", "session_open", "on_request", "on_read", "main" }
+
+local function ramp(count, from, to)
+  local list = {}
+  for i = 1, count do list[i] = from + (to - from) * (i - 1) / (count - 1) end
+  return list
+end
+
+local function a_view()
+  return view.from_table({
+    started_ms = 1728583180000, interval_ms = 1000, sample_period_bytes = 524288,
+    sites = {
+      {
+        name = "session_open", module = "/usr/bin/server", history = ramp(20, MIB, 25 * MIB), inuse_objects = 25600,
+        alloc_space = 25 * MIB, stack = STACK,
+      },
+      {
+        name = "cache_put", module = "/usr/bin/server", history = ramp(20, MIB, MIB), inuse_objects = 10,
+        stack = { "cache_put", "on_request", "main" },
+      },
+    },
+    allocated = ramp(20, 2.5 * MIB, 26 * MIB),
+    memory = {
+      {
+        time_ms = 1, rss_bytes = 45 * MIB, allocated_bytes = 26 * MIB, active_bytes = 32 * MIB,
+        metadata_bytes = 3 * MIB, resident_bytes = 40 * MIB,
+      },
+    },
+  })
+end
+
+local function leak(fields)
+  local finding = {
+    kind = "leak", rule = "leak.steady-growth", verdict = "leak", severity = "critical", confidence = 0.85,
+    summary = "session_open grows", reasons = { "more in 19 of 19 steps" }, advice = { "Free it" },
+    evidence = { slope_mib_per_hour = 4547.4, survivors = 1 },
+    site = {
+      name = "session_open", module = "server", inuse_space = 25 * MIB, inuse_objects = 25600, stack = STACK,
+      first_seen_ms = 1728583181000, last_grown_ms = 1728583200000,
+    },
+  }
+  for name, value in pairs(fields or {}) do finding[name] = value end
+  return finding
+end
+
+local function assemble(given)
+  given = given or {}
+  local host = fake.new({ started_ms = 1728583180000 })
+  for name, value in pairs(given.host or {}) do host[name] = value end
+  local info = { pid = 100, exit_code = 0, connected = true }
+  for name, value in pairs(given.info or {}) do info[name] = value end
+  local result = { findings = given.findings or { leak() }, errors = given.errors or {}, status = given.status or "ok",
+    needed_seconds = given.needed_seconds }
+  local one = given.no_view and nil or a_view()
+  return report.assemble({ host = host, config = host.config }, info, one, result)
+end
+
+local function text(given, options)
+  return text_report(assemble(given), options or { columns = 80 })
+end
+
+describe("the report", function()
+  it("answers in words first", function()
+    local data = assemble()
+    assert.equal("Leak: session_open grows 1.26 MiB/s, 25.0 MiB live, 100 % of all it ever allocated.",
+      data.answer[1].text)
+    assert.equal("leak", data.answer[1].kind)
+    assert.equal("session_open", data.highest_risk_component)
+  end)
+
+  it("says that there is no leak only after it has seen enough", function()
+    assert.equal("No leak: no call site grew steadily in 19.0 s.", assemble({ findings = {} }).answer[1].text)
+    local data = assemble({ findings = {}, status = "insufficient_data", needed_seconds = 30 })
+    assert.truthy(data.answer[1].text:find("Too short to tell", 1, true))
+    assert.truthy(data.answer[1].text:find("30.0 s are needed", 1, true))
+  end)
+
+  it("does not call a site a leak that merely grew", function()
+    assert.truthy(assemble({ findings = { leak({ verdict = "growing" }) } }).answer[1].text:find("^Perhaps a leak"))
+    local data = assemble({ findings = { leak({ verdict = "bounded", summary = "it stopped" }) } })
+    assert.same({}, data.potential_leaks)
+    assert.same({ "it stopped" }, data.settled)
+    assert.equal("none", data.answer[1].kind)
+  end)
+
+  it("puts the most urgent leak first, each component once", function()
+    local data = assemble({
+      findings = {
+        leak({ severity = "low", site = { name = "small", inuse_space = 1, inuse_objects = 1 } }),
+        leak({ severity = "high" }), leak({ severity = "critical" }),
+      },
+    })
+    assert.equal(2, #data.potential_leaks)
+    assert.equal("critical", data.potential_leaks[1].severity)
+    assert.equal("small", data.potential_leaks[2].component)
+  end)
+
+  it("compares its sites with the allocator's own figure", function()
+    local measured = assemble().measurement
+    assert.equal(100, measured.coverage_percent)
+    assert.equal(26 * MIB, measured.profiled_bytes)
+    assert.equal(20, measured.profiles)
+  end)
+
+  it("says why the heap was not profiled", function()
+    local data = assemble({
+      no_view = true, findings = {}, host = { target_list = { fake.target({ heap_state = "no_jemalloc" }) } },
+    })
+    assert.equal("unprofiled", data.status)
+    assert.equal("The heap was not profiled: the process does not use jemalloc.", data.answer[1].text)
+    data = assemble({
+      no_view = true, findings = {}, host = { target_list = {} }, info = { connected = false, argv = { "/bin/thing" } },
+    })
+    assert.equal("thing", data.name)
+    assert.truthy(data.answer[1].text:find("never connected", 1, true))
+  end)
+
+  it("says that the last data is older than the end after SIGKILL", function()
+    local data = assemble({ info = { signal = 9, signal_name = "KILL" } })
+    assert.truthy(data.notes[1]:find("SIGKILL left no time", 1, true))
+    assert.truthy(text({ info = { signal = 9, signal_name = "KILL" } }):find("ended by SIGKILL", 1, true))
+  end)
+
+  it("is JSON with its fields in order", function()
+    local body = json.encode(assemble())
+    assert.same({ "timestamp", "name", "pid", "outcome", "duration_seconds", "answer" },
+      { unpack(fake.order(body), 1, 6) })
+    assert.equal(4547.4, json.decode(body).potential_leaks[1].growth_rate_mb_per_hour)
+  end)
+end)
+
+describe("the report's text", function()
+  it("names leak, rate, callers, holders, advice and cost", function()
+    local all = text()
+    for _, words in ipairs({
+      "lupe: redis-server, 20.0 s, exit code 0", "Leak: session_open grows 1.26 MiB/s", "called from on_request",
+      "25.0 MiB live in 25,600 objects of 1.00 KiB", "cache_put < on_request", "What to do", "> Free it",
+      "one sample per 512 KiB", "lupe's own cost", "0 samples dropped, 1 stack cut short",
+    }) do
+      assert.truthy(all:find(words, 1, true), words .. " is not in:\n" .. all)
+    end
+    assert.is_nil(all:find("xmalloc", 1, true), "what lies below the site is the allocator")
+  end)
+
+  it("keeps to the terminal's width", function()
+    local long = ("very::long::name<"):rep(20)
+    local site = { name = long, module = "m", inuse_space = 1, inuse_objects = 1, stack = { long } }
+    local findings = { leak({ site = site }) }
+    for _, columns in ipairs({ 60, 80, 110 }) do
+      for line in text({ findings = { findings[1], leak() } }, { columns = columns }):gmatch("[^\n]*") do
+        if not line:find(long, 1, true) then assert.is_true(#line <= columns, line) end
+      end
+    end
+  end)
+
+  it("is coloured only when told", function()
+    assert.is_nil(text():find("\27", 1, true))
+    local plain = text(nil, { columns = 80, color = true }):gsub("\27%[[%d;]*m", "")
+    assert.equal(text(), plain)
+  end)
+
+  it("shows losses, notes and errors of rules", function()
+    local all = text({ errors = { "mine.lua:3: oops" }, info = { signal = 9, signal_name = "KILL" } })
+    assert.truthy(all:find("rule error: mine.lua:3: oops", 1, true))
+    assert.truthy(all:find("SIGKILL left no time", 1, true))
+  end)
+end)
