@@ -1,0 +1,126 @@
+--- How a program is started: through shells and wrappers, with its own streams, signals and exit code.
+local lupe_run = require("spec.lupe_run")
+local support = require("spec.support")
+
+local lupe = support.built("lupe")
+
+local function run(flags, argv, options)
+  local command = { lupe, "run", "--report", "none" }
+  for _, flag in ipairs(flags) do command[#command + 1] = flag end
+  command[#command + 1] = "--"
+  for _, word in ipairs(argv) do command[#command + 1] = word end
+  return support.run(command, options)
+end
+
+describe("lupe run", function()
+  teardown(support.cleanup)
+
+  local allocator = support.fixture("allocator")
+  local through = {
+    { "a shell", { "sh", "-c", allocator .. " 3 && true" } },
+    { "env", { "env", "SOME=thing", allocator, 3 } },
+    { "timeout", { "timeout", 60, allocator, 3 } },
+    { "Python's subprocess, which closes descriptors", {
+      "python3", "-c", "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:], close_fds=True))", allocator, 3,
+    } },
+  }
+  for _, case in ipairs(through) do
+    it("profiles the real program behind " .. case[1], function()
+      local started = lupe_run.start(case[2], { flags = { "--sample-bytes", "16K" } })
+      local report, code = started:finish(nil, 40)
+      assert.equal(0, code)
+      local names, sites = {}, {}
+      for _, target in ipairs(report.targets) do names[target.name] = target.heap_state end
+      for _, site in ipairs(report.allocators) do sites[site.name] = site.inuse_space end
+      assert.equal("on", names.allocator)
+      assert.is_truthy(sites.keep_blocks)
+    end)
+  end
+
+  it("gives the program's exit code", function()
+    assert.equal(0, run({}, { "true" }).code)
+    assert.equal(41, run({}, { "sh", "-c", "exit 41" }).code)
+  end)
+
+  it("ends with 128+N where signal N ended the program", function()
+    assert.equal(137, run({}, { "sh", "-c", "kill -9 $$" }).code)
+    assert.equal(134, run({}, { "sh", "-c", "kill -6 $$" }).code)
+  end)
+
+  it("says 127 for a command that is not there and 126 for one that cannot be executed", function()
+    local missing = run({}, { "no-such-command-here" })
+    assert.equal(127, missing.code)
+    assert.matches("no%-such%-command%-here: command not found", missing.err)
+    local dir = support.temp_dir()
+    support.write_file(dir .. "/plain", "text")
+    os.execute("chmod 644 " .. dir .. "/plain")
+    local plain = run({}, { dir .. "/plain" })
+    assert.equal(126, plain.code)
+    assert.matches("Permission denied", plain.err)
+  end)
+
+  it("answers an unknown flag with 2 and the nearest known one", function()
+    local done = support.run({ lupe, "run", "--sample-byte", "64K", "--", "true" })
+    assert.equal(2, done.code)
+    assert.matches("%-%-sample%-byte.*did you mean %-%-sample%-bytes", done.err)
+  end)
+
+  it("leaves the three standard streams to the program", function()
+    local dir = support.temp_dir()
+    support.write_file(dir .. "/in", "line one\nline two\n")
+    local done = run({}, { "sh", "-c", "cat; echo oops >&2" }, { stdin = dir .. "/in" })
+    assert.equal("line one\nline two\n", done.out)
+    assert.matches("oops\n", done.err)
+  end)
+
+  it("passes signals on", function()
+    local dir = support.temp_dir()
+    local process = support.spawn({ lupe, "run", "--report", "none", "--", "sh", "-c",
+      "trap 'echo term; exit 3' TERM; trap 'echo usr1' USR1; echo ready; while :; do read -t 1 x < /dev/zero || :; sleep 0.05; done" },
+      { cwd = dir })
+    support.eventually(function() return process:stdout():match("ready") end, 10, "the program to be ready")
+    process:kill(10)
+    support.eventually(function() return process:stdout():match("usr1") end, 10, "SIGUSR1 to arrive")
+    process:kill(15)
+    assert.equal(3, process:wait(10))
+    assert.matches("term", process:stdout())
+  end)
+
+  it("ends the program after --duration, and says so in the report", function()
+    local done = support.run({ lupe, "run", "--duration", "0.5", "--", "sleep", "60" })
+    assert.equal(128 + 15, done.code)
+    assert.matches("duration", done.err)
+  end)
+
+  it("runs a statically linked program and says why it is not profiled", function()
+    local static = support.fixture("static_program")
+    local done = run({}, { static })
+    assert.equal(0, done.code)
+    assert.equal("static output\n", done.out)
+    assert.matches("cannot be profiled: it is statically linked", done.err)
+    assert.equal(125, run({ "--require" }, { static }).code)
+  end)
+
+  it("takes the next free port where 7077 is taken, and refuses where --listen was given", function()
+    local first = lupe_run.start({ "sleep", "30" })
+    first:await("/healthz")
+    local refused = support.run({ lupe, "run", "--listen", "127.0.0.1:" .. first.port, "--", "true" })
+    assert.equal(125, refused.code)
+    assert.matches("cannot listen on 127.0.0.1 port " .. first.port .. ": address in use", refused.err)
+    first:finish(15)
+  end)
+
+  it("refuses to listen beyond the loopback, and says why", function()
+    local done = support.run({ lupe, "run", "--listen", "0.0.0.0:7077", "--", "true" })
+    assert.equal(2, done.code)
+    assert.matches("0%.0%.0%.0:7077 is not a loopback address", done.err)
+  end)
+
+  it("profiles nothing where the system's allocator is wanted, and says so", function()
+    local started = lupe_run.start({ allocator, 3 }, { flags = { "--allocator=system" } })
+    local report = started:finish()
+    assert.equal("switched_off", report.targets[1].heap_state)
+    assert.equal("system", report.targets[1].allocator)
+    assert.equal(0, #report.allocators)
+  end)
+end)
