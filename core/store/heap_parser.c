@@ -55,6 +55,7 @@ const char *lupe_heap_parser_error(const lupe_heap_parser *p) {
 
 double lupe_heap_correction(double mean_bytes, double period_bytes) {
   if (!(mean_bytes > 0) || !(period_bytes > 0)) return 1;
+  if (mean_bytes < 1) mean_bytes = 1; /* no object is smaller */
   double seen = -expm1(-mean_bytes / period_bytes);
   return seen > 0 && seen < 1 ? 1 / seen : 1;
 }

@@ -90,20 +90,25 @@ static bool grow_stacks(lupe_stack_table *t) {
 
 /* Index of the frame, new or old; false where a new one finds no room. */
 static bool frame_index(lupe_stack_table *t, lupe_frame frame, uint32_t *out) {
-  if (t->frame_count == t->frame_capacity && !grow_frames(t)) return false;
-  uint32_t mask = 2 * t->frame_capacity - 1;
-  uint32_t at = (uint32_t)lupe_hash_mix(frame) & mask;
-  for (; t->frame_slots[at]; at = (at + 1) & mask) {
-    uint32_t index = t->frame_slots[at] - 1;
-    if (t->frames[index] == frame) {
-      *out = index;
-      return true;
+  for (;;) {
+    uint32_t mask = 2 * t->frame_capacity - 1, at = 0;
+    if (t->frame_capacity) {
+      for (at = (uint32_t)lupe_hash_mix(frame) & mask; t->frame_slots[at]; at = (at + 1) & mask) {
+        uint32_t index = t->frame_slots[at] - 1;
+        if (t->frames[index] != frame) continue;
+        *out = index;
+        return true;
+      }
     }
+    if (t->frame_count == t->frame_capacity) {
+      if (!grow_frames(t)) return false;
+      continue; /* its slot is elsewhere now */
+    }
+    t->frames[t->frame_count] = frame;
+    t->frame_slots[at] = t->frame_count + 1;
+    *out = t->frame_count++;
+    return true;
   }
-  t->frames[t->frame_count] = frame;
-  t->frame_slots[at] = t->frame_count + 1;
-  *out = t->frame_count++;
-  return true;
 }
 
 static uint32_t *words_of(const lupe_stack_table *t, uint32_t where) {
@@ -149,26 +154,35 @@ static uint32_t hash_indexes(const uint32_t *indexes, size_t depth) {
   return (uint32_t)lupe_hash_mix(h);
 }
 
+/* The slot of a stack, or the free one where it belongs. There must be slots. */
+static uint32_t stack_slot(const lupe_stack_table *t, const uint32_t *indexes, size_t depth, uint32_t hash) {
+  uint32_t mask = 2 * t->stack_capacity - 1, at = hash & mask;
+  for (; t->stack_slots[at]; at = (at + 1) & mask) {
+    const stack *s = &t->stacks[t->stack_slots[at] - 1];
+    if (s->hash == hash && s->depth == depth &&
+        memcmp(words_of(t, s->where), indexes, depth * sizeof *indexes) == 0)
+      break;
+  }
+  return at;
+}
+
 /* Caller holds the lock. False where a new stack finds no room. */
 static bool intern(lupe_stack_table *t, const lupe_frame *frames, size_t depth, uint32_t *out_id) {
-  uint32_t indexes[LUPE_MAX_FRAMES];
+  uint32_t indexes[LUPE_MAX_FRAMES], where;
   for (size_t i = 0; i < depth; i++) {
     if (!frame_index(t, frames[i], &indexes[i])) return false;
   }
+  if (t->stack_capacity == 0 && !grow_stacks(t)) return false;
   uint32_t hash = hash_indexes(indexes, depth);
-  if (t->stack_count == t->stack_capacity && !grow_stacks(t)) return false;
-  uint32_t mask = 2 * t->stack_capacity - 1;
-  uint32_t at = hash & mask;
-  for (; t->stack_slots[at]; at = (at + 1) & mask) {
-    uint32_t id = t->stack_slots[at] - 1;
-    const stack *s = &t->stacks[id];
-    if (s->hash == hash && s->depth == depth &&
-        memcmp(words_of(t, s->where), indexes, depth * sizeof *indexes) == 0) {
-      *out_id = id;
-      return true;
-    }
+  uint32_t at = stack_slot(t, indexes, depth, hash);
+  if (t->stack_slots[at]) {
+    *out_id = t->stack_slots[at] - 1;
+    return true;
   }
-  uint32_t where;
+  if (t->stack_count == t->stack_capacity) {
+    if (!grow_stacks(t)) return false;
+    at = stack_slot(t, indexes, depth, hash);
+  }
   if (!reserve_words(t, depth, &where)) return false;
   memcpy(words_of(t, where), indexes, depth * sizeof *indexes);
   t->stacks[t->stack_count] = (stack){.where = where, .hash = hash, .depth = (uint32_t)depth};
