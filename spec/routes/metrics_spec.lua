@@ -1,0 +1,100 @@
+require("spec.support")
+local fake = require("spec.fake_host")
+
+local OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+local function get(server, accept)
+  return fake.request(server, "GET", "/metrics", { headers = { host = "127.0.0.1:7077", accept = accept } })
+end
+
+local function busy_server(given)
+  given = given or {}
+  given.heap = { sites = { { name = "f", history = { 100 } } } }
+  local server = fake.server(given)
+  fake.request(server, "POST", "/api/profiling/leak-detection")
+  fake.request(server, "GET", "/api/profiling/memory")
+  fake.request(server, "GET", "/nothing")
+  return server
+end
+
+local function value_of(text, sample)
+  for line in text:gmatch("[^\n]+") do
+    local name, value = line:match("^(.-) (%S+)$")
+    if name == sample then return tonumber(value) end
+  end
+end
+
+describe("GET /metrics", function()
+  it("speaks Prometheus' format, which promtool finds nothing to say about", function()
+    local answer = get(busy_server())
+    assert.equal(200, answer.status)
+    assert.equal("text/plain; version=0.0.4; charset=utf-8", answer.headers["Content-Type"])
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write(answer.body)
+    file:close()
+    local pipe = assert(io.popen("promtool check metrics < " .. path .. " 2>&1; echo exit $?"))
+    local said = pipe:read("*a")
+    pipe:close()
+    os.remove(path)
+    assert.equal("exit 0\n", said)
+  end)
+
+  it("speaks OpenMetrics to who asks for it", function()
+    local prometheus = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    local answer = get(busy_server(), prometheus)
+    assert.equal(OPENMETRICS, answer.headers["Content-Type"])
+    assert.truthy(answer.body:match("# EOF\n$"))
+    assert.truthy(answer.body:find("# TYPE lupe_cpu_seconds counter\n", 1, true))
+    assert.truthy(answer.body:find('\nlupe_cpu_seconds_total{mode="user"} 20\n', 1, true))
+    assert.truthy(answer.body:find("# TYPE lupe_build info\n", 1, true))
+    assert.truthy(answer.body:find('lupe_build_info{version="0.2.0"} 1', 1, true))
+    local type_line
+    for line in answer.body:gmatch("[^\n]+") do
+      if line:match("^# TYPE") then type_line = line end
+      if not line:match("^#") then
+        local family, kind = type_line:match("^# TYPE (%S+) (%S+)$")
+        assert.equal(family, line:sub(1, #family), line .. " stands under " .. type_line)
+        if kind == "counter" then assert.truthy(line:match("^[%w_]+_total[ {]"), line) end
+      end
+    end
+  end)
+
+  it("goes by the client's preference", function()
+    local server = busy_server()
+    assert.equal(OPENMETRICS, get(server, "application/openmetrics-text").headers["Content-Type"])
+    for _, accept in ipairs({ "text/plain", "*/*", "application/openmetrics-text;q=0.1,text/plain", "image/png" }) do
+      assert.truthy(get(server, accept).headers["Content-Type"]:find("text/plain", 1, true), accept)
+    end
+  end)
+
+  it("tells memory, allocator, own cost, losses, rules and HTTP in base units", function()
+    local text = get(busy_server()).body
+    assert.equal(245.25 * 2 ^ 20, value_of(text, "lupe_memory_rss_bytes"))
+    assert.equal(180 * 2 ^ 20, value_of(text, "lupe_allocator_allocated_bytes"))
+    assert.equal(0.6, value_of(text, 'lupe_profiler_cpu_seconds_total{part="runtime"}'))
+    assert.equal(0, value_of(text, "lupe_dropped_records_total"))
+    assert.equal(1, value_of(text, "lupe_truncated_stacks_total"))
+    assert.equal(1, value_of(text, 'lupe_rule_runs_total{rule="leak.steady-growth"}'))
+    assert.equal(1, value_of(text, 'lupe_targets{state="live"}'))
+    assert.equal(1, value_of(text, 'lupe_http_requests_total{method="GET",route="none",status="404"}'))
+    assert.equal(1, value_of(text, 'lupe_http_request_seconds_count{route="/api/profiling/memory"}'))
+  end)
+
+  it("leaves out what is not known, instead of inventing a 0", function()
+    local text = get(busy_server({
+      figures_now = fake.figures({ has_allocator = false }), allocator = function() return nil, "not known" end,
+      cgroup = function() return nil, "none" end,
+    })).body
+    assert.is_nil(text:find("lupe_allocator_", 1, true))
+    assert.is_nil(text:find("lupe_memory_cgroup_", 1, true))
+    assert.is_nil(text:find("nan", 1, true))
+    assert.truthy(text:find("lupe_memory_rss_bytes", 1, true))
+  end)
+
+  it("works without a live process", function()
+    local answer = get(fake.server({ target_list = {} }))
+    assert.equal(200, answer.status)
+    assert.equal(0, value_of(answer.body, 'lupe_targets{state="live"}'))
+  end)
+end)
