@@ -45,8 +45,14 @@ static uint64_t cache_mask(void) {
   return ((uint64_t)BUCKETS_MIN << atomic_load_explicit(&cache_growth, memory_order_relaxed)) - 1;
 }
 
-static inline lupe_row cache_find(uint64_t key, uint64_t mask) {
-  slot *bucket = cache[key & mask];
+/* The bucket comes from the address alone: from one return address to the next all steps wait for one
+ * another, and a multiplication is a tenth of them. */
+static inline slot *bucket_of(uint64_t address, uint64_t mask) {
+  return cache[(address ^ address >> 13) & mask];
+}
+
+static inline lupe_row cache_find(uint64_t address, uint64_t key, uint64_t mask) {
+  slot *bucket = bucket_of(address, mask);
   for (unsigned i = 0; i < WAYS; i++) {
     lupe_row row = atomic_load_explicit(&bucket[i].row, memory_order_relaxed);
     uint64_t check = atomic_load_explicit(&bucket[i].check, memory_order_relaxed);
@@ -67,8 +73,8 @@ static void cache_count_eviction(void) {
   }
 }
 
-static void cache_put(uint64_t key, lupe_row row) {
-  slot *bucket = cache[key & cache_mask()], *chosen = NULL;
+static void cache_put(uint64_t address, uint64_t key, lupe_row row) {
+  slot *bucket = bucket_of(address, cache_mask()), *chosen = NULL;
   for (unsigned i = 0; i < WAYS && chosen == NULL; i++) {
     if (atomic_load_explicit(&bucket[i].row, memory_order_relaxed) == LUPE_ROW_EMPTY) chosen = &bucket[i];
   }
@@ -170,7 +176,7 @@ __attribute__((noinline)) static lupe_row read_row(const module *m, uint64_t add
   lupe_cfi_image image = {
       .start = m->start, .end = m->start + m->bytes, .header = m->header, .read = read_module};
   lupe_row row = m->header != 0 ? lupe_cfi_row(&image, address) : (lupe_row)LUPE_ROW_UNCOVERED;
-  if (row != LUPE_ROW_EMPTY) cache_put(key, row);
+  if (row != LUPE_ROW_EMPTY) cache_put(address, key, row);
   return row;
 }
 
@@ -263,7 +269,7 @@ static inline bool step(lupe_memory *memory, lupe_row row, lupe_registers *at) {
 
 static inline lupe_row find_row(const module *m, uint64_t address, uint64_t mask) {
   uint64_t key = row_key(m->identity, address);
-  lupe_row row = cache_find(key, mask);
+  lupe_row row = cache_find(address, key, mask);
   return row != LUPE_ROW_EMPTY ? row : read_row(m, address, key);
 }
 

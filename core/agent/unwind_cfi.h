@@ -5,20 +5,8 @@
 #ifndef LUPE_AGENT_UNWIND_CFI_H
 #define LUPE_AGENT_UNWIND_CFI_H
 
-#include <stddef.h>
-#include <stdint.h>
-
+#include "core/agent/unwind_cursor.h"
 #include "core/agent/unwind_x86_64.h"
-
-/* Copies up to `bytes` from `address` to `to`; returns how many could be read (0 for none). */
-typedef size_t (*lupe_cfi_reader)(void *context, uint64_t address, void *to, size_t bytes);
-
-typedef struct lupe_cfi_image {
-  uint64_t start, end; /* the module's mapped range; nothing outside is ever asked for */
-  uint64_t header;     /* .eh_frame_hdr */
-  lupe_cfi_reader read;
-  void *context;
-} lupe_cfi_image;
 
 /* The row for the instruction at `at` (for a return address: one byte before it). Returns LUPE_ROW_UNCOVERED
  * where the module says nothing about that address, LUPE_ROW_UNKNOWN where what it says is malformed or does

@@ -35,7 +35,7 @@ typedef struct lupe_place {
 } lupe_place;
 
 /* A row: how to get from one frame's registers to its caller's. Packed into 64 bits, so that the cache can
- * hold it in one word:  kind 4 | CFA 24 | place of BP 18 | place of BX 18.  0 is no row. */
+ * hold it in one word:  kind 4 | place of BP 18 | place of BX 18 | CFA 24.  0 is no row. */
 typedef uint64_t lupe_row;
 
 enum lupe_row_kind {
@@ -51,6 +51,9 @@ enum lupe_row_kind {
   LUPE_ROW_DEREF_BP,  /* CFA = *(BP + inner) + outer: realigned stacks */
 };
 
+/* The CFA stands on top: one shift less on the way from a return address to the next. */
+enum { LUPE_ROW_BP_SHIFT = 4, LUPE_ROW_BX_SHIFT = 22, LUPE_ROW_CFA_SHIFT = 40 };
+
 static inline int64_t lupe_row_signed(lupe_row row, unsigned shift, unsigned bits) {
   return (int64_t)(row << (64 - shift - bits)) >> (64 - bits);
 }
@@ -58,17 +61,17 @@ static inline unsigned lupe_row_kind(lupe_row row) {
   return row & 15;
 }
 static inline int64_t lupe_row_cfa_offset(lupe_row row) {
-  return lupe_row_signed(row, 4, 24);
+  return lupe_row_signed(row, LUPE_ROW_CFA_SHIFT, 24);
 }
 static inline int64_t lupe_row_cfa_inner(lupe_row row) {
-  return lupe_row_signed(row, 4, 16);
+  return lupe_row_signed(row, LUPE_ROW_CFA_SHIFT, 16);
 }
 static inline int64_t lupe_row_cfa_outer(lupe_row row) {
-  return lupe_row_signed(row, 20, 8);
+  return lupe_row_signed(row, LUPE_ROW_CFA_SHIFT + 16, 8);
 }
 
 /* Places keep their base in the low 3 bits and the offset in units of 8 bytes above. */
-enum { LUPE_ROW_BP_SHIFT = 28, LUPE_ROW_BX_SHIFT = 46, LUPE_ROW_PLACE_BITS = 18 };
+enum { LUPE_ROW_PLACE_BITS = 18 };
 static inline unsigned lupe_row_place_base(lupe_row row, unsigned shift) {
   return row >> shift & 7;
 }
@@ -99,7 +102,7 @@ static inline lupe_row lupe_row_pack(lupe_base base, bool deref, int64_t inner, 
   if (!deref) {
     inner += outer;
     if (!lupe_fits(inner, 24)) return LUPE_ROW_UNKNOWN;
-    row = ((uint64_t)inner & 0xffffff) << 4;
+    row = (uint64_t)inner << LUPE_ROW_CFA_SHIFT;
     if (base == LUPE_BASE_SP)
       row |= LUPE_ROW_SP;
     else if (base == LUPE_BASE_BP)
@@ -110,7 +113,7 @@ static inline lupe_row lupe_row_pack(lupe_base base, bool deref, int64_t inner, 
       return LUPE_ROW_UNKNOWN;
   } else {
     if (!lupe_fits(inner, 16) || !lupe_fits(outer, 8)) return LUPE_ROW_UNKNOWN;
-    row = ((uint64_t)inner & 0xffff) << 4 | ((uint64_t)outer & 0xff) << 20;
+    row = ((uint64_t)inner & 0xffff) << LUPE_ROW_CFA_SHIFT | (uint64_t)outer << (LUPE_ROW_CFA_SHIFT + 16);
     if (base == LUPE_BASE_SP)
       row |= LUPE_ROW_DEREF_SP;
     else if (base == LUPE_BASE_BP)
