@@ -19,7 +19,7 @@ local function objection(trend, params)
     return "bounded", ("one step of %.1f MiB explains it better than growth does"):format(trend.step_height / MIB)
   elseif trend.late < params.still_growing then
     return "bounded", ("no growth to speak of in the last third of %s"):format(duration(trend.seconds))
-  elseif trend.deceleration > params.deceleration and trend.deceleration_z > 2 then
+  elseif trend.deceleration > math.max(params.deceleration, 2 * trend.deceleration_error) then
     return "saturating", ("the second half grew at %.0f %% of the first half's pace"):format(
       100 * math.max(0, 1 - trend.deceleration))
   elseif trend.rises < params.min_rises then
@@ -30,7 +30,7 @@ end
 --- 0..1: sure growth, long enough seen, steady to the end, and nothing of it freed.
 local function confidence(trend, survival, params)
   local seen = 1 - math.exp(-trend.seconds / params.full_trust_seconds)
-  return trend.confidence * seen * math.sqrt(math.max(0, math.min(1, trend.late))) * (0.6 + 0.4 * (survival or 0.5))
+  return trend.confidence * seen * math.sqrt(math.max(0, math.min(1, trend.late))) * (0.65 + 0.35 * (survival or 0.5))
 end
 
 local function severity(bytes, slope, params)
@@ -41,7 +41,9 @@ local function severity(bytes, slope, params)
   return "low"
 end
 
-local function significant(trend, params) return trend.low > params.min_growth and trend.p < 0.05 end
+local function significant(trend, params)
+  return trend.low > params.min_growth and trend.confidence > params.min_confidence
+end
 
 local function reasons_of(site, trend)
   local list = {
@@ -88,12 +90,14 @@ return {
     min_seconds = { default = 10, min = 1, unit = "s", doc = "history without which nothing is said" },
     min_profiles = { default = 8, min = 5, doc = "heap profiles without which nothing is said" },
     warm_up_seconds = { default = 2, min = 0, unit = "s", doc = "of the run's start, left out where enough follows" },
+    min_confidence = { default = 0.98, min = 0, max = 1, doc = "how sure it must be that there is growth at all" },
     still_growing = { default = 0.3, min = 0, max = 1, doc = "least pace of the last third, as a share of the whole" },
-    deceleration = { default = 0.5, min = 0, max = 1, doc = "loss of pace from which it saturates" },
+    deceleration = { default = 0.3, min = 0, max = 1, doc = "loss of pace from which it saturates" },
     min_rises = { default = 4, min = 1, doc = "steps between profiles in which it grew" },
     leak_confidence = { default = 0.6, min = 0, max = 1, doc = "from here on `leak`, below `growing`" },
     full_trust_seconds = { default = 10, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
-    most_sites = { default = 200, min = 1, doc = "steepest sites looked at closely" },
+    most_sites = { default = 100, min = 1, doc = "steepest sites looked at closely" },
+    most_observed = { default = 20, min = 0, doc = "of those judged harmless, so many are told" },
     critical_size = { default = 100, unit = "MiB" }, critical_growth = { default = 50, unit = "MiB/h" },
     high_size = { default = 50, unit = "MiB" }, high_growth = { default = 20, unit = "MiB/h" },
     medium_size = { default = 10, unit = "MiB" }, medium_growth = { default = 5, unit = "MiB/h" },
@@ -109,6 +113,7 @@ return {
     -- The screen is a straight line through the whole history: let pass what robust slopes may put higher.
     local steep = { by = "growth", min_inuse_space = params.min_inuse_space, min_growth = params.min_growth / 4,
       limit = params.most_sites }
+    local observed = 0
     for site in heap:sites(steep) do
       local trend = site:trend("inuse_space", { since_ms = since })
       if trend and trend.profiles >= params.min_profiles and trend.seconds >= params.min_seconds
@@ -119,11 +124,15 @@ return {
           -- alone, and is steady, it counts.
           local late = site:trend("inuse_space", { since_ms = trend.from_ms + trend.seconds * 400 })
           if late and late.profiles >= 1.5 * params.min_profiles and late.seconds >= 1.5 * params.min_seconds
-            and significant(late, params) and not objection(late, params) and late.deceleration < 0.3 then
+            and significant(late, params) and not objection(late, params)
+            and late.deceleration < params.deceleration and late.deceleration_error < params.deceleration then
             trend, verdict = late, nil
           end
         end
-        findings[#findings + 1] = finding(site, trend, params, verdict, verdict and objected or nil)
+        observed = observed + (verdict and 1 or 0)
+        if not verdict or observed <= params.most_observed then
+          findings[#findings + 1] = finding(site, trend, params, verdict, verdict and objected or nil)
+        end
       end
     end
     return findings

@@ -7,7 +7,7 @@
 -- * `tau`, `p` -- Mann-Kendall: share of pairs that rise less those that fall, and the chance of it
 -- * `z`, `confidence` -- slope in standard errors; 0..1, how sure it is that there is growth at all
 -- * `deceleration` -- 1 - pace of the second half / pace of the first: 0 steady, 1 stopped, below 0
---   accelerating; `deceleration_z` -- the same difference in standard errors
+--   accelerating; `deceleration_error` -- its standard error
 -- * `late` -- pace of the last third / pace of the whole: 1 steady, 0 nothing grew lately
 -- * `rises`, `intervals` -- in how many of the steps between profiles it grew
 -- * `fall` -- largest fall from an earlier height; `new_high` -- how far the end stands, beyond the sampling
@@ -30,6 +30,7 @@ trend.FEWEST = 5
 
 local HOUR = 3600
 local MIB = 2 ^ 20
+local LIMIT = 10 -- of ratios whose divisor may be next to nothing
 local x, y, logs = {}, {}, {} -- scratch: one series at a time
 
 --- The part to look at, into the scratch: from the first profile where the site is live, and not before
@@ -92,18 +93,12 @@ local function pace(n, figures, whole)
   local late = stats.linear(x, y, n - third + 1, n)
   figures.late = whole > 0 and late / whole or 0
   if early > 0 then
-    figures.deceleration = max(-10, min(10, 1 - later / early))
+    figures.deceleration = max(-LIMIT, min(LIMIT, 1 - later / early))
+    -- Two halves, each half as long: the error of their difference is twice that of the whole slope.
+    figures.deceleration_error = min(LIMIT, 2 * figures.noise / (x[n] - x[1]) / early)
   else
-    figures.deceleration = later > 0 and -10 or 0
-  end
-  local seconds = x[n] - x[1]
-  -- Two halves, each half as long: the error of their difference is twice that of the whole slope.
-  local error_of_difference = 2 * figures.noise / seconds
-  local difference = early - later
-  if error_of_difference > 0 then
-    figures.deceleration_z = difference / error_of_difference
-  else
-    figures.deceleration_z = difference == 0 and 0 or (difference > 0 and 99 or -99)
+    figures.deceleration = later > 0 and -LIMIT or 0
+    figures.deceleration_error = LIMIT
   end
 end
 

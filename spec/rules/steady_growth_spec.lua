@@ -1,0 +1,152 @@
+local given = require("spec.rules.support")
+
+local MIB = given.MIB
+
+local function leak(t) return 0.5 * MIB * t end
+
+local function judge(history, more)
+  local site = { name = "site", history = history, stack = { "site", "caller", "main" } }
+  for name, value in pairs(more or {}) do site[name] = value end
+  local answer = given.run("steady_growth", given.program({ site }))
+  return given.about(answer, "site"), answer
+end
+
+describe("the rule leak.steady-growth", function()
+  it("names a function that leaks half a MiB per second, after 20 seconds", function()
+    local found = judge(given.sampled(20, leak))
+    assert.equal("leak", found.verdict)
+    assert.is_true(found.confidence > 0.6, found.confidence)
+    local slope = found.evidence.slope_mib_per_hour -- it is 1800
+    assert.is_true(slope > 900 and slope < 3600, slope)
+    assert.is_true(found.evidence.low_mib_per_hour < slope and found.evidence.high_mib_per_hour > slope)
+    assert.same({ "site", "caller", "main" }, found.site.stack)
+    assert.is_truthy(found.summary:find("site grows", 1, true))
+  end)
+
+  it("accuses that leak in 19 of 20 runs, whatever was sampled", function()
+    local counts = given.verdicts("steady_growth", function(seed) return given.sampled(20, leak, seed) end)
+    assert.is_true(counts.accused >= 190, counts.accused)
+    assert.is_true((counts.leak or 0) >= 170, counts.leak)
+  end)
+
+  it("finds a slow leak beside a hundred MiB that stay, once it has seen enough", function()
+    local found = judge(given.sampled(60, function(t) return (100 + 0.1 * t) * MIB end, 3))
+    assert.equal("leak", found.verdict)
+  end)
+
+  it("finds a leak behind a warm-up", function()
+    local found = judge(given.sampled(60, function(t) return math.min(t, 5) * 4 * MIB + leak(t) end))
+    assert.equal("leak", found.verdict)
+  end)
+
+  it("stays quiet while a program warms up and then stands", function()
+    assert.is_nil(judge(given.sampled(20, function(t) return math.min(t, 4) * 8 * MIB end)))
+  end)
+
+  it("does not accuse a cache that fills in the first 10 of 20 seconds", function()
+    local counts = given.verdicts("steady_growth", function(seed)
+      return given.sampled(20, function(t) return math.min(t, 10) * MIB end, seed)
+    end)
+    assert.equal(0, counts.accused)
+  end)
+
+  it("tells a saturating cache apart by its deceleration", function()
+    local history = given.sampled(20, function(t) return 40 * MIB * (1 - math.exp(-t / 7)) end)
+    local found = judge(history)
+    assert.is_true(found.verdict == "saturating" or found.verdict == "bounded", found.verdict)
+    assert.equal("info", found.severity)
+    local counts = given.verdicts("steady_growth", function(seed)
+      return given.sampled(40, function(t) return 40 * MIB * (1 - math.exp(-t / 12)) end, seed)
+    end)
+    assert.is_true(counts.accused <= 6, counts.accused)
+  end)
+
+  it("does not accuse a pool that grows in one step, whenever that is", function()
+    for _, at in ipairs({ 3, 8, 12, 15, 18, 20 }) do
+      local found = judge(given.history(20, function(t) return (t >= at and 32 or 2) * MIB end))
+      assert.is_true(not found or found.verdict == "bounded", ("step at %d s"):format(at))
+    end
+  end)
+
+  it("does not accuse a sawtooth", function()
+    local counts = given.verdicts("steady_growth", function(seed)
+      return given.sampled(40, function(t) return (t % 7) * 3 * MIB end, seed)
+    end)
+    assert.equal(0, counts.accused)
+  end)
+
+  it("is not misled by the error of sampling alone", function()
+    for _, ticks in ipairs({ 12, 20, 60 }) do
+      local counts = given.verdicts("steady_growth", function(seed)
+        return given.churning(ticks, function() return 10 * MIB end, seed)
+      end)
+      assert.equal(0, counts.accused)
+    end
+  end)
+
+  it("says nothing of what shrinks", function()
+    assert.is_nil(judge(given.sampled(20, function(t) return (60 - t) * MIB end)))
+  end)
+
+  it("says nothing of growth below the limit", function()
+    local history = given.history(60, function(t) return (10 + t / 3600) * MIB end) -- 1 MiB/h
+    assert.is_nil(judge(history))
+  end)
+
+  it("keeps to `growing` where most of what a site allocates is freed", function()
+    local history = given.sampled(20, leak)
+    local kept, freed = judge(history), judge(history, { alloc_space = 100 * history[20] })
+    assert.equal("leak", kept.verdict)
+    assert.equal("growing", freed.verdict)
+    assert.is_true(freed.confidence < kept.confidence)
+  end)
+
+  it("still calls that a leak when it has gone on for a minute", function()
+    local history = given.sampled(60, leak)
+    assert.equal("leak", judge(history, { alloc_space = 100 * history[60] }).verdict)
+  end)
+
+  it("asks for more history where there is too little", function()
+    local found, answer = judge(given.sampled(5, leak))
+    assert.is_nil(found)
+    assert.equal("insufficient_data", answer.status)
+    assert.equal(10, answer.needed_seconds)
+  end)
+
+  it("asks for eight profiles, however far apart they are", function()
+    local sites = { { name = "site", history = given.sampled(6, leak) } }
+    local answer = given.run("steady_growth", given.program(sites, { interval_ms = 8000 }))
+    assert.equal("insufficient_data", answer.status)
+    assert.equal(56, answer.needed_seconds)
+  end)
+
+  it("is satisfied with enough history in which nothing leaks", function()
+    local _, answer = judge(given.history(20, function() return 5 * MIB end))
+    assert.equal("ok", answer.status)
+    assert.same({}, answer.findings)
+  end)
+
+  it("rates by size or pace, by parameters of its own", function()
+    local site = { name = "site", history = given.sampled(20, leak) }
+    local function severity(params)
+      return given.run("steady_growth", given.program({ site }), params).findings[1].severity
+    end
+    assert.equal("critical", severity())
+    assert.equal("high", severity({ critical_growth = 1e6 }))
+    assert.equal("low", severity({ critical_growth = 1e6, high_growth = 1e6, medium_growth = 1e6, medium_size = 20 }))
+  end)
+
+  it("names the leak among the other sites of a program, and nothing else", function()
+    local answer = given.run("steady_growth", given.program({
+      { name = "leak", history = given.sampled(20, leak, 5) },
+      { name = "cache", history = given.sampled(20, function(t) return math.min(t, 10) * 0.8 * MIB end, 6) },
+      { name = "pool", history = given.history(20, function(t) return (t >= 9 and 16 or 0) * MIB end) },
+      { name = "requests", history = given.churning(20, function() return 4 * MIB end, 7) },
+    }))
+    local accused = {}
+    for _, finding in ipairs(answer.findings) do
+      if finding.severity ~= "info" then accused[#accused + 1] = finding.site.name end
+    end
+    assert.same({ "leak" }, accused)
+  end)
+end)
