@@ -121,7 +121,6 @@ function fake.new(given)
   end
   host.load = function() return { one_min = 0.45, five_min = 0.38, fifteen_min = 0.32, cores = 2 } end
   host.resident = function() return host.resident_now end
-  host.threads = function() return host.thread_list end
   host.snapshot = function()
     if not host.heap then return nil, "no heap profile was taken yet" end
     if host.built_from ~= host.heap then
@@ -129,6 +128,7 @@ function fake.new(given)
     end
     return unpack(host.built, 1, 3)
   end
+  host.set_wrappers = function(list) host.wrappers = list end
   host.log = function(level, message) host.logged[#host.logged + 1] = level .. ": " .. message end
 
   local function later(callback, ...)
@@ -174,10 +174,11 @@ function fake.new(given)
 end
 
 --- The whole Lua side over a fake host.
--- @param given as for `fake.new`
+-- @param given as for `fake.new`; `thread_list` is what /proc says of each process
 function fake.server(given)
   local host = fake.new(given)
   local server = require("lupe.server").new(host)
+  server.app.cpu.read_threads = function() return host.thread_list end
   server.host = host
   return server
 end

@@ -118,7 +118,8 @@ function leaks.recommendations(findings, skipped)
     end
   end
   for _, finding in ipairs(findings) do
-    if finding.kind ~= "recommendation" and not skipped[finding.rule] and not (finding.site and spoken_of[finding.site.name]) then
+    local told = skipped[finding.rule] or finding.site and spoken_of[finding.site.name]
+    if finding.kind ~= "recommendation" and not told then
       for _, text in ipairs(finding.advice or {}) do collect(list, seen, text, 20) end
     end
   end

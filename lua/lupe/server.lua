@@ -9,9 +9,11 @@ local http_stats = require("lupe.http_stats")
 local report = require("lupe.report")
 local router = require("lupe.router")
 local snapshot_store = require("lupe.snapshot_store")
+local threads = require("lupe.threads")
 local threshold = require("lupe.threshold")
 local totals = require("lupe.totals")
 local views = require("lupe.views")
+local wrappers = require("lupe.wrappers")
 
 local server = {}
 
@@ -39,12 +41,13 @@ end
 -- @return { handle, on_snapshot, tick, exit_report }
 function server.new(host)
   local config = host.config
+  host.set_wrappers(wrappers)
   local app = {
     host = host,
     config = config,
     http = http_stats.new(),
     thresholds = threshold.new(config.memory_warning_mb, config.memory_alert_mb),
-    cpu = cpu_usage.new(host),
+    cpu = cpu_usage.new(host, threads),
     totals = totals.new(host),
     snapshots = snapshot_store.new(host, config),
     views = views.new(host),

@@ -83,12 +83,18 @@ local function answers(out, report)
   end
 end
 
---- Who calls the site, nearest first. What lies below the site is the allocator.
+--- Who calls the site, nearest first. What lies below the site is the allocator, what lies beyond main the
+-- start of the C library.
 local function callers(stack, name)
+  local list, site_at = {}, 0
   for i, frame in ipairs(stack) do
-    if frame == name then return { unpack(stack, i + 1) } end
+    if frame == name and site_at == 0 then site_at = i end
   end
-  return stack
+  for i = site_at + 1, #stack do
+    list[#list + 1] = stack[i]
+    if stack[i] == "main" then break end
+  end
+  return list
 end
 
 local function stack_rows(out, margin, frames)
@@ -203,7 +209,9 @@ local function measured(out, report)
     facts[1] = ("one sample per %s"):format(format.bytes(how.sample_period_bytes))
     facts[2] = ("%s samples, %s heap profiles kept over %s"):format(format.count(own.heap_samples),
       format.count(how.profiles), format.duration(how.seconds * 1000))
-    if how.coverage_percent then
+    if how.profiled_bytes == 0 then
+      facts[3] = "nothing that lives was sampled; a smaller --sample-bytes sees more"
+    elseif how.coverage_percent then
       facts[3] = ("the sites sum to %s of jemalloc's own figure"):format(format.percent(how.coverage_percent))
     end
   end

@@ -47,7 +47,8 @@ describe("the command line", function()
   end)
 
   it("misses a value, a command, or everything with exit code 2", function()
-    for _, words in ipairs({ { "run", "--output" }, { "run", "--output", "--", "true" }, { "run" }, { "run", "--" }, {} }) do
+    local incomplete = { { "run", "--output" }, { "run", "--output", "--", "true" }, { "run" }, { "run", "--" }, {} }
+    for _, words in ipairs(incomplete) do
       local result, message, code = cli.parse(words, function() return nil end)
       assert.is_nil(result)
       assert.equal("string", type(message))

@@ -43,11 +43,11 @@ describe("GET /api/profiling/cpu", function()
   end)
 
   it("names the busiest threads, by what they did since the last request", function()
-    local host = fake.new({ thread_list = {} })
+    local server = fake.server()
+    local host = server.host
     for tid = 1, 12 do
       host.thread_list[tid] = { pid = 100, tid = tid, name = "t" .. tid, user_ns = tid * 1e9, system_ns = 0 }
     end
-    local server = require("lupe.server").new(host)
     local first = get(nil, server).json.top_threads
     assert.equal(10, #first)
     assert.equal(12, first[1].tid)
