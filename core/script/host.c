@@ -11,8 +11,12 @@
 #include "core/script/host_internal.h"
 #include "core/store/cgroup.h"
 #include "core/store/process.h"
+#include "core/store/threads.h"
 
-enum { CHECKPOINT_MS = 30000 };
+enum {
+  CHECKPOINT_MS = 30000,
+  THREADS_MAX = 512, /* of one process */
+};
 
 static const char *const heap_states[] = {
     [LUPE_HEAP_ON] = "on",
@@ -141,15 +145,18 @@ static int series(lua_State *L) {
   enum { CAPACITY = 1000 };
   lupe_host *h = lupe__host_of(L);
   int32_t pid = pid_argument(L, 1);
+  double since_ms = luaL_optnumber(L, 2, 0);
   lupe_memory_figures *rows = lua_newuserdata(L, CAPACITY * sizeof *rows);
   size_t count = 0;
   if (lupe_aggregator_series(h->services.aggregator, pid, rows, CAPACITY, &count) != LUPE_OK) {
     return nil_because(L, "no such process");
   }
-  lua_createtable(L, (int)count, 0);
-  for (size_t i = 0; i < count; i++) {
+  size_t first = 0;
+  while (first < count && rows[first].time_ms < since_ms) first++;
+  lua_createtable(L, (int)(count - first), 0);
+  for (size_t i = first; i < count; i++) {
     push_memory(L, &rows[i]);
-    lua_rawseti(L, -2, (int)i + 1);
+    lua_rawseti(L, -2, (int)(i - first) + 1);
   }
   return 1;
 }
@@ -218,6 +225,35 @@ static int resident(lua_State *L) {
   set_number(L, "shmem_bytes", (double)r.shmem_bytes);
   set_number(L, "peak_bytes", (double)r.peak_bytes);
   set_number(L, "swap_bytes", (double)r.swap_bytes);
+  return 1;
+}
+
+static void push_threads(lua_State *L, pid_t pid, int *count) {
+  lupe_thread_figures rows[THREADS_MAX];
+  size_t found = 0;
+  if (lupe_threads_read(pid, rows, THREADS_MAX, &found) != LUPE_OK) return; /* it has just ended */
+  for (size_t i = 0; i < found; i++) {
+    lua_createtable(L, 0, 5);
+    set_number(L, "pid", pid);
+    set_number(L, "tid", rows[i].tid);
+    set_string(L, "name", rows[i].name);
+    set_number(L, "user_ns", (double)rows[i].user_ns);
+    set_number(L, "system_ns", (double)rows[i].system_ns);
+    lua_rawseti(L, -2, ++*count);
+  }
+}
+
+static int threads(lua_State *L) {
+  lupe_host *h = lupe__host_of(L);
+  int32_t pid = pid_argument(L, 1);
+  size_t capacity = lupe_aggregator_targets(h->services.aggregator, NULL, 0);
+  lupe_target_status *rows = lua_newuserdata(L, (capacity + 1) * sizeof *rows);
+  size_t targets_count = lupe_aggregator_targets(h->services.aggregator, rows, capacity);
+  int count = 0;
+  lua_newtable(L);
+  for (size_t i = 0; i < targets_count && i < capacity; i++) {
+    if (rows[i].live && (pid <= 0 || rows[i].pid == pid)) push_threads(L, rows[i].pid, &count);
+  }
   return 1;
 }
 
@@ -326,13 +362,21 @@ static int set_wrappers(lua_State *L) {
 }
 
 static const luaL_Reg questions[] = {
-    {"now_ms", now_ms},     {"monotonic_ms", monotonic_ms},
-    {"log", log_line},      {"targets", targets},
-    {"memory", memory},     {"series", series},
-    {"classes", classes},   {"allocator", allocator},
-    {"cgroup", cgroup},     {"resident", resident},
-    {"load", load},         {"profiler", profiler},
-    {"snapshot", snapshot}, {"set_wrappers", set_wrappers},
+    {"now_ms", now_ms},
+    {"monotonic_ms", monotonic_ms},
+    {"log", log_line},
+    {"targets", targets},
+    {"memory", memory},
+    {"series", series},
+    {"classes", classes},
+    {"allocator", allocator},
+    {"cgroup", cgroup},
+    {"resident", resident},
+    {"threads", threads},
+    {"load", load},
+    {"profiler", profiler},
+    {"snapshot", snapshot},
+    {"set_wrappers", set_wrappers},
     {NULL, NULL},
 };
 

@@ -166,7 +166,7 @@ static int worker(lua_State *L) {
   return 0;
 }
 
-/* -- commit_file(temporary, final, callback(error, code)) -------------------------------------- */
+/* -- commit_file(temporary, final, callback(error, code)): EEXIST where `final` exists already ---- */
 
 typedef struct commit {
   uv_work_t work;
@@ -186,7 +186,8 @@ static int sync_path(const char *path, int flags) {
 static void commit_work(uv_work_t *w) {
   commit *c = w->data;
   c->error = sync_path(c->temporary, O_WRONLY);
-  if (c->error == 0 && rename(c->temporary, c->final) != 0) c->error = errno;
+  if (c->error == 0 && renameat2(AT_FDCWD, c->temporary, AT_FDCWD, c->final, RENAME_NOREPLACE) != 0)
+    c->error = errno;
   if (c->error != 0) {
     unlink(c->temporary);
     return;

@@ -10,8 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/store/proc_stat.h"
+
 enum {
-  STAT_BYTES = 2048, /* 52 numbers and a name */
   STATUS_BYTES = 8192,
   STATM_BYTES = 256,
   CHILDREN_BYTES = 4096, /* at a time */
@@ -19,100 +20,12 @@ enum {
   MAX_NAME_BYTES = 256,
 };
 
-/* Fields of /proc/PID/stat behind the name, counted from 0 at the state (see proc(5), field 3). */
-enum {
-  STAT_MINOR = 7,
-  STAT_MAJOR = 9,
-  STAT_USER = 11,
-  STAT_SYSTEM = 12,
-  STAT_THREADS = 17,
-  STAT_START = 19,
-  STAT_USED
-};
-
-typedef struct process_stat {
-  char state;
-  uint64_t fields[STAT_USED];
-} process_stat;
-
-static lupe_status status_of_errno(int error) {
-  switch (error) {
-    case ENOENT:
-    case ESRCH:
-      return LUPE_ENOENT;
-    case EACCES:
-    case EPERM:
-      return LUPE_EPERM;
-    case ENOMEM:
-      return LUPE_ENOMEM;
-    default:
-      return LUPE_EIO;
-  }
-}
-
-/* The folder of one process: it stays that process's, whoever gets the pid next. */
-static lupe_status open_process(pid_t pid, int *out_folder) {
-  char path[32];
-  if (pid <= 0) return LUPE_ENOENT;
-  snprintf(path, sizeof path, "/proc/%d", (int)pid);
-  int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return status_of_errno(errno);
-  *out_folder = folder;
-  return LUPE_OK;
-}
-
-/* One read of a file into `out`, with a NUL behind it. */
-static lupe_status read_file(int folder, const char *name, char *out, size_t capacity, size_t *out_bytes) {
-  int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return status_of_errno(errno);
-  ssize_t n;
-  do {
-    n = read(fd, out, capacity - 1);
-  } while (n < 0 && errno == EINTR);
-  int error = errno;
-  close(fd);
-  if (n < 0) return status_of_errno(error);
-  out[n] = '\0';
-  *out_bytes = (size_t)n;
-  return LUPE_OK;
-}
-
-/* `count` numbers, one blank before each but the first. A negative one reads as 0: all that we use are
- * counts. */
-static bool parse_numbers(const char *text, uint64_t *out, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    char *end;
-    while (*text == ' ') text++;
-    bool negative = *text == '-';
-    if (negative) text++;
-    if (*text < '0' || *text > '9') return false;
-    uint64_t value = strtoull(text, &end, 10);
-    out[i] = negative ? 0 : value;
-    text = end;
-  }
-  return true;
-}
-
-/* The name may hold blanks and parentheses, so it ends at the last ')'. */
-static lupe_status read_stat(int folder, process_stat *out) {
-  char text[STAT_BYTES];
-  size_t bytes;
-  lupe_status status = read_file(folder, "stat", text, sizeof text, &bytes);
-  if (status != LUPE_OK) return status;
-  const char *end = strrchr(text, ')');
-  if (!end || end[1] != ' ' || !end[2]) return LUPE_ECORRUPT;
-  process_stat parsed = {.state = end[2]};
-  if (!parse_numbers(end + 3, parsed.fields + 1, STAT_USED - 1)) return LUPE_ECORRUPT;
-  *out = parsed;
-  return LUPE_OK;
-}
-
-static bool is_zombie(const process_stat *s) {
+static bool is_zombie(const lupe_proc_stat *s) {
   return s->state == 'Z' || s->state == 'X' || s->state == 'x';
 }
 
 /* A main thread that called pthread_exit is a zombie whose process lives on. */
-static bool has_ended(const process_stat *s) {
+static bool has_ended(const lupe_proc_stat *s) {
   return is_zombie(s) && s->fields[STAT_THREADS] <= 1;
 }
 
@@ -120,7 +33,7 @@ static bool has_ended(const process_stat *s) {
 static lupe_status read_thread_file(int folder, const char *name, char *out, size_t capacity,
                                     size_t *out_bytes) {
   int fd = openat(folder, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return status_of_errno(errno);
+  if (fd < 0) return lupe__proc_status(errno);
   DIR *threads = fdopendir(fd);
   if (!threads) {
     close(fd);
@@ -132,9 +45,9 @@ static lupe_status read_thread_file(int folder, const char *name, char *out, siz
     if (entry->d_name[0] == '.') continue;
     int thread = openat(dirfd(threads), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (thread < 0) continue;
-    process_stat stat;
-    bool runs = read_stat(thread, &stat) == LUPE_OK && !is_zombie(&stat);
-    if (runs) status = read_file(thread, name, out, capacity, out_bytes);
+    lupe_proc_stat stat;
+    bool runs = lupe__proc_stat(thread, &stat) == LUPE_OK && !is_zombie(&stat);
+    if (runs) status = lupe__proc_read(thread, name, out, capacity, out_bytes);
     close(thread);
     if (runs && status == LUPE_OK) break;
   }
@@ -144,18 +57,18 @@ static lupe_status read_thread_file(int folder, const char *name, char *out, siz
 
 /* stat, and one more file whose content a zombie leader hides. */
 static lupe_status read_with_stat(pid_t pid, const char *name, char *out, size_t capacity,
-                                  process_stat *out_stat) {
+                                  lupe_proc_stat *out_stat) {
   int folder;
   size_t bytes;
-  process_stat stat;
-  lupe_status status = open_process(pid, &folder);
+  lupe_proc_stat stat;
+  lupe_status status = lupe__proc_open(pid, &folder);
   if (status != LUPE_OK) return status;
-  status = read_stat(folder, &stat);
+  status = lupe__proc_stat(folder, &stat);
   if (status != LUPE_OK) goto done;
   status = LUPE_ENOENT;
   if (has_ended(&stat)) goto done;
   status = is_zombie(&stat) ? read_thread_file(folder, name, out, capacity, &bytes)
-                            : read_file(folder, name, out, capacity, &bytes);
+                            : lupe__proc_read(folder, name, out, capacity, &bytes);
   if (status == LUPE_OK) *out_stat = stat;
 done:
   close(folder);
@@ -164,11 +77,11 @@ done:
 
 lupe_status lupe_process_read(pid_t pid, lupe_memory_figures *out) {
   char text[STATM_BYTES];
-  process_stat stat;
+  lupe_proc_stat stat;
   uint64_t pages[3]; /* virtual, resident, shared (file and shmem) */
   lupe_status status = read_with_stat(pid, "statm", text, sizeof text, &stat);
   if (status != LUPE_OK) return status;
-  if (!parse_numbers(text, pages, 3)) return LUPE_ECORRUPT;
+  if (!lupe__proc_numbers(text, pages, 3)) return LUPE_ECORRUPT;
   if (pages[0] == 0) return LUPE_ENOENT; /* on its way out, or a kernel thread */
   uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
   uint64_t tick_ns = UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK);
@@ -196,7 +109,7 @@ static bool find_kilobytes(const char *text, const char *name, uint64_t *out) {
     if (strncmp(line, name, bytes) != 0 || line[bytes] != ':') continue;
     uint64_t value;
     const char *digits = line + bytes + 1 + strspn(line + bytes + 1, " \t");
-    if (!parse_numbers(digits, &value, 1)) return false;
+    if (!lupe__proc_numbers(digits, &value, 1)) return false;
     *out = value * 1024;
     return true;
   }
@@ -205,7 +118,7 @@ static bool find_kilobytes(const char *text, const char *name, uint64_t *out) {
 
 lupe_status lupe_process_resident_read(pid_t pid, lupe_process_resident *out) {
   char text[STATUS_BYTES];
-  process_stat stat;
+  lupe_proc_stat stat;
   lupe_status status = read_with_stat(pid, "status", text, sizeof text, &stat);
   if (status != LUPE_OK) return status;
   lupe_process_resident r = {0};
@@ -221,10 +134,10 @@ lupe_status lupe_process_resident_read(pid_t pid, lupe_process_resident *out) {
 
 lupe_status lupe_process_start_ticks(pid_t pid, uint64_t *out) {
   int folder;
-  process_stat stat;
-  lupe_status status = open_process(pid, &folder);
+  lupe_proc_stat stat;
+  lupe_status status = lupe__proc_open(pid, &folder);
   if (status != LUPE_OK) return status;
-  status = read_stat(folder, &stat);
+  status = lupe__proc_stat(folder, &stat);
   close(folder);
   if (status != LUPE_OK) return status;
   if (has_ended(&stat)) return LUPE_ENOENT;
@@ -241,9 +154,9 @@ lupe_status lupe_process_comm(pid_t pid, char *out, size_t capacity) {
   char text[MAX_NAME_BYTES];
   size_t bytes;
   int folder;
-  lupe_status status = open_process(pid, &folder);
+  lupe_status status = lupe__proc_open(pid, &folder);
   if (status != LUPE_OK) return status;
-  status = read_file(folder, "comm", text, sizeof text, &bytes);
+  status = lupe__proc_read(folder, "comm", text, sizeof text, &bytes);
   close(folder);
   if (status != LUPE_OK) return status;
   if (bytes > 0 && text[bytes - 1] == '\n') text[--bytes] = '\0';
@@ -256,7 +169,7 @@ lupe_status lupe_process_name(pid_t pid, char *out, size_t capacity) {
   static const char deleted[] = " (deleted)";
   char link[PATH_MAX];
   int folder;
-  lupe_status status = open_process(pid, &folder);
+  lupe_status status = lupe__proc_open(pid, &folder);
   if (status != LUPE_OK) return status;
   ssize_t n = readlinkat(folder, "exe", link, sizeof link - 1);
   close(folder);
@@ -274,10 +187,10 @@ lupe_status lupe_process_name(pid_t pid, char *out, size_t capacity) {
 lupe_status lupe_process_cmdline(pid_t pid, char *out, size_t capacity, size_t *out_bytes) {
   if (capacity == 0) return LUPE_EINVAL;
   int folder;
-  lupe_status status = open_process(pid, &folder);
+  lupe_status status = lupe__proc_open(pid, &folder);
   if (status != LUPE_OK) return status;
   size_t bytes;
-  status = read_file(folder, "cmdline", out, capacity, &bytes);
+  status = lupe__proc_read(folder, "cmdline", out, capacity, &bytes);
   close(folder);
   if (status != LUPE_OK) return status;
   *out_bytes =
@@ -324,10 +237,10 @@ static void read_children(int thread, pid_list *list) {
 /* The children of all threads of a process. */
 static lupe_status add_children(pid_t pid, pid_list *list) {
   int folder;
-  lupe_status status = open_process(pid, &folder);
+  lupe_status status = lupe__proc_open(pid, &folder);
   if (status != LUPE_OK) return status;
   int fd = openat(folder, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  status = fd < 0 ? status_of_errno(errno) : LUPE_OK;
+  status = fd < 0 ? lupe__proc_status(errno) : LUPE_OK;
   close(folder);
   if (fd < 0) return status;
   DIR *threads = fdopendir(fd);
