@@ -161,7 +161,7 @@ function trend.measure(times, values, offset, count, period, unit, since_ms)
   else
     figures.z = slope == 0 and 0 or (slope > 0 and 99 or -99)
   end
-  figures.confidence = max(0, 2 * stats.normal_cdf(figures.z) - 1)
+  figures.confidence = figures.z > 0 and max(0, 2 * stats.normal_cdf(figures.z) - 1) or 0
   pace(n, figures, whole)
   shapes(n, figures, r)
   if figures.step_at then figures.step_ms, figures.step_at = start + figures.step_at * 1000, nil end
