@@ -257,7 +257,7 @@ end
 --   memory    rows of lupe_memory_figures of the first target; time_ms after the epoch, default at the ticks
 --   classes   { { size_bytes, live_count }, ... } of the first target
 --   losses    { dropped_records, truncated_stacks }
---   period_bytes  of the samples; default 1, where all figures are exact
+--   period_bytes  of the samples; default 1, where figures are exact for objects of 40 bytes or more
 --   pid, time_ms  of the snapshot; default 0 (all), the last tick
 function snapshots.build(literal)
   local core = support.core()

@@ -162,14 +162,19 @@ static lupe_status number_stacks(builder *b) {
 
 /* -- where it goes ---------------------------------------------------------------------------- */
 
+/* What put_string will need for it. */
+static size_t string_bytes(const char *text) {
+  return *text ? strlen(text) + 1 : 0;
+}
+
 static size_t strings_bytes(const builder *b) {
   size_t bytes = 1; /* "" */
   for (size_t i = 0; i < b->target_count; i++)
-    bytes += strlen(b->target_names[i]) + strlen(b->target_allocators[i]) + 2;
+    bytes += string_bytes(b->target_names[i]) + string_bytes(b->target_allocators[i]);
   for (uint32_t i = 0; i < b->module_count; i++)
-    bytes += strlen(lupe_module_table_path(b->a->modules, (uint16_t)i)) +
-             strlen(lupe_frame_names_build_id(b->a->names, (uint16_t)i)) + 2;
-  for (uint32_t i = 0; i < b->function_count; i++) bytes += strlen(b->functions[i].name) + 1;
+    bytes += string_bytes(lupe_module_table_path(b->a->modules, (uint16_t)i)) +
+             string_bytes(lupe_frame_names_build_id(b->a->names, (uint16_t)i));
+  for (uint32_t i = 0; i < b->function_count; i++) bytes += string_bytes(b->functions[i].name);
   return bytes;
 }
 
