@@ -288,6 +288,16 @@ describe("the aggregator", function()
   end)
 end)
 
+describe("the store under all its threads at once", function()
+  after_each(support.cleanup)
+
+  it("makes valid snapshots only, and loses nothing it holds", function()
+    local p = support.run({ support.fixture("store_stress"), "30" }, { seconds = 120 })
+    assert.are.equal("", p.err)
+    assert.are.equal("30 rounds\n", p.out)
+  end)
+end)
+
 describe("what was allocated at a site", function()
   after_each(support.cleanup)
 
