@@ -304,6 +304,7 @@ static size_t walk(const lupe_registers *from, bool exact, bool leave_out_first,
       *truncated = false;
       break;
     }
+    if (at.pc < LUPE_CODE_LOWEST || at.pc > LUPE_CODE_HIGHEST) break; /* garbage: not worth a frame */
     if (!first) {
       if (depth == max) break;
       pcs[depth++] = at.pc;

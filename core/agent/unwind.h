@@ -37,7 +37,8 @@ bool lupe_unwind_supported(void);
 size_t lupe_unwind(uint64_t *pcs, size_t max, bool *truncated);
 
 /* The stack from an interrupted instruction of the calling thread: pcs[0] is regs->pc itself (not a return
- * address). regs may be garbage; that shortens the stack and nothing else. Thread: any, handler. */
+ * address). regs may be garbage; that shortens the stack, to nothing at worst, and does no harm. Thread: any,
+ * handler. */
 size_t lupe_unwind_from(const lupe_registers *regs, uint64_t *pcs, size_t max, bool *truncated);
 
 #endif

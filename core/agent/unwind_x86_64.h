@@ -17,6 +17,10 @@ enum { LUPE_DWARF_BX = 3, LUPE_DWARF_BP = 6, LUPE_DWARF_SP = 7, LUPE_DWARF_RA = 
 /* struct rt_sigframe as seen from __restore_rt: a fixed part of the kernel's interface. */
 enum { LUPE_SIGFRAME_BP = 120, LUPE_SIGFRAME_BX = 128, LUPE_SIGFRAME_SP = 160, LUPE_SIGFRAME_PC = 168 };
 
+/* Between these a program's code can lie. */
+#define LUPE_CODE_LOWEST UINT64_C(0x1000)
+#define LUPE_CODE_HIGHEST UINT64_C(0x00ffffffffffffff) /* five-level page tables */
+
 enum { LUPE_RETURN_ADDRESS_OFFSET = -8 }; /* from the CFA: the only place a call leaves it */
 
 /* What an offset in a row is relative to. In a place, SAME means "was not saved". */
