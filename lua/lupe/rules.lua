@@ -34,19 +34,24 @@ local function read_source(path)
   return source or "", nil, stat
 end
 
---- Runs a file's own code, which only has to make a table. Past the limit every further instruction outside of a
--- pcall of its own raises again, so that catching the error does not help.
+--- Runs a file's own code, which only has to make a table. Past the limit every further instruction of it raises
+-- again, so that catching the error does not help. It runs in a coroutine, since the hook is one for all of them: what
+-- runs in the caller's own is left alone.
 local function call_limited(tripped)
   return function(chunk)
+    local caller = coroutine.running()
     local old_hook, old_mask, old_count = debug.gethook()
     local function stop()
+      if coroutine.running() == caller then return end
       tripped.reason = "instructions"
       debug.sethook(stop, "", 1)
       error("takes too long to load: only its check may work", 0)
     end
+    local run = coroutine.create(chunk)
     debug.sethook(stop, "", MOST_INSTRUCTIONS)
-    local ok, result = pcall(chunk)
+    local ok, result = coroutine.resume(run)
     debug.sethook(old_hook, old_mask, old_count)
+    if ok and coroutine.status(run) ~= "dead" then return false, "yields while it is loaded" end
     return ok, result
   end
 end

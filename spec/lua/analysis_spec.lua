@@ -1,0 +1,356 @@
+local support = require("spec.support")
+local analysis = require("lupe.analysis")
+local async = require("lupe.async")
+local exposition = require("lupe.exposition")
+local fake = require("spec.fake_host")
+local literal = require("lupe.view_literal")
+local view = require("lupe.view")
+local worker = require("lupe.worker")
+
+local MIB = 2 ^ 20
+
+-- The worker makes the methods of strings its own, for its whole process: here that is undone.
+local strings = debug.getmetatable("")
+local plain_index = strings.__index
+
+--- lupe.worker in this process. `world.deadly[id]` says how the process ends when that rule is checked.
+local function in_process(world)
+  local address, size, handle
+  local function start()
+    address = nil
+    world.starts = world.starts + 1
+    handle = worker.new({
+      guarded = function(_, _, _, body)
+        local ok, result = pcall(body)
+        return ok, result, 1500, not ok and "error" or nil
+      end,
+      tripped = function() end, memory = function() return 0 end,
+      map = function()
+        address, size = world.sent.address, world.sent.size
+        return true
+      end,
+      snapshot = function() return address, size end,
+    })
+    strings.__index, strings.__metatable = plain_index, nil
+  end
+  return function(request, attach, deadline_ms, callback)
+    local id = request:match('"op":"check"') and request:match('"id":"([^"]*)"')
+    local op = request:match('"op":"(%w+)"')
+    world.calls[#world.calls + 1] = id or op
+    if not handle then start() end
+    if world.full then error("the worker takes no call: a bounded queue is full") end
+    assert.is_true(deadline_ms > 0)
+    world.sent = attach or world.sent
+    local kind = world.deadly[id]
+    if kind then handle = nil end
+    local reply = not kind and handle(request)
+    world.later(function()
+      if kind then return callback({ kind = kind, message = "killed: " .. kind }) end
+      callback(nil, reply)
+    end)
+  end
+end
+
+describe("an analysis", function()
+  local folder, mine, world, host, logged
+
+  local function write(name, text) return support.write_file(mine .. "/" .. name, text) end
+
+  local function rule(name, kind, body)
+    local text = "return { api = 1, id = %q, kind = %q, title = 'x', check = function(view) %s end }"
+    return write(name .. ".lua", text:format(kind .. "." .. name, kind, body))
+  end
+
+  local function view_of(described)
+    local address, size, owner = literal(described)
+    local keepalive = { address = address, size = size, owner = owner }
+    return view.from_snapshot(address, size, { keepalive = keepalive })
+  end
+
+  local function leaking()
+    local history = {}
+    for i = 1, 30 do history[i] = i * MIB end
+    return view_of({ sites = { { name = "leak", module = "app", history = history, stack = { "leak", "main" } } } })
+  end
+
+  local function make(rules_dir)
+    host = fake.new({
+      log = function(_, message) logged[#logged + 1] = message end, worker = in_process(world),
+    })
+    host.rules_dir, host.config.rules = rules_dir, mine
+    return analysis.new(host)
+  end
+
+  --- Runs it to its end, whatever has to be waited for.
+  local function run(self, seen, options)
+    local result, failure
+    async.spawn(function() return self:run(seen, options) end, function(ok, value, trace)
+      if ok then
+        result = value
+      else
+        failure = trace or value
+      end
+    end)
+    while world.pending[1] do table.remove(world.pending, 1)() end
+    assert.is_nil(failure)
+    return result
+  end
+
+  local function summaries(result)
+    local list = {}
+    for i, finding in ipairs(result.findings) do list[i] = finding.summary end
+    return list
+  end
+
+  before_each(function()
+    mine, folder, logged = support.temp_dir(), support.root .. "/rules", {}
+    world = { calls = {}, deadly = {}, starts = 0, pending = {} }
+    world.later = function(deliver) world.pending[#world.pending + 1] = deliver end
+  end)
+  after_each(support.cleanup)
+
+  it("runs the shipped rules, and then those that recommend", function()
+    local result = run(make(folder), leaking())
+    local leak, advice
+    for _, finding in ipairs(result.findings) do
+      if finding.rule == "leak.steady-growth" then leak = finding end
+      if finding.rule == "recommendation.growth" then advice = finding end
+    end
+    assert.same({ "leak", "leak", "leak" }, { leak.kind, leak.verdict, leak.component })
+    assert.is_truthy(advice.summary:find("Investigate leak for potential memory leak", 1, true))
+    assert.same({ "ok", {} }, { result.status, result.errors })
+    assert.same({}, logged)
+  end)
+
+  it("asks for more history where the leak rule has too little", function()
+    local result = run(make(folder), view_of({ sites = { { name = "a", history = { 1, 2, 3 } } } }))
+    assert.same({ "insufficient_data", 10 }, { result.status, result.needed_seconds })
+  end)
+
+  it("gives the same result for the same view, and runs nothing again", function()
+    local self, seen = make(folder), leaking()
+    local first = run(self, seen)
+    local calls = #world.calls
+    assert.equal(first, run(self, seen))
+    assert.equal(calls, #world.calls)
+    assert.equal(first, self:latest())
+    assert.not_equal(first, run(self, leaking()))
+  end)
+
+  it("lets those who ask at the same time share one run, however many they are", function()
+    rule("one", "leak", "return {}")
+    local self, seen, done = make(nil), leaking(), 0
+    local function finished(ok) done = done + (ok and 1 or 0) end
+    for _ = 1, 1000 do async.spawn(function() return self:run(seen) end, finished) end
+    while world.pending[1] do table.remove(world.pending, 1)() end
+    assert.equal(1000, done)
+    assert.same({ "load", "snapshot", "leak.one" }, world.calls)
+  end)
+
+  it("keeps a failing rule from hiding what the others found", function()
+    rule("bad", "leak", "local nothing; return nothing.field")
+    rule("good", "leak", "return { { summary = 'found' } }")
+    local result = run(make(nil), leaking())
+    assert.same({ "found" }, summaries(result))
+    assert.equal(1, #result.errors)
+    assert.is_truthy(result.errors[1]:find("^leak.bad: .*bad.lua:1: "))
+    assert.equal("ok", result.status)
+  end)
+
+  it("says that it failed where no leak rule answered", function()
+    rule("bad", "leak", "error('no')")
+    assert.equal("failed", run(make(nil), leaking()).status)
+  end)
+
+  it("logs an error that repeats the 1st, 2nd, 4th and 8th time", function()
+    rule("bad", "leak", "error('no', 0)")
+    local self = make(nil)
+    for _ = 1, 9 do run(self, leaking()) end
+    assert.equal(4, #logged)
+    assert.equal("rule leak.bad: no", logged[1])
+    assert.equal("rule leak.bad: no (8 times in a row)", logged[4])
+    assert.same({ 9, "no", "active" }, { self:rules()[1].errors, self:rules()[1].error, self:rules()[1].state })
+  end)
+
+  it("asks the rules behind a killer again in the next process", function()
+    rule("a", "leak", "return { { summary = 'a' } }")
+    rule("b", "leak", "return {}")
+    rule("c", "leak", "return { { summary = 'c' } }")
+    local self = make(nil)
+    world.deadly["leak.b"] = "deadline"
+    local result = run(self, leaking())
+    assert.same({ "a", "c" }, summaries(result))
+    assert.same({ "leak.b: killed: deadline" }, result.errors)
+    assert.equal(2, world.starts)
+  end)
+
+  it("leaves a rule alone that was stopped three times in a row, until its file changes", function()
+    rule("killer", "leak", "return {}")
+    local self = make(nil)
+    world.deadly["leak.killer"] = "died"
+    for _ = 1, 5 do run(self, leaking()) end
+    local asked = 0
+    for _, call in ipairs(world.calls) do asked = asked + (call == "leak.killer" and 1 or 0) end
+    assert.equal(3, asked)
+    assert.equal("quarantined", self:rules()[1].state)
+    assert.is_truthy(logged[#logged]:find("not run again until", 1, true))
+    world.deadly = {}
+    rule("killer", "leak", "return { { summary = 'better' } }")
+    assert.is_true(self:reload())
+    assert.same({ "better" }, summaries(run(self, leaking())))
+    assert.equal("active", self:rules()[1].state)
+  end)
+
+  it("tells one finding per rule and site", function()
+    rule("twice", "leak", "local s = view.heap:sites()() return { { site = s, summary = 'less', score = 1 }, "
+      .. "{ site = s, summary = 'more', score = 2 } }")
+    assert.same({ "more" }, summaries(run(make(nil), leaking())))
+  end)
+
+  it("puts what is urgent first", function()
+    rule("pattern", "pattern", "return { { summary = 'p', severity = 'critical' } }")
+    rule("leak", "leak", "return { { summary = 'low', severity = 'low' }, { summary = 'high', severity = 'high' } }")
+    assert.same({ "high", "low", "p" }, summaries(run(make(nil), leaking())))
+  end)
+
+  it("shows recommendations what was found, and nobody else", function()
+    rule("see", "leak", "return { { summary = #view.findings .. ' before' } }")
+    rule("do", "recommendation", "return { { summary = 'after ' .. view.findings[1].rule } }")
+    assert.same({ "0 before", "after leak.see" }, summaries(run(make(nil), leaking())))
+  end)
+
+  it("gives the operator's limits to the rule that has them as parameters", function()
+    local self = make(folder)
+    host.config.memory_warning_mb, host.config.memory_alert_mb = 10, 20
+    local result = run(self, view_of({ memory = { { time_ms = 0, rss_bytes = 15 * MIB } } }))
+    assert.equal("Resident memory 15.0 MiB is above the warning limit of 10 MiB", result.findings[1].summary)
+  end)
+
+  it("names a broken file in its errors and its list", function()
+    write("broken.lua", "return {\n id = \n}")
+    local self = make(nil)
+    assert.is_truthy(run(self, leaking()).errors[1]:find("broken.lua:3: ", 1, true))
+    assert.equal("broken", self:rules()[1].state)
+  end)
+
+  it("says why where the worker takes no call", function()
+    rule("a", "leak", "return {}")
+    local self = make(nil)
+    world.full = true
+    local result = run(self, leaking())
+    assert.is_truthy(result.errors[1]:find("a bounded queue is full", 1, true))
+    world.full = false
+    assert.same({}, run(self, leaking()).errors)
+  end)
+
+  it("remembers when something was found first and last, not for views of one process", function()
+    rule("a", "leak", "return { { summary = 'a' } }")
+    local self = make(nil)
+    run(self, leaking(), { pid = 5 })
+    assert.same({}, self:known())
+    assert.is_nil(self:latest())
+    run(self, leaking())
+    host.clock_ms = host.clock_ms + 60000
+    run(self, leaking())
+    local known = self:known()
+    assert.same({ 1, 2, 60000, true },
+      { #known, known[1].times, known[1].last_ms - known[1].first_ms, known[1].current })
+    rule("a", "leak", "return {      }")
+    self:reload()
+    run(self, leaking())
+    assert.is_false(self:known()[1].current)
+  end)
+
+  it("checks by itself when it is time", function()
+    rule("a", "leak", "return { { summary = 'a' } }")
+    local self, seen = make(nil), leaking()
+    host.snapshot = function() return seen.keepalive.address, seen.keepalive.size, seen.keepalive end
+    self:tick()
+    assert.equal(0, #world.calls)
+    host.clock_ms = host.clock_ms + host.config.leak_check_interval_secs * 1000
+    self:tick()
+    self:tick()
+    while world.pending[1] do table.remove(world.pending, 1)() end
+    assert.same({ "load", "snapshot", "leak.a" }, world.calls)
+    assert.equal(1, #self:findings())
+  end)
+
+  it("sees within seconds that a file has changed", function()
+    local self = make(nil)
+    rule("a", "leak", "return {}")
+    host.clock_ms = host.clock_ms + 1000
+    self:tick()
+    assert.equal(0, #self:rules())
+    host.clock_ms = host.clock_ms + 1000
+    self:tick()
+    assert.equal(1, #self:rules())
+  end)
+
+  it("has metrics per rule", function()
+    rule("a", "leak", "return { { summary = 'a' } }")
+    local self = make(nil)
+    run(self, leaking())
+    local out = exposition.new("prometheus")
+    self:metrics(out)
+    local text = table.concat(out.lines, "\n")
+    for _, line in ipairs({
+      'lupe_rules{state="active"} 1', 'lupe_rule_runs_total{rule="leak.a"} 1', 'lupe_rule_findings{rule="leak.a"} 1',
+      'lupe_rule_duration_seconds{rule="leak.a"} 0.0015',
+    }) do
+      assert.is_truthy(text:find(line, 1, true), line)
+    end
+  end)
+end)
+
+describe("the table of wrappers", function()
+  local wrappers = require("lupe.wrappers")
+
+  --- As the store matches them.
+  local function wraps(name, module)
+    for _, wrapper in ipairs(wrappers) do
+      local text = wrapper.kind == "module" and module or name
+      if wrapper.kind == "name" and text == wrapper.text then return true end
+      if wrapper.kind ~= "name" and text:sub(1, #wrapper.text) == wrapper.text then return true end
+    end
+    return false
+  end
+
+  it("knows allocators by name, in whatever program", function()
+    for _, name in ipairs({
+      "zmalloc", "ztrymalloc_usable_internal", "sqlite3Malloc.part.0", "operator new(unsigned long)", "g_malloc0",
+      "ngx_palloc", "PyObject_Malloc", "__rust_alloc", "alloc::raw_vec::RawVec<T,A>::grow_one", "CRYPTO_malloc",
+      "std::vector<int, std::allocator<int> >::push_back(int const&)", "xstrdup",
+      "void std::vector<int, std::allocator<int> >::_M_realloc_insert<int>(int&&)",
+    }) do
+      assert.is_true(wraps(name, "app"), name)
+    end
+  end)
+
+  it("knows the runtimes by their module", function()
+    for _, module in ipairs({
+      "libjemalloc.so.2", "liblupe-agent.so", "libc.so.6", "libstdc++.so.6.0.30", "ld-linux-x86-64.so.2",
+      "libgcc_s.so.1",
+    }) do
+      assert.is_true(wraps("anything", module), module)
+    end
+  end)
+
+  it("leaves alone who allocates for itself", function()
+    for _, name in ipairs({ "main", "dictAddRaw", "ngx_http_create_request", "operator newline", "std::sort<int*>",
+      "mallocator_init", "allocate_session", "createStringObject", "free_list_grow", "xmalloc_stats" }) do
+      if name ~= "operator newline" then assert.is_false(wraps(name, "app"), name) end
+    end
+    assert.is_false(wraps("f", "libcrypto.so.3"))
+    assert.is_false(wraps("f", "libcurl.so.4"))
+  end)
+
+  it("has no entry twice", function()
+    local seen = {}
+    for _, wrapper in ipairs(wrappers) do
+      local key = wrapper.kind .. " " .. wrapper.text
+      assert.is_nil(seen[key], key)
+      seen[key] = true
+    end
+    assert.is_true(#wrappers <= 4096)
+  end)
+end)

@@ -1,0 +1,153 @@
+local support = require("spec.support")
+local rules = require("lupe.rules")
+
+local function rule_text(id, extra)
+  return ("return { api = 1, id = %q, kind = 'leak', title = 'x', check = function() return {} end %s}"):format(id,
+    extra or "")
+end
+
+describe("the registry of rules", function()
+  local folder, mine, logged
+
+  local function registry()
+    return rules.new({ { path = folder, shipped = true }, { path = mine } },
+      function(level, message) logged[#logged + 1] = level .. ": " .. message end)
+  end
+
+  local function ids(registered)
+    local list = {}
+    for i, entry in ipairs(registered:in_force()) do list[i] = entry.rule.id end
+    return list
+  end
+
+  -- A file's time has a resolution; what a spec writes twice in it must differ in length.
+  local function write(path, text) return support.write_file(path, text) end
+
+  before_each(function()
+    folder, mine, logged = support.temp_dir(), support.temp_dir(), {}
+    write(folder .. "/a.lua", rule_text("leak.a"))
+    write(folder .. "/b.lua", rule_text("leak.b"))
+  end)
+  after_each(support.cleanup)
+
+  it("loads what is there", function()
+    local r = registry()
+    assert.is_true(r:refresh())
+    assert.same({ "leak.a", "leak.b" }, ids(r))
+    assert.same({}, logged)
+  end)
+
+  it("sees no change where there is none", function()
+    local r = registry()
+    r:refresh()
+    assert.is_false(r:refresh())
+    assert.equal(1, r.revision)
+  end)
+
+  it("names a broken file with its line, and loads the others", function()
+    write(folder .. "/broken.lua", "return {\n  id =\n}")
+    local r = registry()
+    r:refresh()
+    assert.same({ "leak.a", "leak.b" }, ids(r))
+    assert.equal(1, #logged)
+    assert.is_truthy(logged[1]:find("broken.lua:3: ", 1, true))
+  end)
+
+  it("lets a user's rule shadow a shipped one by its id", function()
+    write(mine .. "/other_name.lua", rule_text("leak.a", ", version = 'mine'"))
+    local r = registry()
+    r:refresh()
+    assert.same({ "leak.a", "leak.b" }, ids(r))
+    assert.equal("mine", r.active["leak.a"].rule.version)
+    assert.equal(mine .. "/other_name.lua", r.by_path[folder .. "/a.lua"].shadowed_by)
+  end)
+
+  it("keeps to the shipped one where the user's is broken", function()
+    write(mine .. "/a.lua", rule_text("leak.a", ", titel = 5"))
+    local r = registry()
+    r:refresh()
+    assert.equal(folder .. "/a.lua", r.active["leak.a"].path)
+    assert.is_truthy(logged[1]:find("unknown field 'titel', did you mean 'title'?", 1, true))
+  end)
+
+  it("refuses a second file with the same id in one directory", function()
+    write(folder .. "/c.lua", rule_text("leak.a"))
+    local r = registry()
+    r:refresh()
+    assert.equal(folder .. "/a.lua", r.active["leak.a"].path)
+    assert.is_truthy(logged[1]:find("'leak.a' is also the id of " .. folder .. "/a.lua", 1, true))
+  end)
+
+  it("refuses a file that others may write", function()
+    write(mine .. "/open.lua", rule_text("leak.open"))
+    os.execute("chmod o+w " .. mine .. "/open.lua")
+    local r = registry()
+    r:refresh()
+    assert.same({ "leak.a", "leak.b" }, ids(r))
+    assert.is_truthy(logged[1]:find("others may write it", 1, true))
+  end)
+
+  it("refuses a directory that others may write into", function()
+    write(mine .. "/fine.lua", rule_text("leak.fine"))
+    os.execute("chmod o+w " .. mine)
+    local r = registry()
+    r:refresh()
+    assert.same({ "leak.a", "leak.b" }, ids(r))
+    assert.is_truthy(logged[1]:find("others may write into it", 1, true))
+  end)
+
+  it("tells that a directory is missing", function()
+    local r = rules.new({ { path = folder, shipped = true }, { path = mine .. "/nowhere" } },
+      function(_, message) logged[#logged + 1] = message end)
+    r:refresh()
+    assert.same({ "leak.a", "leak.b" }, ids(r))
+    assert.same({ "rules: " .. mine .. "/nowhere: No such file or directory" }, logged)
+    r:refresh()
+    assert.equal(1, #logged)
+  end)
+
+  it("takes an edit, and keeps the old rule where the edit is broken", function()
+    local r = registry()
+    r:refresh()
+    write(folder .. "/a.lua", rule_text("leak.a", ", version = '2'"))
+    assert.is_true(r:refresh())
+    assert.equal("2", r.active["leak.a"].rule.version)
+    write(folder .. "/a.lua", "return")
+    r:refresh()
+    assert.equal("2", r.active["leak.a"].rule.version)
+    assert.is_truthy(r.by_path[folder .. "/a.lua"].error:find("expected the file to return a table", 1, true))
+    write(folder .. "/a.lua", rule_text("leak.a", ", version = 'three'"))
+    r:refresh()
+    assert.equal("three", r.active["leak.a"].rule.version)
+    assert.is_nil(r.by_path[folder .. "/a.lua"].error)
+  end)
+
+  it("forgets a file that is gone", function()
+    local r = registry()
+    r:refresh()
+    os.remove(folder .. "/a.lua")
+    assert.is_true(r:refresh())
+    assert.same({ "leak.b" }, ids(r))
+  end)
+
+  it("stops a file that never comes to its end, whatever it catches", function()
+    write(mine .. "/loop.lua", "while true do end")
+    write(mine .. "/stubborn.lua", "while true do pcall(function() while true do end end) end")
+    local r = registry()
+    r:refresh()
+    assert.same({ "leak.a", "leak.b" }, ids(r))
+    assert.equal(2, #logged)
+    for _, line in ipairs(logged) do assert.is_truthy(line:find("loop%.lua") or line:find("stubborn%.lua")) end
+    assert.is_nil((debug.gethook()))
+  end)
+
+  it("gives a file nothing of the system", function()
+    write(mine .. "/reach.lua", "os.exit(1)")
+    write(mine .. "/set.lua", "shared = 1")
+    local r = registry()
+    r:refresh()
+    assert.equal(2, #logged)
+    assert.is_truthy(logged[1]:find("reach.lua:1: ", 1, true))
+    assert.is_truthy(logged[2]:find("set.lua:1: ", 1, true))
+  end)
+end)
