@@ -106,7 +106,11 @@ static int trampoline(lua_State *L) {
   lupe_vm *vm = lupe_vm_of(L);
   lua_CFunction body = vm->body;
   lua_settop(L, 0);
-  lua_pushlightuserdata(L, vm->body_arg);
+  if (vm->body_arg) {
+    lua_pushlightuserdata(L, vm->body_arg);
+  } else {
+    lua_pushnil(L); /* a light userdata may take memory in LuaJIT: none where none is left */
+  }
   return body(L);
 }
 
@@ -156,7 +160,6 @@ lupe_status lupe_vm_create(lupe_vm **out, const char *lua_dir, size_t memory_lim
   lupe_status status = LUPE_ENOMEM;
   lupe_vm *vm = calloc(1, sizeof *vm);
   if (!vm) goto fail;
-  vm->hard_bytes = memory_limit_bytes;
   lua_State *L = lua_newstate(allocate, vm);
   if (!L) goto fail_state;
   vm->L = L;
@@ -167,6 +170,10 @@ lupe_status lupe_vm_create(lupe_vm **out, const char *lua_dir, size_t memory_lim
   status = lupe_vm_run(vm, open_state, dir, NULL, 0);
   free(dir);
   if (status != LUPE_OK) goto fail_prepare;
+  status = LUPE_ENOMEM;
+  if (memory_limit_bytes && vm->used_bytes > memory_limit_bytes) goto fail_prepare;
+  vm->hard_bytes =
+      memory_limit_bytes; /* not before: LuaJIT crashes where memory ends while a state is being made */
   *out = vm;
   return LUPE_OK;
 
@@ -194,17 +201,37 @@ lupe_vm *lupe_vm_of(lua_State *L) {
   return vm;
 }
 
-lupe_status lupe_vm_call(lupe_vm *vm, int nargs, int nresults, char *error, size_t error_bytes) {
+static int pcall_described(lupe_vm *vm, int nargs, int nresults) {
   lua_State *L = vm->L;
   int handler = lua_gettop(L) - nargs;
   lua_rawgeti(L, LUA_REGISTRYINDEX, vm->handler_ref);
   lua_insert(L, handler);
   int failed = lua_pcall(L, nargs, nresults, handler);
   lua_remove(L, handler);
+  if (failed != 0) lua_pop(L, 1); /* the error value; its text is in vm->error */
+  return failed;
+}
+
+static void push_body(lupe_vm *vm, lua_CFunction body, void *arg) {
+  vm->body = body;
+  vm->body_arg = arg;
+  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->trampoline_ref);
+}
+
+static int collect(lua_State *L) {
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  return 0;
+}
+
+lupe_status lupe_vm_call(lupe_vm *vm, int nargs, int nresults, char *error, size_t error_bytes) {
+  int failed = pcall_described(vm, nargs, nresults);
   if (failed == 0) return LUPE_OK;
-  lua_pop(L, 1); /* the error value; its text is in vm->error */
   if (failed == LUA_ERRMEM) {
-    snprintf(vm->error, sizeof vm->error, "not enough memory (%zu of %zu bytes in use)", vm->used_bytes,
+    size_t used_bytes = vm->used_bytes;
+    /* LuaJIT does not collect when an allocation fails; without this the next call would fail at once. */
+    push_body(vm, collect, NULL);
+    pcall_described(vm, 0, 0);
+    snprintf(vm->error, sizeof vm->error, "not enough memory (%zu of %zu bytes in use)", used_bytes,
              vm->hard_bytes);
   } else if (failed == LUA_ERRERR) {
     snprintf(vm->error, sizeof vm->error, "error in error handling");
@@ -214,9 +241,7 @@ lupe_status lupe_vm_call(lupe_vm *vm, int nargs, int nresults, char *error, size
 }
 
 lupe_status lupe_vm_run(lupe_vm *vm, lua_CFunction body, void *arg, char *error, size_t error_bytes) {
-  vm->body = body;
-  vm->body_arg = arg;
-  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->trampoline_ref);
+  push_body(vm, body, arg);
   return lupe_vm_call(vm, 0, 0, error, error_bytes);
 }
 
