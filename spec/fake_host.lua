@@ -15,7 +15,7 @@ function fake.figures(fields)
   local figures = {
     time_ms = 1728583200000, rss_bytes = 245.25 * MIB, virtual_bytes = 512.125 * MIB, shared_bytes = 12.5 * MIB,
     allocated_bytes = 180 * MIB, active_bytes = 200 * MIB, metadata_bytes = 8 * MIB, resident_bytes = 225 * MIB,
-    mapped_bytes = 230 * MIB, retained_bytes = 40 * MIB, user_ns = 20e9, system_ns = 5e9, minor_faults = 1000,
+    mapped_bytes = 230 * MIB, retained_bytes = 40 * MIB, cached_bytes = 2 * MIB, user_ns = 20e9, system_ns = 5e9, minor_faults = 1000,
     major_faults = 2, threads = 4, has_allocator = true,
   }
   for name, value in pairs(fields or {}) do figures[name] = value end
@@ -128,6 +128,7 @@ function fake.new(given)
     end
     return unpack(host.built, 1, 3)
   end
+  host.threads = function() return host.thread_list end
   host.set_wrappers = function(list) host.wrappers = list end
   host.log = function(level, message) host.logged[#host.logged + 1] = level .. ": " .. message end
 
@@ -174,11 +175,10 @@ function fake.new(given)
 end
 
 --- The whole Lua side over a fake host.
--- @param given as for `fake.new`; `thread_list` is what /proc says of each process
+-- @param given as for `fake.new`
 function fake.server(given)
   local host = fake.new(given)
   local server = require("lupe.server").new(host)
-  server.app.cpu.read_threads = function() return host.thread_list end
   server.host = host
   return server
 end

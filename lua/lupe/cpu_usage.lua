@@ -46,28 +46,22 @@ function cpu_usage.of(host, selected)
 end
 
 --- Remembers the threads of the last request, so that the next one can say what they did since.
--- @param host         the host
--- @param read_threads function(pid): as lupe.threads
-function cpu_usage.new(host, read_threads)
-  return setmetatable({ host = host, read_threads = read_threads, seen = {}, seen_ms = 0 }, cpu_usage)
-end
+function cpu_usage.new(host) return setmetatable({ host = host, seen = {}, seen_ms = 0 }, cpu_usage) end
 
 --- The busiest threads: by use since the last request (where there was one), else by time in all.
--- @param selected array of targets
+-- @param pid of one process, or nil for all
 -- @return array of { pid, tid, name, cpu_ns, percent or nil }, at most 10
-function cpu_usage:threads(selected)
+function cpu_usage:threads(pid)
   local now_ms = self.host.monotonic_ms()
   local elapsed_ms = now_ms - self.seen_ms
   local usable = elapsed_ms >= NEAREST_MS and elapsed_ms <= FORGET_MS
   local list, seen = {}, {}
-  for _, target in ipairs(selected) do
-    for _, thread in ipairs(self.read_threads(target.pid)) do
-      local cpu_ns = thread.user_ns + thread.system_ns
-      local before = usable and self.seen[thread.tid]
-      local percent = before and before <= cpu_ns and (cpu_ns - before) / elapsed_ms / 1e4 or nil
-      list[#list + 1] = { pid = thread.pid, tid = thread.tid, name = thread.name, cpu_ns = cpu_ns, percent = percent }
-      seen[thread.tid] = cpu_ns
-    end
+  for i, thread in ipairs(self.host.threads(pid)) do
+    local cpu_ns = thread.user_ns + thread.system_ns
+    local before = usable and self.seen[thread.tid]
+    local percent = before and before <= cpu_ns and (cpu_ns - before) / elapsed_ms / 1e4 or nil
+    list[i] = { pid = thread.pid, tid = thread.tid, name = thread.name, cpu_ns = cpu_ns, percent = percent }
+    seen[thread.tid] = cpu_ns
   end
   if elapsed_ms >= NEAREST_MS then self.seen, self.seen_ms = seen, now_ms end
   table.sort(list, function(a, b)

@@ -23,8 +23,8 @@ local function target_of(host, selected, pid)
   return TARGET({ pid = pid, name = pid and selected and selected[1].name, live_processes = live })
 end
 
-local function profiler_of(host)
-  local own = host.profiler()
+local function profiler_of(app)
+  local own = app.profiler()
   return PROFILER({
     cpu_percent = json.round(own.cpu_percent),
     rss_mb = json.round(own.rss_bytes / MIB),
@@ -63,7 +63,7 @@ return function(route)
       local values, status, headers = route.report(request, app, selected)
       values.timestamp = time.rfc3339(host.now_ms())
       values.target = target_of(host, selected, pid)
-      values.profiler = profiler_of(host)
+      values.profiler = profiler_of(app)
       return status or 200, headers, shape(values)
     end,
   }

@@ -30,7 +30,7 @@ local TARGET = json.shape({
 })
 local MEASUREMENT = json.shape({
   "profiles integer", "seconds number", "sample_period_bytes integer?", "profiled_bytes integer",
-  "allocated_bytes integer?", "coverage_percent number?",
+  "allocated_bytes integer?", "coverage_percent number?", "sampling_error_percent number?",
 })
 local PROFILER = json.shape({
   "cpu_seconds number", "cpu_percent number?", "agent_cpu_seconds number", "rss_bytes integer", "heap_samples integer",
@@ -91,7 +91,7 @@ end
 local function measurement_of(view)
   local last = view.heap.ticks[view.heap.profiles]
   local allocated = last and last.allocated
-  local profiled = view.heap.total_inuse_space
+  local profiled, period = view.heap.total_inuse_space, view.sample_period_bytes
   return MEASUREMENT({
     profiles = view.heap.profiles,
     seconds = json.round(view.heap.seconds),
@@ -99,6 +99,7 @@ local function measurement_of(view)
     profiled_bytes = whole(profiled),
     allocated_bytes = allocated and whole(allocated),
     coverage_percent = allocated and json.round(100 * last.inuse_space / allocated, 1),
+    sampling_error_percent = profiled > 0 and json.round(100 * math.sqrt(period / profiled), 1) or nil,
   })
 end
 
@@ -118,33 +119,54 @@ local function profiler_of(host, duration_seconds)
   })
 end
 
+--- One note for all processes of one name that have the same to be said of them.
+local function grouped_notes(list, describe)
+  local groups, order, notes = {}, {}, {}
+  for _, target in ipairs(list) do
+    local text = describe(target)
+    if text then
+      local key = target.name .. "\0" .. text
+      if not groups[key] then
+        groups[key] = { name = target.name, text = text, count = 0, pid = target.pid }
+        order[#order + 1] = groups[key]
+      end
+      groups[key].count = groups[key].count + 1
+    end
+  end
+  for i, group in ipairs(order) do
+    local who = group.count == 1 and ("process %d"):format(group.pid) or ("%d processes"):format(group.count)
+    notes[i] = ("%s (%s): %s"):format(group.name, who, group.text)
+  end
+  return notes
+end
+
+local function note_of(target)
+  local reason = targets.heap_reason(target)
+  if reason then return "the heap was not profiled: " .. reason end
+  if target.heap_state == "no_hook" then
+    return "this jemalloc cannot hand over stacks, so what was allocated and freed is not known"
+  end
+  return nil
+end
+
 --- Which processes have no heap profile, and why; and where the last data is older than the end.
-local function notes_of(host, info, view)
-  local notes, first_reason = {}, nil
-  local profiled = false
-  for _, target in ipairs(host.targets()) do
-    local reason = targets.heap_reason(target)
-    if reason then
-      first_reason = first_reason or reason
-      notes[#notes + 1] = ("the heap of %s (%d) was not profiled: %s"):format(target.name, target.pid, reason)
-    else
-      profiled = true
-    end
-    if target.heap_state == "no_hook" then
-      notes[#notes + 1] = ("%s (%d): this jemalloc cannot hand over stacks, so what was freed is not known")
-        :format(target.name, target.pid)
-    end
+-- @return notes, and why nothing at all was profiled (or nil)
+local function notes_of(app, info, view)
+  local list = app.host.targets()
+  local notes = grouped_notes(list, note_of)
+  local profiled, reason = false, nil
+  for _, target in ipairs(list) do
+    local why = targets.heap_reason(target)
+    if why then reason = reason or why else profiled = true end
   end
   if info.signal == SIGKILL and view then
     notes[#notes + 1] = ("SIGKILL left no time for a last profile: the figures are from %s before the end")
-      :format(format.duration(math.max(0, host.now_ms() - view.time_ms)))
+      :format(format.duration(math.max(0, app.host.now_ms() - view.time_ms)))
   end
-  if not info.connected then
-    first_reason = first_reason or info.reason or "the program never connected to lupe: it is statically linked, "
-      .. "setuid, ended before it was loaded, or clears its environment"
-    if not profiled then notes[#notes + 1] = first_reason end
-  end
-  return notes, not profiled and first_reason or nil
+  if profiled then return notes, nil end
+  if not app.config.enable_profiling then return notes, "profiling is switched off (ENABLE_PROFILING=false)" end
+  return notes, reason or info.reason or "the program never connected to lupe: it is statically linked or setuid, "
+    .. "clears its environment, or ended before it was loaded"
 end
 
 local function leak_answer(leak)
@@ -196,7 +218,7 @@ end
 function report.assemble(app, info, view, result)
   local host = app.host
   local duration_seconds = math.max(0.001, (host.now_ms() - host.started_ms) / 1000)
-  local notes, reason = notes_of(host, info, view)
+  local notes, reason = notes_of(app, info, view)
   local findings = result.findings
   local accused, observed = leaks.sort(findings)
   local settled = json.array()

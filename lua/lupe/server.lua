@@ -6,10 +6,10 @@ local analysis = require("lupe.analysis")
 local async = require("lupe.async")
 local cpu_usage = require("lupe.cpu_usage")
 local http_stats = require("lupe.http_stats")
+local memo = require("lupe.memo")
 local report = require("lupe.report")
 local router = require("lupe.router")
 local snapshot_store = require("lupe.snapshot_store")
-local threads = require("lupe.threads")
 local threshold = require("lupe.threshold")
 local totals = require("lupe.totals")
 local views = require("lupe.views")
@@ -18,6 +18,7 @@ local wrappers = require("lupe.wrappers")
 local server = {}
 
 local FINDINGS_AGE_MS = 10000
+local PROFILER_MS, CGROUP_MS = 250, 1000
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "allocations", "leak_detection", "snapshot", "targets", "rules", "findings",
   "metrics", "health",
@@ -47,10 +48,12 @@ function server.new(host)
     config = config,
     http = http_stats.new(),
     thresholds = threshold.new(config.memory_warning_mb, config.memory_alert_mb),
-    cpu = cpu_usage.new(host, threads),
+    cpu = cpu_usage.new(host),
     totals = totals.new(host),
     snapshots = snapshot_store.new(host, config),
     views = views.new(host),
+    profiler = memo(host.monotonic_ms, PROFILER_MS, host.profiler),
+    cgroup = memo(host.monotonic_ms, CGROUP_MS, host.cgroup),
   }
   app.analysis = analysis.new(host)
   app.refresh_findings = refresher(app)

@@ -7,7 +7,7 @@ local format = require("lupe.format")
 local NARROWEST, WIDEST = 60, 120
 local INDENT = 2
 local STACK_ROWS = 8
-local MOST_LEAKS, MOST_OTHERS, MOST_ALLOCATORS = 5, 5, 10
+local MOST_LEAKS, MOST_OTHERS, MOST_ALLOCATORS, MOST_NAMES = 5, 5, 10, 8
 
 local COLORS = { strong = "1", dim = "2", bad = "1;31", warn = "1;33", good = "1;32" }
 
@@ -202,6 +202,20 @@ local function advice(out, report)
   end
 end
 
+--- "7 processes: nginx x6, sh".
+local function processes(list)
+  local count_of, names, words = {}, {}, {}
+  for _, target in ipairs(list) do
+    if not count_of[target.name] then names[#names + 1] = target.name end
+    count_of[target.name] = (count_of[target.name] or 0) + 1
+  end
+  for i = 1, math.min(#names, MOST_NAMES) do
+    words[i] = names[i] .. (count_of[names[i]] > 1 and " x" .. count_of[names[i]] or "")
+  end
+  if #names > MOST_NAMES then words[#words + 1] = "..." end
+  return ("%s processes: %s"):format(format.count(#list), table.concat(words, ", "))
+end
+
 local function measured(out, report)
   local how, own = report.measurement, report.profiler
   local facts = {}
@@ -212,10 +226,12 @@ local function measured(out, report)
     if how.profiled_bytes == 0 then
       facts[3] = "nothing that lives was sampled; a smaller --sample-bytes sees more"
     elseif how.coverage_percent then
-      facts[3] = ("the sites sum to %s of jemalloc's own figure"):format(format.percent(how.coverage_percent))
+      facts[3] = ("the sites sum to %s of jemalloc's own figure (sampling alone: +-%s)"):format(
+        format.percent(how.coverage_percent), format.percent(how.sampling_error_percent))
     end
   end
   out:heading("How this was measured")
+  if #report.targets > 1 then out:paragraph((" "):rep(INDENT), processes(report.targets)) end
   if facts[1] then out:paragraph((" "):rep(INDENT), table.concat(facts, "; ")) end
   out:paragraph((" "):rep(INDENT), ("lupe's own cost: %.2f s of CPU (%s of one core), %.2f s of it in the program; "
     .. "%s resident"):format(own.cpu_seconds, format.percent(own.cpu_percent), own.agent_cpu_seconds,

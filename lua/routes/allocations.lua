@@ -51,6 +51,17 @@ local function top(view, by, limit)
   return pairs_list, described
 end
 
+-- The ranking of a view is the same for all who ask: view -> by -> { list, described }, for the usual limit.
+local ranked = setmetatable({}, { __mode = "k" })
+
+local function ranking(view, by, limit)
+  if limit ~= DEFAULT_LIMIT then return top(view, by, limit) end
+  local lists = ranked[view] or {}
+  ranked[view] = lists
+  lists[by] = lists[by] or { top(view, by, limit) }
+  return lists[by][1], lists[by][2]
+end
+
 return {
   profiling_route({
     method = "GET",
@@ -85,7 +96,7 @@ return {
       app.refresh_findings()
       local latest = app.analysis:latest()
       local list, described = {}, {}
-      if view and not reason then list, described = top(view, by, request.params.limit) end
+      if view and not reason then list, described = ranking(view, by, request.params.limit) end
       local profiled = view and view.sampled
       return {
         top_allocators = list,

@@ -17,9 +17,9 @@ local function load_average(load)
   })
 end
 
-local function top_threads(app, selected)
+local function top_threads(app, pid)
   local list = {}
-  for i, thread in ipairs(app.cpu:threads(selected)) do
+  for i, thread in ipairs(app.cpu:threads(pid)) do
     list[i] = THREAD({
       pid = thread.pid, tid = thread.tid, name = thread.name, cpu_usage_percent = json.round(thread.percent),
       cpu_seconds = json.round(thread.cpu_ns / 1e9),
@@ -53,7 +53,7 @@ return {
         reason = reason,
         cores = load.cores,
         threads = assert(host.memory(pid)).threads,
-        top_threads = top_threads(app, selected),
+        top_threads = top_threads(app, pid),
         stack_profile = STACKS({ state = "off", reason = "CPU sampling is off" }),
       }
     end,

@@ -54,7 +54,7 @@ return {
       if not has and not reason then reason = "jemalloc's figures have not been read yet" end
       local growth, growth_reason = trend.rss_slope(host.series(pid, host.now_ms() - WINDOW_MS))
       local status, warnings = app.thresholds:update(pid or "all", figures.rss_bytes / MIB)
-      local cgroup = host.cgroup(pid)
+      local cgroup = app.cgroup(pid)
       return {
         rss_mb = mb(figures.rss_bytes),
         heap_mb = has and mb(figures.allocated_bytes) or nil,

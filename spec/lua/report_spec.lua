@@ -63,9 +63,7 @@ local function assemble(given)
   return report.assemble({ host = host, config = host.config }, info, one, result)
 end
 
-local function text(given, options)
-  return text_report(assemble(given), options or { columns = 80 })
-end
+local function text(given, options) return text_report(assemble(given), options or { columns = 80 }) end
 
 describe("the report", function()
   it("answers in words first", function()
@@ -121,6 +119,15 @@ describe("the report", function()
     })
     assert.equal("thing", data.name)
     assert.truthy(data.answer[1].text:find("never connected", 1, true))
+  end)
+
+  it("groups what is to be said of many processes", function()
+    local list = { fake.target() }
+    for pid = 1, 3 do list[#list + 1] = fake.target({ pid = pid, name = "sh", heap_state = "no_jemalloc" }) end
+    local data = assemble({ host = { target_list = list } })
+    assert.same({ "sh (3 processes): the heap was not profiled: the process does not use jemalloc" }, data.notes)
+    assert.equal("ok", data.status)
+    assert.truthy(text({ host = { target_list = list } }):find("4 processes: redis-server, sh x3", 1, true))
   end)
 
   it("says that the last data is older than the end after SIGKILL", function()
