@@ -1,6 +1,7 @@
 #include "core/wire/channel.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -166,10 +167,14 @@ lupe_status lupe_channel_receive(int fd, lupe_message *out, void *body, size_t c
       .msg_control = control.bytes,
       .msg_controllen = sizeof control.bytes,
   };
+  /* ECONNRESET is told once, before what the peer had sent: it left without reading all of ours. */
   ssize_t got;
+  bool reset = false, again;
   do {
     got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
+    again = got < 0 && (errno == EINTR || (errno == ECONNRESET && !reset));
+    reset = reset || (got < 0 && errno == ECONNRESET);
+  } while (again);
   if (got < 0) return status_of_errno();
 
   lupe_status status = LUPE_OK;

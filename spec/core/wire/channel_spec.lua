@@ -60,7 +60,9 @@ describe("the control channel", function()
   end)
 
   local head, body, passed = ffi.new("lupe_message"), ffi.new("char[512]"), ffi.new("int[1]")
-  local function receive(fd, capacity) return tonumber(core.lupe_channel_receive(fd, head, body, capacity or 512, passed)) end
+  local function receive(fd, capacity)
+    return tonumber(core.lupe_channel_receive(fd, head, body, capacity or 512, passed))
+  end
   local function send(fd, text, pass)
     return tonumber(core.lupe_channel_send(fd, 3, text, #text, pass or -1))
   end
@@ -136,6 +138,19 @@ describe("the control channel", function()
     C.close(runtime)
     assert.are.equal(GONE, receive(agent))
     assert.are.equal(GONE, send(agent, "x"))
+  end)
+
+  it("delivers the last words of a peer that left without reading ours", function()
+    send(runtime, "unread")
+    send(agent, "profile")
+    send(agent, "goodbye")
+    C.close(agent)
+    assert.are.equal(OK, receive(runtime))
+    assert.are.equal("profile", ffi.string(body, 7))
+    assert.are.equal(OK, receive(runtime))
+    assert.are.equal("goodbye", ffi.string(body, 7))
+    assert.are.equal(GONE, receive(runtime))
+    assert.are.equal(GONE, receive(runtime))
   end)
 
   it("does not wait for a peer that does not read", function()
