@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -187,6 +188,10 @@ static bool go_online(session *se) {
       .forked = control.forked,
   };
   memcpy(hello.allocator, control.heap.allocator, sizeof hello.allocator);
+  /* Not /proc/self/exe: that is the interpreter of a script, and behind a link the other name. */
+  const char *executed = (const char *)getauxval(AT_EXECFN);
+  const char *base = executed ? strrchr(executed, '/') : NULL;
+  snprintf(hello.name, sizeof hello.name, "%s", base ? base + 1 : executed ? executed : "");
   bool said = say(se, LUPE_HELLO, &hello, sizeof hello, fd);
   close(fd);
   if (!said) return false;

@@ -239,6 +239,8 @@ lupe_status lupe_heap_read_figures(lupe_allocator_figures *out) {
   indexed_name dirty = look_up("stats.arenas.0.pdirty"), muzzy = look_up("stats.arenas.0.pmuzzy");
   out->dirty_bytes = read_indexed(&dirty, 2, ALL_ARENAS) * page_bytes;
   out->muzzy_bytes = read_indexed(&muzzy, 2, ALL_ARENAS) * page_bytes;
+  indexed_name cached = look_up("stats.arenas.0.tcache_bytes");
+  out->cached_bytes = read_indexed(&cached, 2, ALL_ARENAS);
   ssize_t decay_ms = 0;
   if (get("arenas.dirty_decay_ms", &decay_ms, sizeof decay_ms)) out->dirty_decay_ms = decay_ms;
   if (get("arenas.muzzy_decay_ms", &decay_ms, sizeof decay_ms)) out->muzzy_decay_ms = decay_ms;

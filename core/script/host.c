@@ -122,6 +122,7 @@ static void push_memory(lua_State *L, const lupe_memory_figures *m) {
   set_number(L, "resident_bytes", (double)m->resident_bytes);
   set_number(L, "mapped_bytes", (double)m->mapped_bytes);
   set_number(L, "retained_bytes", (double)m->retained_bytes);
+  set_number(L, "cached_bytes", (double)m->cached_bytes);
   set_number(L, "user_ns", (double)m->user_ns);
   set_number(L, "system_ns", (double)m->system_ns);
   set_number(L, "minor_faults", (double)m->minor_faults);

@@ -273,6 +273,7 @@ static void add_figures(lupe_memory_figures *sum, const lupe_memory_figures *f) 
   sum->resident_bytes += f->resident_bytes;
   sum->mapped_bytes += f->mapped_bytes;
   sum->retained_bytes += f->retained_bytes;
+  sum->cached_bytes += f->cached_bytes;
   sum->user_ns += f->user_ns;
   sum->system_ns += f->system_ns;
   sum->minor_faults += f->minor_faults;

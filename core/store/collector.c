@@ -12,8 +12,9 @@ enum {
   DRAIN_INTERVAL_MS = 100, /* a ring holds some 4,000 samples; at 512 KiB each that is 20 GB/s */
   ROUND_TIMEOUT_MS = 5000, /* a process that is stopped or swapped out does not hold up the others */
   LAST_ROUND_MS = 2000,
+  RECORDS_APART_MS = 100, /* of the memory series, however many processes exit */
   FIRST_READING_MS = 250, /* of the memory figures: the start of the series */
-  JOBS_MAX = 4096 + 64, /* a dump of each live target, and snapshots asked for */
+  JOBS_MAX = 4096 + 64,   /* a dump of each live target, and snapshots asked for */
 };
 
 typedef enum job_kind { JOB_INGEST, JOB_END_ROUND, JOB_SNAPSHOT } job_kind;
@@ -58,6 +59,7 @@ struct lupe_collector {
   bool round_open, stopping, finishing;
   uint64_t serial, tick;
   uint64_t slowest_ns; /* of the open round: the longest prof.dump */
+  double recorded_ms;  /* when the memory series got its last row */
   uint64_t pace_ms;    /* what the budget allows */
   lupe_snapshot *latest;
   lupe_agent_cost departed; /* of sessions that ended */
@@ -218,11 +220,20 @@ static void after_round(lupe_collector *c, job *j) {
   }
 }
 
+static void record_memory(lupe_collector *c) {
+  double now = unix_ms();
+  if (now - c->recorded_ms < RECORDS_APART_MS) return;
+  c->recorded_ms = now;
+  lupe_aggregator_record_memory(c->aggregator, now);
+}
+
 static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *reply, int fd) {
   connection *k = arg;
   lupe_collector *c = k->collector;
   bool of_this_round = c->round_open && reply->serial == c->serial;
   if (of_this_round) k->awaited = false;
+  /* The last one of a process that exits: its figures would miss the series. */
+  if (reply->serial == 0) record_memory(c);
   if (reply->elapsed_ns > c->slowest_ns) c->slowest_ns = reply->elapsed_ns;
   if (fd >= 0) {
     lupe_session_drain(s); /* so that allocations and the profile belong to the same moment */
@@ -341,7 +352,7 @@ static void on_drain(uv_timer_t *timer) {
 static void on_memory_due(uv_timer_t *timer) {
   lupe_collector *c = timer->data;
   lupe_collector_measure(c);
-  lupe_aggregator_record_memory(c->aggregator, unix_ms());
+  record_memory(c);
 }
 
 void lupe_collector_measure(lupe_collector *c) {
@@ -430,7 +441,7 @@ no_path:
 void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg) {
   accept_all(c);
   for (connection *k = c->connections; k; k = k->next) receive(k);
-  lupe_aggregator_record_memory(c->aggregator, unix_ms());
+  record_memory(c);
   c->finishing = true;
   c->finished = done;
   c->finished_arg = arg;

@@ -46,7 +46,7 @@ static double unix_ms(void) {
 
 static double allocated_of(lupe_target *t) {
   pthread_mutex_lock(&t->aggregator->lock);
-  double bytes = t->has_figures ? (double)t->figures.allocated_bytes : 0;
+  double bytes = t->has_figures ? (double)(t->figures.allocated_bytes - t->figures.cached_bytes) : 0;
   pthread_mutex_unlock(&t->aggregator->lock);
   return bytes;
 }

@@ -68,6 +68,13 @@ void lupe_session_free(lupe_session *s) {
   free(s);
 }
 
+/* What the agent sends as text is any bytes. */
+static void copy_text(char *out, const char *text, size_t bytes) {
+  size_t n = strnlen(text, bytes - 1);
+  for (size_t i = 0; i < n; i++) out[i] = (char)(text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?');
+  out[n] = '\0';
+}
+
 static lupe_status on_hello(lupe_session *s, const lupe_hello *hello, int segment_fd) {
   if (hello->version != LUPE_WIRE_VERSION) return LUPE_EVERSION;
   if (s->target || segment_fd < 0) return LUPE_ECORRUPT;
@@ -77,11 +84,14 @@ static lupe_status on_hello(lupe_session *s, const lupe_hello *hello, int segmen
 
   char name[256] = "?";
   uint64_t start_ticks = hello->start_ticks;
-  lupe_process_name(s->pid, name, sizeof name);
+  if (hello->name[0]) {
+    copy_text(name, hello->name, sizeof hello->name);
+  } else {
+    lupe_process_name(s->pid, name, sizeof name);
+  }
   lupe_process_start_ticks(s->pid, &start_ticks);
   char allocator[sizeof hello->allocator];
-  memcpy(allocator, hello->allocator, sizeof allocator);
-  allocator[sizeof allocator - 1] = '\0';
+  copy_text(allocator, hello->allocator, sizeof allocator);
   lupe_target_info info = {
       .pid = s->pid,
       .ppid = hello->ppid,
@@ -164,6 +174,7 @@ void lupe_session_measure(lupe_session *s) {
     figures.resident_bytes = f->resident_bytes;
     figures.mapped_bytes = f->mapped_bytes;
     figures.retained_bytes = f->retained_bytes;
+    figures.cached_bytes = f->cached_bytes;
     _Static_assert(sizeof(lupe_size_class) == sizeof(lupe_snapshot_size_class), "one layout");
     lupe_target_classes(s->target, (const lupe_snapshot_size_class *)f->classes, f->class_count);
   }

@@ -35,7 +35,8 @@ typedef struct lupe_hello {
   uint64_t start_ticks;         /* field 22 of /proc/self/stat: tells a reused pid apart */
   uint64_t sample_period_bytes; /* 2^lg_sample; 0 unless heap profiling is on */
   uint32_t forked;              /* 1: a fork without exec of a program that was profiled already */
-  char allocator[32];           /* "jemalloc 5.3.0-0-g..." cut to size, or "system" */
+  char name[64];      /* base name of the file that was executed, as its exec named it; cut to size */
+  char allocator[32]; /* "jemalloc 5.3.0-0-g..." cut to size, or "system" */
 } lupe_hello;
 
 typedef struct lupe_welcome {
