@@ -13,6 +13,8 @@ local report = {}
 
 local MOST_ALLOCATORS, MOST_FRAMES = 20, 32
 local SIGKILL = 9
+local SAME_TIME_MS = 2000
+local OF_ALLOCATOR = { "allocated_bytes", "active_bytes", "resident_bytes" }
 
 local OUTCOME = json.shape({ "exit_code integer?", "signal integer?", "signal_name string?", "timed_out boolean" })
 local ANSWER = json.shape({ "kind string", "text string" })
@@ -62,16 +64,37 @@ local function allocators_of(view)
   return list
 end
 
---- The last figures: the series ends before the program does, its newest row is what there is.
+--- The newest reading of each process that was there at the end, summed: the series may end seconds earlier.
+-- jemalloc's figures are the series' last where the newest readings are without.
+local function last_figures(view)
+  local newest_ms, sum = 0, nil
+  for _, target in ipairs(view.targets) do newest_ms = math.max(newest_ms, target.memory.time_ms) end
+  local series_end = view.memory.latest
+  if series_end and series_end.time_ms >= newest_ms then return series_end end
+  for _, target in ipairs(view.targets) do
+    local row = target.memory
+    if row.time_ms > 0 and newest_ms - row.time_ms < SAME_TIME_MS then
+      sum = sum or { rss_bytes = 0 }
+      sum.rss_bytes = sum.rss_bytes + row.rss_bytes
+      for _, field in ipairs(OF_ALLOCATOR) do
+        if row.has_allocator then sum[field] = (sum[field] or 0) + row[field] end
+      end
+    end
+  end
+  if sum and series_end and not sum.allocated_bytes then
+    for _, field in ipairs(OF_ALLOCATOR) do sum[field] = series_end[field] end
+  end
+  return sum or series_end
+end
+
 local function memory_of(view)
-  local row, allocator = view.memory.latest, view.allocator
+  local row = last_figures(view)
   if not row then return nil end
+  local allocated = row.allocated_bytes
   return MEMORY({
-    rss_bytes = row.rss_bytes,
-    heap_bytes = allocator and allocator.allocated_bytes,
-    resident_bytes = allocator and allocator.resident_bytes,
-    fragmentation_percent = allocator and json.round(100 * (allocator.fragmentation or 0), 2),
-    efficiency_score = allocator and json.round(allocator.efficiency, 4),
+    rss_bytes = row.rss_bytes, heap_bytes = allocated, resident_bytes = row.resident_bytes,
+    fragmentation_percent = allocated and json.round(100 * (1 - allocated / row.active_bytes), 2),
+    efficiency_score = allocated and json.round(allocated / row.resident_bytes, 4),
   })
 end
 
@@ -87,10 +110,11 @@ local function targets_of(host)
   return list
 end
 
---- The sum of the sites beside what jemalloc itself counted at the same tick.
+--- The sum of the sites beside what jemalloc itself counted at the same tick: the last but one, since the
+-- profile of a program that ends is newer than jemalloc's last figures.
 local function measurement_of(view)
-  local last = view.heap.ticks[view.heap.profiles]
-  local allocated = last and last.allocated
+  local tick = view.heap.ticks[view.heap.profiles - 1]
+  local allocated = tick and tick.allocated
   local profiled, period = view.heap.total_inuse_space, view.sample_period_bytes
   return MEASUREMENT({
     profiles = view.heap.profiles,
@@ -98,7 +122,7 @@ local function measurement_of(view)
     sample_period_bytes = view.sampled and view.sample_period_bytes or nil,
     profiled_bytes = whole(profiled),
     allocated_bytes = allocated and whole(allocated),
-    coverage_percent = allocated and json.round(100 * last.inuse_space / allocated, 1),
+    coverage_percent = allocated and json.round(100 * tick.inuse_space / allocated, 1),
     sampling_error_percent = profiled > 0 and json.round(100 * math.sqrt(period / profiled), 1) or nil,
   })
 end
@@ -164,6 +188,7 @@ local function notes_of(app, info, view)
       :format(format.duration(math.max(0, app.host.now_ms() - view.time_ms)))
   end
   if profiled then return notes, nil end
+  if #notes == 1 then notes = {} end -- the answer says it
   if not app.config.enable_profiling then return notes, "profiling is switched off (ENABLE_PROFILING=false)" end
   return notes, reason or info.reason or "the program never connected to lupe: it is statically linked or setuid, "
     .. "clears its environment, or ended before it was loaded"
@@ -204,11 +229,13 @@ local function answer_of(data, findings)
   return answers
 end
 
+--- The program's name: of what the process was at last, after what `sh -c` or `env` were before.
 local function name_of(host, info)
+  local name
   for _, target in ipairs(host.targets()) do
-    if target.pid == info.pid then return target.name end
+    if target.pid == info.pid then name = target.name end
   end
-  return info.argv and info.argv[1]:match("[^/]+$") or ("process %d"):format(info.pid)
+  return name or info.argv and info.argv[1]:match("[^/]+$") or ("process %d"):format(info.pid)
 end
 
 --- @param app    as `lupe.server` builds it

@@ -103,9 +103,32 @@ describe("the report", function()
 
   it("compares its sites with the allocator's own figure", function()
     local measured = assemble().measurement
-    assert.equal(100, measured.coverage_percent)
+    assert.near(100, measured.coverage_percent, 0.2)
     assert.equal(26 * MIB, measured.profiled_bytes)
     assert.equal(20, measured.profiles)
+  end)
+
+  it("tells the newest memory figures, the processes' own where the series ends before them", function()
+    assert.equal(45 * MIB, assemble().memory.rss_bytes)
+    local one = view.from_table({
+      memory = { { time_ms = 1000, rss_bytes = 1 } },
+      targets = {
+        {
+          pid = 1,
+          memory = {
+            time_ms = 5000, rss_bytes = 10, allocated_bytes = 6, active_bytes = 8, resident_bytes = 12, has_allocator = 1,
+          },
+        },
+        { pid = 2, memory = { time_ms = 4900, rss_bytes = 20, allocated_bytes = 0, has_allocator = 0 } },
+        { pid = 3, live = false, memory = { time_ms = 100, rss_bytes = 1000, has_allocator = 0 } },
+      },
+    })
+    local host = fake.new()
+    local data = report.assemble({ host = host, config = host.config },
+      { pid = 1, exit_code = 0, connected = true }, one, { findings = {}, errors = {}, status = "ok" })
+    assert.equal(30, data.memory.rss_bytes)
+    assert.equal(6, data.memory.heap_bytes)
+    assert.equal(25, data.memory.fragmentation_percent)
   end)
 
   it("says why the heap was not profiled", function()
