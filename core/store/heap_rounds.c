@@ -41,7 +41,7 @@ void lupe__target_absorb(lupe_target *t) {
 static double unix_ms(void) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  return (double)now.tv_sec * 1000 + (double)(now.tv_nsec / 1000000);
+  return (double)now.tv_sec * 1000 + (double)now.tv_nsec / 1e6;
 }
 
 static double allocated_of(lupe_target *t) {
