@@ -116,7 +116,8 @@ describe("the report", function()
         {
           pid = 1,
           memory = {
-            time_ms = 5000, rss_bytes = 10, allocated_bytes = 6, active_bytes = 8, resident_bytes = 12, has_allocator = 1,
+            time_ms = 5000, rss_bytes = 10, allocated_bytes = 6, active_bytes = 8, resident_bytes = 12,
+            has_allocator = 1,
           },
         },
         { pid = 2, memory = { time_ms = 4900, rss_bytes = 20, allocated_bytes = 0, has_allocator = 0 } },
