@@ -27,10 +27,11 @@ local function objection(trend, params)
   end
 end
 
---- 0..1: sure growth, long enough seen, steady to the end, and nothing of it freed.
+--- 0..1: sure growth, long enough seen, as steady to the end as its samples can tell, and nothing of it freed.
 local function confidence(trend, survival, params)
   local seen = 1 - math.exp(-trend.seconds / params.full_trust_seconds)
-  return trend.confidence * seen * math.sqrt(math.max(0, math.min(1, trend.late))) * (0.65 + 0.35 * (survival or 0.5))
+  local steady = math.sqrt(math.max(0, math.min(1, trend.late + trend.late_error)))
+  return trend.confidence * seen * steady * (0.7 + 0.3 * (survival or 0.5))
 end
 
 local function severity(bytes, slope, params)
@@ -94,8 +95,8 @@ return {
     still_growing = { default = 0.3, min = 0, max = 1, doc = "least pace of the last third, as a share of the whole" },
     deceleration = { default = 0.3, min = 0, max = 1, doc = "loss of pace from which it saturates" },
     min_rises = { default = 4, min = 1, doc = "steps between profiles in which it grew" },
-    leak_confidence = { default = 0.6, min = 0, max = 1, doc = "from here on `leak`, below `growing`" },
-    full_trust_seconds = { default = 10, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
+    leak_confidence = { default = 0.65, min = 0, max = 1, doc = "from here on `leak`, below `growing`" },
+    full_trust_seconds = { default = 12, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
     most_sites = { default = 100, min = 1, doc = "steepest sites looked at closely" },
     most_observed = { default = 20, min = 0, doc = "of those judged harmless, so many are told" },
     critical_size = { default = 100, unit = "MiB" }, critical_growth = { default = 50, unit = "MiB/h" },

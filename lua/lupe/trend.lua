@@ -8,7 +8,8 @@
 -- * `z`, `confidence` -- slope in standard errors; 0..1, how sure it is that there is growth at all
 -- * `deceleration` -- 1 - pace of the second half / pace of the first: 0 steady, 1 stopped, below 0
 --   accelerating; `deceleration_error` -- its standard error
--- * `late` -- pace of the last third / pace of the whole: 1 steady, 0 nothing grew lately
+-- * `late` -- pace of the last third / pace of the whole: 1 steady, 0 nothing grew lately; `late_error` -- its
+--   standard error
 -- * `rises`, `intervals` -- in how many of the steps between profiles it grew
 -- * `fall` -- largest fall from an earlier height; `new_high` -- how far the end stands, beyond the sampling
 --   error, above the height that it fell from: both as shares of the range
@@ -92,6 +93,7 @@ local function pace(n, figures, whole)
   local later = stats.linear(x, y, half + 1, n)
   local late = stats.linear(x, y, n - third + 1, n)
   figures.late = whole > 0 and late / whole or 0
+  figures.late_error = whole > 0 and min(LIMIT, figures.noise * sqrt(n / third) / (x[n] - x[1]) / whole) or LIMIT
   if early > 0 then
     figures.deceleration = max(-LIMIT, min(LIMIT, 1 - later / early))
     -- Two halves, each half as long: the error of their difference is twice that of the whole slope.
