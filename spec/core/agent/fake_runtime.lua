@@ -26,7 +26,7 @@ fake_runtime.jemalloc = "libjemalloc.so.2"
 
 --- Listens in a directory of its own.
 function fake_runtime.new()
-  local self = setmetatable({ folder = support.temp_dir(), connections = {} }, fake_runtime)
+  local self = setmetatable({ folder = support.temp_dir(), connections = {}, silent = {} }, fake_runtime)
   self.path = self.folder .. "/socket"
   local fd = ffi.new("int[1]")
   assert(core.lupe_channel_listen(self.path, fd) == OK, "listen")
@@ -68,27 +68,22 @@ function fake_runtime:accept(seconds)
   return c
 end
 
---- The next connection's HELLO, with its segment; connections that say nothing and go are passed over.
+--- The next connection that says HELLO; those that go without a word are passed over.
 function fake_runtime:hello(seconds)
-  local waiting, fd = {}, ffi.new("int[1]")
+  local fd = ffi.new("int[1]")
   return support.eventually(function()
     if core.lupe_channel_accept(self.fd, fd) == OK then
       local c = setmetatable({ fd = fd[0], samples = {} }, connection)
       self.connections[#self.connections + 1] = c
-      self.silent = self.silent or {}
-      table.insert(self.silent, c)
+      self.silent[#self.silent + 1] = c
     end
-    for i, c in ipairs(self.silent or {}) do
-      local type = c:try()
-      if type == "hello" then
+    for i, c in ipairs(self.silent) do
+      local name = c:try()
+      if name then
         table.remove(self.silent, i)
-        return c
-      elseif type == "gone" then
-        table.remove(self.silent, i)
-        break
+        return name == "hello" and c
       end
     end
-    return nil, #waiting
   end, seconds, "a HELLO")
 end
 
