@@ -19,7 +19,8 @@ local function objection(trend, params)
     return "bounded", ("one step of %.1f MiB explains it better than growth does"):format(trend.step_height / MIB)
   elseif trend.late < params.still_growing then
     return "bounded", ("no growth to speak of in the last third of %s"):format(duration(trend.seconds))
-  elseif trend.deceleration > math.max(params.deceleration, 2 * trend.deceleration_error) then
+  elseif trend.late < params.steady and trend.deceleration > math.max(params.deceleration,
+    2 * trend.deceleration_error) then
     return "saturating", ("the second half grew at %.0f %% of the first half's pace"):format(
       100 * math.max(0, 1 - trend.deceleration))
   elseif trend.rises < params.min_rises then
@@ -93,6 +94,7 @@ return {
     warm_up_seconds = { default = 2, min = 0, unit = "s", doc = "of the run's start, left out where enough follows" },
     min_confidence = { default = 0.98, min = 0, max = 1, doc = "how sure it must be that there is growth at all" },
     still_growing = { default = 0.3, min = 0, max = 1, doc = "least pace of the last third, as a share of the whole" },
+    steady = { default = 0.7, min = 0, max = 1, doc = "pace of the last third from which nothing saturates" },
     deceleration = { default = 0.3, min = 0, max = 1, doc = "loss of pace from which it saturates" },
     min_rises = { default = 4, min = 1, doc = "steps between profiles in which it grew" },
     leak_confidence = { default = 0.65, min = 0, max = 1, doc = "from here on `leak`, below `growing`" },
