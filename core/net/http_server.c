@@ -307,9 +307,9 @@ void lupe_http_server_close(lupe_http_server *s) {
   if (!s->running) shut_down(s); /* else run() starts the timer, which does it */
 }
 
-const char *lupe_http_request_header(const lupe_http_request *public, const char *name) {
-  const request *r = (const request *)public;
-  return r->connection ? MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name) : NULL;
+const char *lupe_http_request_header(const lupe_http_request *r, const char *name) {
+  struct MHD_Connection *connection = ((const request *)r)->connection;
+  return connection ? MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name) : NULL;
 }
 
 typedef struct each_header {
@@ -324,11 +324,11 @@ static enum MHD_Result on_header(void *arg, enum MHD_ValueKind kind, const char 
   return MHD_YES;
 }
 
-void lupe_http_request_headers(const lupe_http_request *public,
+void lupe_http_request_headers(const lupe_http_request *r,
                                void (*each)(void *arg, const char *name, const char *value), void *arg) {
-  const request *r = (const request *)public;
+  struct MHD_Connection *connection = ((const request *)r)->connection;
   each_header e = {each, arg};
-  if (r->connection) MHD_get_connection_values(r->connection, MHD_HEADER_KIND, on_header, &e);
+  if (connection) MHD_get_connection_values(connection, MHD_HEADER_KIND, on_header, &e);
 }
 
 static bool is_header_name(const char *name) {
@@ -381,15 +381,15 @@ static bool can_be_sent(int status, const lupe_http_header *headers, size_t head
   return true;
 }
 
-lupe_status lupe_http_respond(lupe_http_request *public, int status, const lupe_http_header *headers,
+lupe_status lupe_http_respond(lupe_http_request *r, int status, const lupe_http_header *headers,
                               size_t header_count, const void *body, size_t bytes) {
   if (!can_be_sent(status, headers, header_count)) return LUPE_EINVAL;
   /* MHD only reads the buffer: it is copied. */
-  return answer((request *)public, status, headers, header_count,
+  return answer((request *)r, status, headers, header_count,
                 MHD_create_response_from_buffer(bytes, (void *)body, MHD_RESPMEM_MUST_COPY));
 }
 
-lupe_status lupe_http_respond_file(lupe_http_request *public, int status, const lupe_http_header *headers,
+lupe_status lupe_http_respond_file(lupe_http_request *r, int status, const lupe_http_header *headers,
                                    size_t header_count, int fd, uint64_t bytes) {
   if (!can_be_sent(status, headers, header_count)) return LUPE_EINVAL;
   int own =
@@ -397,7 +397,7 @@ lupe_status lupe_http_respond_file(lupe_http_request *public, int status, const 
   if (own < 0) return LUPE_EIO;
   struct MHD_Response *response = MHD_create_response_from_fd64(bytes, own);
   if (!response) close(own);
-  lupe_status result = answer((request *)public, status, headers, header_count, response);
+  lupe_status result = answer((request *)r, status, headers, header_count, response);
   if (result == LUPE_OK) close(fd);
   return result;
 }

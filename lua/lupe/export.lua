@@ -23,15 +23,16 @@ local json = require("lupe.json")
 
 local export = {}
 
+local floor = math.floor
 local PIECE_BYTES = 64 * 1024
 
 local MEMORY_FIELDS = {
   "time_ms", "rss_bytes", "virtual_bytes", "shared_bytes", "allocated_bytes", "active_bytes", "metadata_bytes",
-  "resident_bytes", "mapped_bytes", "retained_bytes", "cached_bytes", "user_ns", "system_ns", "minor_faults", "major_faults", "threads",
+  "resident_bytes", "mapped_bytes", "retained_bytes", "cached_bytes", "sampling_bytes", "user_ns", "system_ns", "minor_faults", "major_faults", "threads",
 }
 local ALLOCATOR_FIELDS = {
   allocated_bytes = true, active_bytes = true, metadata_bytes = true, resident_bytes = true, mapped_bytes = true,
-  retained_bytes = true, cached_bytes = true,
+  retained_bytes = true, cached_bytes = true, sampling_bytes = true,
 }
 
 --- Collects text and hands it on in pieces. The first failure is thrown, to be caught in `write`.
@@ -121,13 +122,14 @@ local function write_memory(out, columns)
   end)
 end
 
+local values = {} -- reused: there can be millions
+
 local function write_history(out, columns, name, source, site)
-  local ticks, values = columns.tick_count, {}
+  local ticks, column = columns.tick_count, columns[source]
   local offset = site * ticks
-  if offset + ticks <= columns.count[source] then
-    for i = 0, ticks - 1 do values[i + 1] = number(columns[source][offset + i]) end
-  end
-  out.add((',"%s":[%s]'):format(name, table.concat(values, ",")))
+  if offset + ticks > columns.count[source] then ticks = 0 end
+  for i = 0, ticks - 1 do values[i + 1] = floor(column[offset + i] + 0.5) end
+  out.add((',"%s":[%s]'):format(name, table.concat(values, ",", 1, ticks)))
 end
 
 local function write_sites(out, columns)

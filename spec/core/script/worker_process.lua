@@ -61,7 +61,7 @@ function worker_process:wait(id, seconds)
   return support.eventually(function()
     run(self)
     return self.answers[id]
-  end, seconds or 20, "an answer of the worker")
+  end, seconds or 60, "an answer of the worker")
 end
 
 --- One call: the outcome and, where it replied with JSON, the reply as a table.
