@@ -91,6 +91,11 @@ function harness.precise_cpu_seconds(pid)
   return sum / 1e9
 end
 
+--- The same of the first thread alone: lupe's loop.
+function harness.loop_cpu_seconds(pid)
+  return tonumber(support.read_file(("/proc/%d/task/%d/schedstat"):format(pid, pid)):match("^%d+")) / 1e9
+end
+
 local function memory_line(path, name)
   local text = assert(support.read_file(path), path)
   return tonumber(text:match(name .. ":%s+(%d+) kB")) * 1024

@@ -10,10 +10,14 @@ local SIZES = {
 local INTERVAL_SECONDS = 4    -- between two profiles, unless the budget asks for more
 local LATER_PROFILES = 3
 local PATIENCE_SECONDS = 300  -- for those later ones
-local STALL_MS = 10           -- a loop that is held longer than this was held by a profile
+local LOOP_MS = 2             -- what a profile may take of the loop: requests, replies, descriptors
 
 local function runtime_cpu_ms(lupe)
   return harness.precise_cpu_seconds(lupe.process.pid) * 1000
+end
+
+local function loop_cpu_ms(lupe)
+  return harness.loop_cpu_seconds(lupe.process.pid) * 1000
 end
 
 local function profiles(lupe)
@@ -31,37 +35,40 @@ local function first_profile(lupe, ready_at)
   return { dump_ms = dump_ms, runtime_ms = after - before, total_ms = dump_ms + after - before }
 end
 
--- Asks /healthz every few ms until some profiles have gone by: the longest wait is the loop's worst.
+-- Quiet ones: nobody asks, so that the CPU time is the profiles' alone. The loop's thread is counted apart.
 local function later_profiles(lupe)
   local first_count, first_dump_ms = profiles(lupe)
-  local first_cpu_ms, deadline = runtime_cpu_ms(lupe), support.now() + PATIENCE_SECONDS
-  local count, dump_ms, asked, longest, cpu_ms = first_count, first_dump_ms, 0, 0, nil
-  -- Quiet: nobody asks, so that the CPU time is the profiles' alone.
+  local deadline = support.now() + PATIENCE_SECONDS
+  local count, dump_ms, runtime_ms, loop_ms = first_count, first_dump_ms, 0, 0
   while count < first_count + LATER_PROFILES and support.now() < deadline do
+    local cpu_before, loop_before = runtime_cpu_ms(lupe), loop_cpu_ms(lupe)
     support.sleep(INTERVAL_SECONDS)
-    cpu_ms = runtime_cpu_ms(lupe)
+    runtime_ms = runtime_ms + runtime_cpu_ms(lupe) - cpu_before
+    loop_ms = loop_ms + loop_cpu_ms(lupe) - loop_before
     count, dump_ms = profiles(lupe)
   end
   local taken = count - first_count
   if taken < 1 then error("no later profile came in time") end
-  -- And once more with someone who asks.
-  deadline = support.now() + PATIENCE_SECONDS
-  local until_count = count + 1
-  while count < until_count and support.now() < deadline do
+  local dump = (dump_ms - first_dump_ms) / taken
+  return {
+    profiles = taken, dump_ms = dump, runtime_ms = runtime_ms / taken, loop_ms = loop_ms / taken,
+    total_ms = dump + runtime_ms / taken,
+  }
+end
+
+-- The longest that someone who keeps asking /healthz waits while a profile is taken. On a machine whose
+-- cores are all busy that is the scheduler's doing as much as lupe's, so it is told and not judged.
+local function longest_wait_ms(lupe)
+  local until_count, deadline, longest = profiles(lupe) + 1, support.now() + PATIENCE_SECONDS, 0
+  repeat
     for _ = 1, 200 do
       local started = support.now()
       assert(support.http(lupe.port, "/healthz"))
       longest = math.max(longest, (support.now() - started) * 1000)
-      asked = asked + 1
       support.sleep(0.003)
     end
-    count = profiles(lupe)
-  end
-  return {
-    profiles = taken, dump_ms = (dump_ms - first_dump_ms) / taken, runtime_ms = (cpu_ms - first_cpu_ms) / taken,
-    total_ms = (dump_ms - first_dump_ms + cpu_ms - first_cpu_ms) / taken,
-    healthz_asked = asked, healthz_longest_ms = longest,
-  }
+  until profiles(lupe) >= until_count or support.now() > deadline
+  return longest
 end
 
 return {
@@ -73,13 +80,13 @@ return {
         { "--sample-bytes", 4096, "--heap-interval", INTERVAL_SECONDS })
       local first = first_profile(lupe, support.now())
       local later = later_profiles(lupe)
+      local wait_ms = longest_wait_ms(lupe)
       lupe:stop()
       local of = ("%d stacks"):format(size.stacks)
       rows[#rows + 1] = harness.row("first heap profile, " .. of, first.total_ms, "<=", size.asked_ms, "ms")
       rows[#rows + 1] = harness.row("later heap profiles, " .. of, later.total_ms, "<=", size.asked_ms, "ms")
-      rows[#rows + 1] = harness.row("longest wait for /healthz meanwhile, " .. of, later.healthz_longest_ms, "<=",
-        STALL_MS, "ms")
-      details[of] = { first = first, later = later }
+      rows[#rows + 1] = harness.row("of a later one, on the loop's thread, " .. of, later.loop_ms, "<=", LOOP_MS, "ms")
+      details[of] = { first = first, later = later, longest_healthz_wait_ms = wait_ms }
     end
     return rows, details
   end,
