@@ -332,7 +332,9 @@ static size_t walk(const lupe_registers *from, bool exact, bool leave_out_first,
 /* ---- The interface. ---- */
 
 bool lupe_unwind_supported(void) {
-  return &_dl_find_object != NULL;
+  uint64_t there = 1, seen = 0;
+  return &_dl_find_object != NULL &&
+         lupe_memory_read_checked((uint64_t)(uintptr_t)&there, &seen, sizeof seen) == sizeof seen;
 }
 
 size_t lupe_unwind_from(const lupe_registers *regs, uint64_t *pcs, size_t max, bool *truncated) {

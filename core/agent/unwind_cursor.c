@@ -25,18 +25,18 @@ void lupe_cursor_seek(lupe_cursor *c, uint64_t at, uint64_t bytes) {
   c->end = at + bytes;
 }
 
-static bool fill(lupe_cursor *c) {
+/* Turns to the other window, and fills it unless it holds the byte at the cursor. */
+static bool turn(lupe_cursor *c) {
+  c->window = (c->window + 1) % LUPE_CURSOR_WINDOWS;
+  lupe_cursor_window *w = &c->windows[c->window];
+  if (c->at - w->at < w->bytes) return true;
   uint64_t room = c->image->end - c->at;
-  c->window_at = c->at;
-  c->window_bytes = 0;
-  size_t got = c->image->read(c->image->context, c->at, c->window,
-                              room < LUPE_CURSOR_WINDOW_BYTES ? room : LUPE_CURSOR_WINDOW_BYTES);
-  if (got == 0) {
-    lupe_cursor_fail(c, LUPE_CURSOR_UNREADABLE);
-    return false;
-  }
-  c->window_bytes = got;
-  return true;
+  w->at = c->at;
+  w->bytes = c->image->read(c->image->context, c->at, w->data,
+                            room < LUPE_CURSOR_WINDOW_BYTES ? room : LUPE_CURSOR_WINDOW_BYTES);
+  if (w->bytes > 0) return true;
+  lupe_cursor_fail(c, LUPE_CURSOR_UNREADABLE);
+  return false;
 }
 
 uint8_t lupe_cursor_byte(lupe_cursor *c) {
@@ -45,8 +45,9 @@ uint8_t lupe_cursor_byte(lupe_cursor *c) {
     lupe_cursor_fail(c, LUPE_CURSOR_MALFORMED);
     return 0;
   }
-  if (c->at - c->window_at >= c->window_bytes && !fill(c)) return 0;
-  return c->window[c->at++ - c->window_at];
+  if (c->at - c->windows[c->window].at >= c->windows[c->window].bytes && !turn(c)) return 0;
+  const lupe_cursor_window *w = &c->windows[c->window];
+  return w->data[c->at++ - w->at];
 }
 
 uint64_t lupe_cursor_fixed(lupe_cursor *c, unsigned bytes) {

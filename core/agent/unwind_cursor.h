@@ -26,15 +26,22 @@ typedef enum lupe_cursor_failure {
   LUPE_CURSOR_UNREADABLE, /* the memory is gone */
 } lupe_cursor_failure;
 
-enum { LUPE_CURSOR_WINDOW_BYTES = 256 }; /* read ahead: system calls cost more than bytes */
+/* Bytes read ahead, since system calls cost more than bytes. Two of them: look-ups go to and fro between a
+ * function's entry and what it has in common with others. */
+enum { LUPE_CURSOR_WINDOW_BYTES = 192, LUPE_CURSOR_WINDOWS = 2 };
+
+typedef struct lupe_cursor_window {
+  uint64_t at;
+  size_t bytes;
+  uint8_t data[LUPE_CURSOR_WINDOW_BYTES];
+} lupe_cursor_window;
 
 typedef struct lupe_cursor {
   const lupe_cfi_image *image;
   uint64_t at, end;
-  uint64_t window_at;
-  size_t window_bytes;
   lupe_cursor_failure failed; /* the first one */
-  uint8_t window[LUPE_CURSOR_WINDOW_BYTES];
+  unsigned window;            /* the one last read from */
+  lupe_cursor_window windows[LUPE_CURSOR_WINDOWS];
 } lupe_cursor;
 
 /* Pointer encodings that mean something outside of the cursor. */
@@ -42,7 +49,7 @@ enum { LUPE_PE_ABSPTR = 0x00, LUPE_PE_SDATA4 = 0x0b, LUPE_PE_DATAREL = 0x30, LUP
 
 void lupe_cursor_fail(lupe_cursor *c, lupe_cursor_failure why);
 
-/* Restricts the cursor to [at, at + bytes). The window stays, so that neighbours cost nothing. */
+/* Restricts the cursor to [at, at + bytes). */
 void lupe_cursor_seek(lupe_cursor *c, uint64_t at, uint64_t bytes);
 void lupe_cursor_skip(lupe_cursor *c, uint64_t bytes);
 
