@@ -28,11 +28,14 @@ local function objection(trend, params)
   end
 end
 
---- 0..1: sure growth, long enough seen, as steady to the end as its samples can tell, and nothing of it freed.
+--- 0..1: sure growth, long enough seen, as steady to the end as its samples can tell, and what it allocates stays.
+-- Who frees much is as a rule a cache or a buffer at work, and noisy besides: it takes longer to accuse.
 local function confidence(trend, survival, params)
   local seen = 1 - math.exp(-trend.seconds / params.full_trust_seconds)
   local steady = math.sqrt(math.max(0, math.min(1, trend.late + trend.late_error)))
-  return trend.confidence * seen * steady * (0.7 + 0.3 * (survival or 0.5))
+  local kept = survival or 0.5
+  local excused = 1 - math.exp(-trend.seconds / params.freed_trust_seconds)
+  return trend.confidence * seen * steady * (kept + (1 - kept) * excused)
 end
 
 local function severity(bytes, slope, params)
@@ -61,7 +64,10 @@ end
 
 local function finding(site, trend, params, verdict, objected)
   local sure = confidence(trend, site.survival, params)
-  verdict = verdict or (sure >= params.leak_confidence and "leak" or "growing")
+  if not verdict then
+    verdict = sure >= params.leak_confidence and "leak" or sure >= params.growing_confidence and "growing" or "info"
+    if verdict == "info" then objected = ("it grew, but that this goes on is only %.0f %% sure"):format(100 * sure) end
+  end
   local reasons = reasons_of(site, trend)
   if objected then table.insert(reasons, 1, objected) end
   local accused = verdict == "leak" or verdict == "growing"
@@ -98,7 +104,9 @@ return {
     deceleration = { default = 0.3, min = 0, max = 1, doc = "loss of pace from which it saturates" },
     min_rises = { default = 4, min = 1, doc = "steps between profiles in which it grew" },
     leak_confidence = { default = 0.65, min = 0, max = 1, doc = "from here on `leak`, below `growing`" },
+    growing_confidence = { default = 0.5, min = 0, max = 1, doc = "below it is only told as observed" },
     full_trust_seconds = { default = 12, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
+    freed_trust_seconds = { default = 60, min = 1, unit = "s", doc = "the same where all of it is freed again" },
     most_sites = { default = 100, min = 1, doc = "steepest sites looked at closely" },
     most_observed = { default = 20, min = 0, doc = "of those judged harmless, so many are told" },
     critical_size = { default = 100, unit = "MiB" }, critical_growth = { default = 50, unit = "MiB/h" },
