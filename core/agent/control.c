@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/close_range.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,14 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "core/wire/channel.h"
+#include "core/agent/session.h"
 #include "core/wire/ring.h"
 
 enum {
@@ -29,16 +27,11 @@ enum {
   FORK_WAIT_MS = 100,
   FINISH_WAIT_MS = 1000,
   FORK_QUIET_MS = 100,
-  SEND_WAIT_MS = 1000,
-  CONNECT_ATTEMPTS = 20, /* 2 ms apart, while the runtime's queue is full */
-  CONNECT_PAUSE_MS = 2,
   STACK_BYTES = 256 * 1024,
   LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
   HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
-  FIGURES_MIN_MS = 50,
-  FIGURES_MAX_MS = 60000,
-  OWN_THREADS = 3,      /* the leader's zombie, the agent's thread, the one that outlives it */
-  WAKE_SIGNAL = SIGURG, /* ignored by default: harmless wherever it might end up */
+  OWN_THREADS = 3,       /* the leader's zombie, the agent's thread, the one that outlives it */
+  WAKE_SIGNAL = SIGURG,  /* ignored by default: harmless wherever it might end up */
 };
 
 typedef enum phase {
@@ -49,46 +42,23 @@ typedef enum phase {
   PHASE_FINISHED,  /* the thread touches nothing any more */
 } phase;
 
-/* Written by the thread that starts the agent's, before it does; `current` and `finish_wanted` by both. */
+/* What the agent's thread is asked to do. */
+typedef enum wish { STAY, LEAVE_POLITELY, LEAVE_SILENTLY } wish;
+
+/* Written by the thread that starts the agent's, before it does; `current` and `leave` by both. */
 static struct {
   char path[sizeof((struct sockaddr_un *)0)->sun_path];
   lupe_heap_info heap;
   bool forked;
   pid_t pid; /* whose thread it is: differs in vforked and unhandled forked children */
   pthread_t thread;
+  lupe_segment *segment;         /* of this process */
   lupe_segment *parents_segment; /* in a forked child: still mapped, to be unmapped */
   _Atomic uint32_t current;      /* phase; a futex */
-  _Atomic uint32_t finish_wanted;
+  _Atomic uint32_t leave;        /* wish */
 } control;
 
-/* The thread's own. */
-typedef struct session {
-  int socket;
-  int wake; /* signalfd, -1: not usable */
-  lupe_segment *segment;
-  bool enabled;
-  int64_t figures_interval_ms;
-  int64_t figures_due_ms, look_due_ms; /* CLOCK_MONOTONIC */
-} session;
-
-static lupe_segment *mapped_segment; /* the one of this process, kept mapped: pushes may be under way */
-
 /* ---- small things ---- */
-
-static int64_t clock_ns(clockid_t id) {
-  struct timespec t;
-  clock_gettime(id, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static int64_t now_ms(void) {
-  return clock_ns(CLOCK_MONOTONIC) / 1000000;
-}
-
-static void sleep_ms(int64_t ms) {
-  struct timespec left = {ms / 1000, ms % 1000 * 1000000};
-  while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) continue;
-}
 
 static void enter(phase next) {
   atomic_store(&control.current, next);
@@ -97,10 +67,10 @@ static void enter(phase next) {
 
 /* Waits until the thread is in `wanted` or a later phase. */
 static void wait_for(phase wanted, int64_t wait_ms) {
-  int64_t deadline = now_ms() + wait_ms;
+  int64_t deadline = lupe_session_now_ms() + wait_ms;
   uint32_t seen;
   while ((seen = atomic_load(&control.current)) < (uint32_t)wanted) {
-    int64_t left = deadline - now_ms();
+    int64_t left = deadline - lupe_session_now_ms();
     if (left <= 0) return;
     struct timespec timeout = {left / 1000, left % 1000 * 1000000};
     syscall(SYS_futex, &control.current, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
@@ -134,50 +104,9 @@ static leader read_leader(void) {
   return l;
 }
 
-/* ---- setting up ---- */
+/* ---- the thread ---- */
 
-/* An empty descriptor table for this thread alone, its first three numbers taken by something that
- * cannot be written: a library's message to "stderr" must not reach our socket. */
-static bool own_descriptors(void) {
-  if (close_range(0, ~0U, CLOSE_RANGE_UNSHARE) != 0) return false;
-  int fd;
-  do {
-    fd = memfd_create("lupe-nothing", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) != 0) return false;
-  } while (fd < 2);
-  return true;
-}
-
-static bool connect_runtime(session *se) {
-  lupe_status status = LUPE_EAGAIN;
-  for (int i = 0; status == LUPE_EAGAIN && i < CONNECT_ATTEMPTS; i++) {
-    if (i > 0) sleep_ms(CONNECT_PAUSE_MS);
-    status = lupe_channel_connect(control.path, &se->socket);
-  }
-  if (status != LUPE_OK) return false;
-  pid_t pid;
-  uid_t uid;
-  return lupe_channel_peer(se->socket, &pid, &uid) == LUPE_OK && (uid == geteuid() || uid == 0);
-}
-
-/* ---- talking ---- */
-
-/* False: the runtime is gone, or has not read for too long. */
-static bool say(session *se, uint32_t type, const void *body, size_t bytes, int pass_fd) {
-  lupe_status status = lupe_channel_send(se->socket, type, body, bytes, pass_fd);
-  if (status == LUPE_EAGAIN) {
-    struct pollfd room = {.fd = se->socket, .events = POLLOUT};
-    poll(&room, 1, SEND_WAIT_MS);
-    status = lupe_channel_send(se->socket, type, body, bytes, pass_fd);
-  }
-  return status == LUPE_OK;
-}
-
-/* New segment, HELLO, sampling on. */
-static bool go_online(session *se) {
-  int fd;
-  if (lupe_segment_create(&fd, &se->segment) != LUPE_OK) return false;
-  mapped_segment = se->segment;
+static lupe_hello introduce(void) {
   lupe_hello hello = {
       .version = LUPE_WIRE_VERSION,
       .pid = control.pid,
@@ -192,142 +121,94 @@ static bool go_online(session *se) {
   const char *executed = (const char *)getauxval(AT_EXECFN);
   const char *base = executed ? strrchr(executed, '/') : NULL;
   snprintf(hello.name, sizeof hello.name, "%s", base ? base + 1 : executed ? executed : "");
-  bool said = say(se, LUPE_HELLO, &hello, sizeof hello, fd);
-  close(fd);
-  if (!said) return false;
-  lupe_heap_arm(se->segment);
-  lupe_heap_activate(true);
-  return true;
+  return hello;
 }
 
-static bool send_profile(session *se, uint64_t serial) {
-  lupe_profile_reply reply = {.serial = serial, .time_ms = clock_ns(CLOCK_REALTIME) / 1000000};
-  int64_t start_ns = clock_ns(CLOCK_MONOTONIC);
-  int fd = memfd_create("lupe-profile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  reply.status = fd < 0 ? errno : lupe_heap_dump(fd);
-  reply.elapsed_ns = (uint64_t)(clock_ns(CLOCK_MONOTONIC) - start_ns);
-  if (reply.status == 0) {
-    /* The runtime may map it: it must not change any more. */
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
-      reply.status = errno;
-    } else {
-      atomic_fetch_add_explicit(&se->segment->counters.profiles, 1, memory_order_relaxed);
-      atomic_fetch_add_explicit(&se->segment->counters.profile_ns, reply.elapsed_ns, memory_order_relaxed);
-    }
+/* Becomes readable when WAKE_SIGNAL waits for this thread. Nobody reads it: that could take a signal which
+ * waits for the whole process, and is the program's. -1: not to be had. */
+static int open_wake(void) {
+  sigset_t wake;
+  sigemptyset(&wake);
+  sigaddset(&wake, WAKE_SIGNAL);
+  return signalfd(-1, &wake, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Waits for a message, a wish that the thread leave, or `timeout_ms`. Returns whether there is a message. */
+static bool listen_for(const lupe_session *se, int *wake, int64_t timeout_ms) {
+  if (*wake < 0 && timeout_ms > HURRIED_MS) timeout_ms = HURRIED_MS;
+  struct pollfd sources[2] = {{.fd = se->socket, .events = POLLIN}, {.fd = *wake, .events = POLLIN}};
+  int ready = poll(sources, 2, (int)timeout_ms);
+  if (ready <= 0) return false;
+  if (sources[1].revents && atomic_load(&control.leave) == STAY) { /* the program's own signal, see above */
+    close(*wake);
+    *wake = -1;
   }
-  bool said = say(se, LUPE_PROFILED, &reply, sizeof reply, reply.status == 0 ? fd : -1);
-  if (fd >= 0) close(fd);
-  return said;
+  return sources[0].revents != 0;
 }
 
-static void refresh_figures(session *se) {
-  lupe_allocator_figures figures;
-  if (lupe_heap_read_figures(&figures) == LUPE_OK) lupe_segment_publish_figures(se->segment, &figures);
-  atomic_store_explicit(&se->segment->counters.thread_cpu_ns, (uint64_t)clock_ns(CLOCK_THREAD_CPUTIME_ID),
-                        memory_order_relaxed);
-}
-
-static bool on_welcome(session *se, const lupe_welcome *w) {
-  if (w->version != LUPE_WIRE_VERSION) return false;
-  int64_t interval_ms = w->figures_interval_ms;
-  if (interval_ms < FIGURES_MIN_MS) interval_ms = FIGURES_MIN_MS;
-  if (interval_ms > FIGURES_MAX_MS) interval_ms = FIGURES_MAX_MS;
-  se->figures_interval_ms = interval_ms;
-  se->figures_due_ms = now_ms();
-  se->enabled = w->enabled != 0;
-  lupe_heap_activate(se->enabled);
-  lupe_heap_arm(se->enabled ? se->segment : NULL);
-  return true;
-}
-
-/* Takes one message. False: the conversation is over. */
-static bool answer(session *se) {
-  lupe_message m;
-  union {
-    lupe_welcome welcome;
-    lupe_profile_request profile;
-  } body;
-  lupe_status status = lupe_channel_receive(se->socket, &m, &body, sizeof body, NULL);
-  if (status == LUPE_EAGAIN) return true;
-  if (status != LUPE_OK) return false;
-  if (m.type == LUPE_WELCOME && m.body_bytes == sizeof body.welcome) return on_welcome(se, &body.welcome);
-  if (m.type == LUPE_PROFILE && m.body_bytes == sizeof body.profile) {
-    return send_profile(se, body.profile.serial);
-  }
-  return false;
-}
-
-/* ---- the thread ---- */
-
-static void say_farewell(session *se) {
-  if (se->enabled) {
-    refresh_figures(se);
-    if (control.heap.sample_period_bytes != 0 && !send_profile(se, 0)) return;
-  }
-  say(se, LUPE_GOODBYE, NULL, 0, -1);
-}
-
-static void serve(session *se) {
+/* Until the runtime is gone or the thread is to leave. */
+static void serve(lupe_session *se, int *wake) {
+  int64_t look_due_ms = lupe_session_now_ms() + LOOK_AROUND_MS;
   for (;;) {
-    int64_t now = now_ms(), due = se->look_due_ms;
+    int64_t now = lupe_session_now_ms(), due = look_due_ms;
     if (se->enabled && se->figures_due_ms < due) due = se->figures_due_ms;
-    int64_t timeout = due > now ? due - now : 0;
-    if (se->wake < 0 && timeout > HURRIED_MS) timeout = HURRIED_MS;
-    struct pollfd sources[2] = {{.fd = se->socket, .events = POLLIN}, {.fd = se->wake, .events = POLLIN}};
-    int ready = poll(sources, 2, (int)timeout);
-    if (ready < 0 && errno != EINTR) return;
-    if (atomic_load(&control.finish_wanted)) {
-      say_farewell(se);
-      return;
-    }
-    /* Not ours: a signal of the program's own waits for the process. Reading it would steal it. */
-    if (ready > 0 && sources[1].revents) {
-      close(se->wake);
-      se->wake = -1;
-    }
-    if (ready > 0 && sources[0].revents && !answer(se)) return;
-    now = now_ms();
-    if (now >= se->look_due_ms) {
+    bool message = listen_for(se, wake, due > now ? due - now : 0);
+    uint32_t leave = atomic_load(&control.leave);
+    if (leave == LEAVE_POLITELY) lupe_session_farewell(se);
+    if (leave != STAY) return;
+    if (message && lupe_session_answer(se) != LUPE_OK) return;
+    now = lupe_session_now_ms();
+    if (now >= look_due_ms) {
       leader l = read_leader(); /* a zombie after pthread_exit */
       if (l.state == 'Z' && l.threads <= OWN_THREADS) {
-        say_farewell(se);
+        lupe_session_farewell(se);
         return;
       }
-      se->look_due_ms = now + (l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS);
+      look_due_ms = now + (l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS);
     }
     if (se->enabled && now >= se->figures_due_ms) {
-      refresh_figures(se);
+      lupe_session_refresh(se);
       se->figures_due_ms = now + se->figures_interval_ms;
     }
   }
 }
 
+static void converse(lupe_session *se, int *wake) {
+  if (lupe_session_own_descriptors() != LUPE_OK || lupe_session_connect(se, control.path) != LUPE_OK) return;
+  *wake = open_wake();
+  enter(PHASE_CONNECTED);
+  if (control.forked) {
+    int64_t quiet_until = lupe_session_now_ms() + FORK_QUIET_MS, now;
+    while ((now = lupe_session_now_ms()) < quiet_until && atomic_load(&control.leave) == STAY) {
+      if (listen_for(se, wake, quiet_until - now)) return; /* nobody speaks before us: the runtime is gone */
+    }
+    if (atomic_load(&control.leave) != STAY) return;
+    lupe_segment_unmap(control.parents_segment);
+    control.parents_segment = NULL;
+  }
+  lupe_hello hello = introduce();
+  lupe_status opened = lupe_session_open(se, &hello);
+  control.segment = se->segment;
+  if (opened != LUPE_OK) return;
+  enter(PHASE_ONLINE);
+  serve(se, wake);
+}
+
 static void *agent_main(void *unused) {
-  session se = {.socket = -1, .wake = -1, .enabled = true, .figures_interval_ms = LOOK_AROUND_MS};
+  lupe_session se = {
+      .socket = -1,
+      .has_profiles = control.heap.sample_period_bytes != 0,
+      .enabled = true,
+      .figures_interval_ms = LOOK_AROUND_MS,
+  };
+  int wake = -1;
   struct sched_param normal = {0};
   sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
   pthread_setname_np(pthread_self(), "lupe-agent");
   lupe_heap_hide_thread();
-  if (!own_descriptors() || !connect_runtime(&se)) goto finished;
-  enter(PHASE_CONNECTED);
-  if (control.forked) {
-    sleep_ms(FORK_QUIET_MS);
-    lupe_segment_unmap(control.parents_segment);
-    control.parents_segment = NULL;
-  }
-  sigset_t wake;
-  sigemptyset(&wake);
-  sigaddset(&wake, WAKE_SIGNAL);
-  se.wake = signalfd(-1, &wake, SFD_CLOEXEC | SFD_NONBLOCK);
-  se.look_due_ms = now_ms() + LOOK_AROUND_MS;
-  if (!go_online(&se)) goto finished;
-  enter(PHASE_ONLINE);
-  serve(&se);
-
-finished:
-  lupe_heap_activate(false);
-  lupe_heap_arm(NULL);
-  if (se.socket >= 0) close(se.socket);
+  converse(&se, &wake);
+  lupe_session_close(&se);
+  if (wake >= 0) close(wake);
   enter(PHASE_FINISHED);
   return unused;
 }
@@ -379,7 +260,7 @@ static void on_leaving(void *unused) {
 
 static void start(phase wanted, int64_t wait_ms) {
   control.pid = getpid();
-  atomic_store(&control.finish_wanted, 0);
+  atomic_store(&control.leave, STAY);
   atomic_store(&control.current, PHASE_STARTING);
   pthread_setspecific(leaving, &control);
   if (start_thread()) {
@@ -403,16 +284,29 @@ void lupe_control_after_fork(void) {
   uint32_t parents = atomic_load(&control.current);
   if (parents == PHASE_NONE || parents == PHASE_FINISHED) return;
   control.forked = true;
-  if (mapped_segment) { /* NULL: the parent is a forked child too, and has not unmapped its parent's yet */
-    control.parents_segment = mapped_segment;
-    mapped_segment = NULL;
+  if (control.segment) { /* NULL: the parent is a forked child too, and has not unmapped its parent's yet */
+    control.parents_segment = control.segment;
+    control.segment = NULL;
   }
   start(PHASE_CONNECTED, FORK_WAIT_MS);
 }
 
 void lupe_control_finish(void) {
   if (control.pid != getpid() || atomic_load(&control.current) != PHASE_ONLINE) return;
-  atomic_store(&control.finish_wanted, 1);
+  atomic_store(&control.leave, LEAVE_POLITELY);
   pthread_kill(control.thread, WAKE_SIGNAL);
   wait_for(PHASE_FINISHED, FINISH_WAIT_MS);
+}
+
+bool lupe_control_retire(void) {
+  struct timespec deadline;
+  if (control.pid != getpid() || atomic_load(&control.current) == PHASE_NONE) return false;
+  if (read_leader().threads > 2) return false;
+  atomic_store(&control.leave, LEAVE_SILENTLY);
+  if (atomic_load(&control.current) != PHASE_FINISHED) pthread_kill(control.thread, WAKE_SIGNAL);
+  clock_gettime(CLOCK_REALTIME, &deadline);
+  deadline.tv_sec += FINISH_WAIT_MS / 1000;
+  if (pthread_timedjoin_np(control.thread, NULL, &deadline) != 0) return false;
+  atomic_store(&control.current, PHASE_NONE);
+  return true;
 }

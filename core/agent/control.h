@@ -25,4 +25,9 @@ void lupe_control_after_fork(void);
  * other process than the thread's own. Thread: any. */
 void lupe_control_finish(void);
 
+/* Ends the agent's thread for good, without a farewell, where it is the only one besides the caller's: the
+ * program is about to ask the kernel for something that only a process with one thread may do. True: it has
+ * just ended, though the kernel may need a moment more to forget it. Thread: any. */
+bool lupe_control_retire(void);
+
 #endif

@@ -186,6 +186,29 @@ describe("under the agent", function()
     child:expect("goodbye")
   end)
 
+  it("a program may enter a user namespace, and is profiled inside", function()
+    local inside = { "unshare", "--user", support.fixture("agent_host"), "keep=300,20000", "exit=4" }
+    if support.run(inside).code ~= 4 then
+      pending("this system does not allow user namespaces")
+      return
+    end
+    for _ = 1, 10 do
+      local host = runtime:spawn(inside)
+      local text
+      while not text do
+        local c = runtime:hello()
+        c:welcome()
+        support.eventually(function()
+          local name, _, got = c:try()
+          text = text or got
+          return name == "gone"
+        end, 10, "a program's end")
+      end
+      assert.is_near(300 * 20480, fake_runtime.parse(text).bytes, 600000)
+      assert.are.equal(4, host:wait())
+    end
+  end)
+
   it("a program that locks itself into a directory says why it cannot be profiled, and runs", function()
     if ffi.C.geteuid() ~= 0 then
       pending("needs root")

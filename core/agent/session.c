@@ -1,0 +1,154 @@
+#include "core/agent/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/agent/heap.h"
+#include "core/wire/channel.h"
+#include "core/wire/ring.h"
+
+enum {
+  SEND_WAIT_MS = 1000,
+  CONNECT_ATTEMPTS = 20, /* while the runtime's queue is full */
+  CONNECT_PAUSE_MS = 2,
+  FIGURES_MIN_MS = 50,
+  FIGURES_MAX_MS = 60000,
+};
+
+static int64_t clock_ns(clockid_t id) {
+  struct timespec t;
+  clock_gettime(id, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int64_t lupe_session_now_ms(void) {
+  return clock_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+/* The first three numbers are taken by something that cannot be written: a library's message to "stderr"
+ * must not reach our socket. */
+lupe_status lupe_session_own_descriptors(void) {
+  if (close_range(0, ~0U, CLOSE_RANGE_UNSHARE) != 0) return LUPE_EUNSUPPORTED;
+  int fd;
+  do {
+    fd = memfd_create("lupe-nothing", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) != 0) {
+      return LUPE_EUNSUPPORTED;
+    }
+  } while (fd < 2);
+  return LUPE_OK;
+}
+
+lupe_status lupe_session_connect(lupe_session *se, const char *path) {
+  lupe_status status = LUPE_EAGAIN;
+  for (int i = 0; status == LUPE_EAGAIN && i < CONNECT_ATTEMPTS; i++) {
+    if (i > 0) poll(NULL, 0, CONNECT_PAUSE_MS);
+    status = lupe_channel_connect(path, &se->socket);
+  }
+  if (status != LUPE_OK) return status;
+  pid_t pid;
+  uid_t uid;
+  status = lupe_channel_peer(se->socket, &pid, &uid);
+  if (status == LUPE_OK && uid != geteuid() && uid != 0) status = LUPE_EPERM;
+  return status;
+}
+
+/* Anything but LUPE_OK: the runtime is gone, or has not read for too long. */
+static lupe_status say(lupe_session *se, uint32_t type, const void *body, size_t bytes, int pass_fd) {
+  lupe_status status = lupe_channel_send(se->socket, type, body, bytes, pass_fd);
+  if (status == LUPE_EAGAIN) {
+    struct pollfd room = {.fd = se->socket, .events = POLLOUT};
+    poll(&room, 1, SEND_WAIT_MS);
+    status = lupe_channel_send(se->socket, type, body, bytes, pass_fd);
+  }
+  return status;
+}
+
+lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello) {
+  int fd;
+  lupe_status status = lupe_segment_create(&fd, &se->segment);
+  if (status != LUPE_OK) return status;
+  status = say(se, LUPE_HELLO, hello, sizeof *hello, fd);
+  close(fd);
+  if (status != LUPE_OK) return status;
+  lupe_heap_arm(se->segment);
+  lupe_heap_activate(true);
+  return LUPE_OK;
+}
+
+static lupe_status send_profile(lupe_session *se, uint64_t serial) {
+  lupe_profile_reply reply = {.serial = serial, .time_ms = clock_ns(CLOCK_REALTIME) / 1000000};
+  int64_t start_ns = clock_ns(CLOCK_MONOTONIC);
+  int fd = memfd_create("lupe-profile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  reply.status = fd < 0 ? errno : lupe_heap_dump(fd);
+  reply.elapsed_ns = (uint64_t)(clock_ns(CLOCK_MONOTONIC) - start_ns);
+  if (reply.status == 0) {
+    /* The runtime may map it: it must not change any more. */
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
+      reply.status = errno;
+    } else {
+      atomic_fetch_add_explicit(&se->segment->counters.profiles, 1, memory_order_relaxed);
+      atomic_fetch_add_explicit(&se->segment->counters.profile_ns, reply.elapsed_ns, memory_order_relaxed);
+    }
+  }
+  lupe_status said = say(se, LUPE_PROFILED, &reply, sizeof reply, reply.status == 0 ? fd : -1);
+  if (fd >= 0) close(fd);
+  return said;
+}
+
+void lupe_session_refresh(lupe_session *se) {
+  lupe_allocator_figures figures;
+  if (lupe_heap_read_figures(&figures) == LUPE_OK) lupe_segment_publish_figures(se->segment, &figures);
+  atomic_store_explicit(&se->segment->counters.thread_cpu_ns, (uint64_t)clock_ns(CLOCK_THREAD_CPUTIME_ID),
+                        memory_order_relaxed);
+}
+
+static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {
+  if (w->version != LUPE_WIRE_VERSION) return LUPE_EVERSION;
+  int64_t interval_ms = w->figures_interval_ms;
+  if (interval_ms < FIGURES_MIN_MS) interval_ms = FIGURES_MIN_MS;
+  if (interval_ms > FIGURES_MAX_MS) interval_ms = FIGURES_MAX_MS;
+  se->figures_interval_ms = interval_ms;
+  se->figures_due_ms = lupe_session_now_ms();
+  se->enabled = w->enabled != 0;
+  lupe_heap_activate(se->enabled);
+  lupe_heap_arm(se->enabled ? se->segment : NULL);
+  return LUPE_OK;
+}
+
+lupe_status lupe_session_answer(lupe_session *se) {
+  lupe_message m;
+  union {
+    lupe_welcome welcome;
+    lupe_profile_request profile;
+  } body;
+  lupe_status status = lupe_channel_receive(se->socket, &m, &body, sizeof body, NULL);
+  if (status == LUPE_EAGAIN) return LUPE_OK;
+  if (status != LUPE_OK) return status;
+  if (m.type == LUPE_WELCOME && m.body_bytes == sizeof body.welcome) return on_welcome(se, &body.welcome);
+  if (m.type == LUPE_PROFILE && m.body_bytes == sizeof body.profile) {
+    return send_profile(se, body.profile.serial);
+  }
+  return LUPE_ECORRUPT;
+}
+
+void lupe_session_farewell(lupe_session *se) {
+  if (se->enabled) {
+    lupe_session_refresh(se);
+    if (se->has_profiles && send_profile(se, 0) != LUPE_OK) return;
+  }
+  say(se, LUPE_GOODBYE, NULL, 0, -1);
+}
+
+void lupe_session_close(lupe_session *se) {
+  lupe_heap_activate(false);
+  lupe_heap_arm(NULL);
+  if (se->socket >= 0) close(se->socket);
+  se->socket = -1;
+}

@@ -1,0 +1,49 @@
+/* session.h -- one conversation with the runtime: the words of message.h, from the agent's side.
+ * Thread: the agent's only, for every function. None waits longer than a second for the runtime. */
+#ifndef LUPE_AGENT_SESSION_H
+#define LUPE_AGENT_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/lupe.h"
+#include "core/wire/message.h"
+#include "core/wire/record.h"
+
+typedef struct lupe_session {
+  int socket;            /* -1: none */
+  lupe_segment *segment; /* ours from lupe_session_open on; stays mapped when the session ends, since other
+                            threads may be writing to it */
+  bool has_profiles;     /* heap profiling is on in this program */
+  bool enabled;          /* the runtime wants something; true until it says otherwise */
+  int64_t figures_interval_ms;
+  int64_t figures_due_ms; /* lupe_session_now_ms() */
+} lupe_session;
+
+/* CLOCK_MONOTONIC in milliseconds. */
+int64_t lupe_session_now_ms(void);
+
+/* Gives the calling thread an empty descriptor table of its own. LUPE_EUNSUPPORTED: this kernel cannot
+ * (before 5.9) or a filter forbids it. */
+lupe_status lupe_session_own_descriptors(void);
+
+/* Connects, and looks whose the other end is: ours or root's, else LUPE_EPERM. A full queue is tried again
+ * for 40 ms. */
+lupe_status lupe_session_connect(lupe_session *se, const char *path);
+
+/* Makes the segment, says HELLO, switches sampling on. */
+lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello);
+
+/* Takes one message and does what it says. LUPE_OK also when there is none; else the conversation is over. */
+lupe_status lupe_session_answer(lupe_session *se);
+
+/* Reads the allocator's figures into the segment, and what this thread has cost. */
+void lupe_session_refresh(lupe_session *se);
+
+/* A last profile and GOODBYE. */
+void lupe_session_farewell(lupe_session *se);
+
+/* Switches sampling off and hangs up. */
+void lupe_session_close(lupe_session *se);
+
+#endif
