@@ -294,6 +294,13 @@ static int call_exit_report(lua_State *L) {
   }
   lua_pushinteger(L, e->pid);
   lua_setfield(L, -2, "pid");
+  lua_newtable(L);
+  for (int i = 0; e->argv[i]; i++) {
+    lua_pushstring(L, e->argv[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -2, "argv");
+  if (e->reason) set_string(L, "reason", e->reason);
   lua_pushboolean(L, e->timed_out);
   lua_setfield(L, -2, "timed_out");
   lua_pushboolean(L, lupe_runtime_saw(r, e->pid));

@@ -33,8 +33,10 @@ typedef struct lupe_ending {
   int signal;     /* 0: none */
   bool timed_out; /* ended by lupe, after the duration it was given */
   pid_t pid;
-  bool color;       /* the report goes to a terminal */
-  unsigned columns; /* its width */
+  char *const *argv;  /* of the program, NULL-terminated */
+  const char *reason; /* why it could not be profiled, NULL: none that was known before it ran */
+  bool color;         /* the report goes to a terminal */
+  unsigned columns;   /* its width */
 } lupe_ending;
 
 /* `text` (NULL where there is none to give) is valid during the call. */

@@ -125,6 +125,7 @@ static void on_child_exit(void *arg, int status) {
   r->ending.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   r->ending.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   r->ending.pid = lupe_child_pid(r->child);
+  r->ending.argv = r->command->argv;
   r->ending.color = !r->command->output && isatty(STDERR_FILENO) && (!no_color || !*no_color);
   r->ending.columns = terminal_columns();
   r->exit_code = r->ending.signal ? 128 + r->ending.signal : r->ending.exit_code;
@@ -170,6 +171,7 @@ static int inspect(run *r) {
   if (status != LUPE_OK) return explain_exec_failure(command, EACCES);
   r->expected = r->command->profile && program.kind == LUPE_PROGRAM_DYNAMIC;
   if (program.kind == LUPE_PROGRAM_DYNAMIC || !r->command->profile) return 0;
+  r->ending.reason = unprofilable[program.kind];
   fprintf(stderr, "lupe: %s cannot be profiled: %s%s\n", program.path, unprofilable[program.kind],
           r->command->require ? "" : ". It runs without (--require refuses such programs)");
   return r->command->require ? EXIT_LUPE_FAILED : 0;

@@ -123,6 +123,7 @@ static void push_memory(lua_State *L, const lupe_memory_figures *m) {
   set_number(L, "mapped_bytes", (double)m->mapped_bytes);
   set_number(L, "retained_bytes", (double)m->retained_bytes);
   set_number(L, "cached_bytes", (double)m->cached_bytes);
+  set_number(L, "sampling_bytes", (double)m->sampling_bytes);
   set_number(L, "user_ns", (double)m->user_ns);
   set_number(L, "system_ns", (double)m->system_ns);
   set_number(L, "minor_faults", (double)m->minor_faults);
@@ -143,13 +144,12 @@ static int memory(lua_State *L) {
 }
 
 static int series(lua_State *L) {
-  enum { CAPACITY = 1000 };
   lupe_host *h = lupe__host_of(L);
   int32_t pid = pid_argument(L, 1);
   double since_ms = luaL_optnumber(L, 2, 0);
-  lupe_memory_figures *rows = lua_newuserdata(L, CAPACITY * sizeof *rows);
+  const lupe_memory_figures *rows = h->rows;
   size_t count = 0;
-  if (lupe_aggregator_series(h->services.aggregator, pid, rows, CAPACITY, &count) != LUPE_OK) {
+  if (lupe_aggregator_series(h->services.aggregator, pid, h->rows, LUPE__SERIES_ROWS, &count) != LUPE_OK) {
     return nil_because(L, "no such process");
   }
   size_t first = 0;
@@ -420,5 +420,7 @@ lupe_status lupe_host_create(lupe_host **out, const lupe_host_services *services
 }
 
 void lupe_host_free(lupe_host *h) {
-  free(h);
+  if (!h) return;
+  h->closing = true;
+  if (h->open_tasks == 0) free(h);
 }

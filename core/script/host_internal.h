@@ -8,8 +8,11 @@
 
 #define LUPE__SNAPSHOT_TYPE "lupe.snapshot"
 
+enum { LUPE__SERIES_ROWS = 1000 };
+
 struct lupe_host {
   lupe_host_services services;
+  lupe_memory_figures rows[LUPE__SERIES_ROWS]; /* what `series` reads into */
   uint32_t open_tasks;
   bool closing; /* callbacks are dropped; the last open task frees the host */
   struct {

@@ -12,6 +12,11 @@
 
 #include "core/script/host_internal.h"
 
+static const char *errno_name(int error) {
+  const char *name = strerrorname_np(error);
+  return name ? name : "EIO";
+}
+
 /* A callback that is waited for. `push` puts its arguments on the stack and returns how many. */
 typedef struct task {
   lupe_host *host;
@@ -129,24 +134,42 @@ static void on_worker(void *arg, lupe_worker_outcome outcome, const char *text, 
   task_finish(arg, push_worker_result, &result);
 }
 
-/* What goes along: nil, a snapshot's keepalive, or { file = path } (made here, 0600). Returns a descriptor or
- * -1; *owned tells whether it is to be closed. */
-static int attachment(lua_State *L, int index, int *owned) {
-  *owned = 0;
-  if (lua_isnoneornil(L, index)) return -1;
+/* What goes along with a call: nil, a snapshot's keepalive, or { file = path } (made here, 0600). */
+typedef struct attachment {
+  int fd; /* -1: none */
+  bool owned;
+  int error; /* errno of a file that could not be made */
+} attachment;
+
+static attachment attach(lua_State *L, int index) {
+  attachment a = {.fd = -1};
+  if (lua_isnoneornil(L, index)) return a;
   if (lua_isuserdata(L, index)) {
     lupe_snapshot **s = luaL_checkudata(L, index, LUPE__SNAPSHOT_TYPE);
     if (!*s) luaL_error(L, "the snapshot was released");
-    return lupe_snapshot_fd(*s);
+    a.fd = lupe_snapshot_fd(*s);
+    return a;
   }
   luaL_checktype(L, index, LUA_TTABLE);
   lua_getfield(L, index, "file");
-  const char *path = luaL_checkstring(L, -1);
-  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) luaL_error(L, "%s: %s", path, strerror(errno));
+  a.fd = open(luaL_checkstring(L, -1), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (a.fd < 0) a.error = errno;
+  a.owned = a.fd >= 0;
   lua_pop(L, 1);
-  *owned = 1;
-  return fd;
+  return a;
+}
+
+static int refuse_file(lua_State *L, int callback, int error) {
+  lua_pushvalue(L, callback);
+  lua_createtable(L, 0, 3);
+  lua_pushliteral(L, "file");
+  lua_setfield(L, -2, "kind");
+  lua_pushstring(L, errno_name(error));
+  lua_setfield(L, -2, "code");
+  lua_pushstring(L, strerror(error));
+  lua_setfield(L, -2, "message");
+  lua_call(L, 1, 0);
+  return 0;
 }
 
 static int worker(lua_State *L) {
@@ -154,11 +177,12 @@ static int worker(lua_State *L) {
   const char *request = luaL_checklstring(L, 1, &bytes);
   uint64_t deadline_ms = (uint64_t)luaL_checknumber(L, 3);
   luaL_checktype(L, 4, LUA_TFUNCTION);
-  int owned, fd = attachment(L, 2, &owned);
+  attachment a = attach(L, 2);
+  if (a.error) return refuse_file(L, 4, a.error);
   task *t = task_create(L, 4);
   lupe_status status =
-      lupe_worker_call(t->host->services.worker, request, bytes, fd, deadline_ms, on_worker, t);
-  if (owned) close(fd);
+      lupe_worker_call(t->host->services.worker, request, bytes, a.fd, deadline_ms, on_worker, t);
+  if (a.owned) close(a.fd);
   if (status != LUPE_OK) {
     task_abandon(L, t);
     return luaL_error(L, "the worker takes no call: %s", lupe_status_text(status));
@@ -197,11 +221,6 @@ static void commit_work(uv_work_t *w) {
   char *slash = strrchr(folder, '/');
   if (slash) *slash = '\0';
   c->error = sync_path(slash && slash != folder ? folder : slash ? "/" : ".", O_RDONLY | O_DIRECTORY);
-}
-
-static const char *errno_name(int error) {
-  const char *name = strerrorname_np(error);
-  return name ? name : "EIO";
 }
 
 static int push_commit_result(lua_State *L, task *t) {

@@ -246,6 +246,7 @@ void lupe_target_figures(lupe_target *t, const lupe_memory_figures *figures) {
   t->figures = *figures;
   if (!isfinite(t->figures.time_ms) || t->figures.time_ms < 0) t->figures.time_ms = 0;
   t->has_figures = true;
+  t->figures.sampling_bytes = t->sampling_bytes;
   pthread_mutex_unlock(&t->aggregator->lock);
 }
 
@@ -274,6 +275,7 @@ static void add_figures(lupe_memory_figures *sum, const lupe_memory_figures *f) 
   sum->mapped_bytes += f->mapped_bytes;
   sum->retained_bytes += f->retained_bytes;
   sum->cached_bytes += f->cached_bytes;
+  sum->sampling_bytes += f->sampling_bytes;
   sum->user_ns += f->user_ns;
   sum->system_ns += f->system_ns;
   sum->minor_faults += f->minor_faults;

@@ -13,7 +13,9 @@
 #include "core/wire/record.h"
 
 enum {
-  PIECE = 65536,                 /* bytes read at once */
+  SMALL_MAX = 14336, /* jemalloc gives a sampled object up to this size, its largest small class, ... */
+  LARGE_MIN = 16384, /* ... an extent of this one, and counts that as allocated */
+  PIECE = 65536,     /* bytes read at once */
   MAPPINGS_BYTES_MAX = 16 << 20, /* of the text behind the title */
   DUMP_BYTES_MAX = 1 << 30,      /* 2^21 stacks of 30 frames */
   CACHE_SLOTS = 4096,            /* a power of two */
@@ -141,6 +143,8 @@ static lupe_status on_stack(void *arg, const lupe_heap_stack *stack) {
   if (status != LUPE_OK) return status;
   e->inuse_space = stack->inuse_space;
   e->inuse_objects = stack->inuse_objects;
+  double mean = stack->inuse_space / stack->inuse_objects;
+  if (mean <= SMALL_MAX) d->sampling_bytes += stack->samples * (LARGE_MIN - mean);
   d->count++;
   return LUPE_OK;
 }

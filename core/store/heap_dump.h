@@ -16,6 +16,7 @@ typedef struct lupe_heap_dump {
   lupe_heap_entry *entries; /* owned; free with lupe_heap_dump_clear */
   size_t count, capacity;
   uint64_t period_bytes;
+  double sampling_bytes; /* see lupe_memory_figures: what the samples occupy beyond their sizes */
 } lupe_heap_dump;
 
 /* Reads the dump; `map` has its mappings afterwards, even where the stacks turn out to be malformed.

@@ -179,6 +179,7 @@ static lupe_status parse_stack_figures(lupe_heap_parser *p, cursor *c) {
   if (s.bytes == 0 || !p->events.stack) return LUPE_OK;
   /* Counts are rounded: less than half an object may have been printed as 0. It is one then. */
   double objects = s.objects ? (double)s.objects : 1;
+  s.samples = objects;
   double factor = lupe_heap_correction((double)s.bytes / objects, (double)p->period);
   s.inuse_objects = objects * factor;
   s.inuse_space = (double)s.bytes * factor;

@@ -32,6 +32,7 @@ typedef struct lupe_heap_stack {
   size_t depth;              /* 1 .. LUPE_MAX_FRAMES; a stack printed empty has one address, 0 */
   uint64_t objects, bytes;
   double inuse_objects, inuse_space;
+  double samples; /* sampled objects that live: what is printed is corrected down to it */
 } lupe_heap_stack;
 
 /* Any of these may be NULL. A status other than LUPE_OK ends the parse and is what feed returns. */

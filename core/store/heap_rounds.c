@@ -46,7 +46,10 @@ static double unix_ms(void) {
 
 static double allocated_of(lupe_target *t) {
   pthread_mutex_lock(&t->aggregator->lock);
-  double bytes = t->has_figures ? (double)(t->figures.allocated_bytes - t->figures.cached_bytes) : 0;
+  const lupe_memory_figures *f = &t->figures;
+  double beside = (double)f->cached_bytes + (double)f->sampling_bytes;
+  double bytes =
+      t->has_figures && (double)f->allocated_bytes > beside ? (double)f->allocated_bytes - beside : 0;
   pthread_mutex_unlock(&t->aggregator->lock);
   return bytes;
 }
@@ -94,6 +97,11 @@ static lupe_status ingest(lupe_target *t, int fd, double time_ms) {
   if (!t->profile) status = lupe_heap_profile_create(&t->profile);
   if (status == LUPE_OK)
     status = lupe_heap_profile_update(t->profile, dump.entries, dump.count, dump.period_bytes, time_ms);
+  if (status == LUPE_OK) {
+    pthread_mutex_lock(&a->lock);
+    t->sampling_bytes = t->figures.sampling_bytes = (uint64_t)dump.sampling_bytes;
+    pthread_mutex_unlock(&a->lock);
+  }
   lupe_heap_dump_clear(&dump);
   return status;
 }

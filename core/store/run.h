@@ -31,6 +31,7 @@ struct lupe_target {
   uint32_t forked;
   double died_ms;                    /* lock */
   bool superseded;                   /* lock; its process runs another program now */
+  uint64_t sampling_bytes;           /* lock; of the newest profile */
   bool has_figures;                  /* lock */
   lupe_memory_figures figures;       /* lock */
   lupe_snapshot_size_class *classes; /* lock */

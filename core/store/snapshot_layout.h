@@ -14,7 +14,8 @@ typedef struct lupe_memory_figures {
   double time_ms;
   uint64_t rss_bytes, virtual_bytes, shared_bytes; /* shared: file + shmem */
   uint64_t allocated_bytes, active_bytes, metadata_bytes, resident_bytes, mapped_bytes, retained_bytes;
-  uint64_t cached_bytes;       /* of the allocated ones: free, in the thread caches */
+  uint64_t cached_bytes;   /* of the allocated ones: free, in the thread caches */
+  uint64_t sampling_bytes; /* of the allocated ones: what 16 KiB extents add to the small objects sampled */
   uint64_t user_ns, system_ns; /* CPU time since the process started */
   uint64_t minor_faults, major_faults;
   uint32_t threads;
@@ -87,8 +88,7 @@ typedef struct lupe_snapshot_header {
 
   lupe_snapshot_column tick_time_ms;     /* double */
   lupe_snapshot_column tick_inuse_space; /* double: sum of the profile */
-  lupe_snapshot_column
-      tick_allocated; /* double: stats.allocated then, less what thread caches held; 0 unknown */
+  lupe_snapshot_column tick_allocated;   /* double: allocated then, less cached and sampling; 0 unknown */
 
   lupe_snapshot_column stack_first;  /* uint32_t, stacks + 1: where a stack's frames begin in stack_frames */
   lupe_snapshot_column stack_frames; /* uint32_t: index into frames, leaf first */

@@ -19,8 +19,11 @@ local function explain(figures)
   local function add(part, bytes, what) parts[#parts + 1] = PART({ part = part, mb = mb(bytes), what = what }) end
   local rest = figures.rss_bytes - figures.shared_bytes
   if figures.has_allocator then
-    add("heap", figures.allocated_bytes - figures.cached_bytes, "what the program has allocated and not freed")
+    add("heap", figures.allocated_bytes - figures.cached_bytes - figures.sampling_bytes,
+      "what the program has allocated and not freed")
     add("thread_caches", figures.cached_bytes, "freed objects that threads keep for their next allocations")
+    add("sampling", figures.sampling_bytes,
+      "what the extents of sampled small objects add, 16 KiB each and mostly untouched")
     add("fragmentation", figures.active_bytes - figures.allocated_bytes, "free room in pages with live objects")
     add("allocator_metadata", figures.metadata_bytes, "jemalloc's own bookkeeping")
     add("allocator_cache", math.max(0, figures.resident_bytes - figures.active_bytes - figures.metadata_bytes),
