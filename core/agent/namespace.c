@@ -32,7 +32,7 @@ __attribute__((visibility("default"))) int unshare(int flags) {
   return call(single && lupe_control_retire(), SYS_unshare, flags, 0);
 }
 
-__attribute__((visibility("default"))) int setns(int fd, int types) {
-  bool single = types == 0 || (types & (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)) != 0;
-  return call(single && lupe_control_retire(), SYS_setns, fd, types);
+__attribute__((visibility("default"))) int setns(int fd, int nstype) {
+  bool single = nstype == 0 || (nstype & (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)) != 0;
+  return call(single && lupe_control_retire(), SYS_setns, fd, nstype);
 }

@@ -68,23 +68,30 @@ function fake_runtime:accept(seconds)
   return c
 end
 
---- The next connection that says HELLO; those that go without a word are passed over.
-function fake_runtime:hello(seconds)
+--- A connection that has said HELLO, if there is a new one; those that go without a word are passed over.
+function fake_runtime:try_hello()
   local fd = ffi.new("int[1]")
-  return support.eventually(function()
-    if core.lupe_channel_accept(self.fd, fd) == OK then
-      local c = setmetatable({ fd = fd[0], samples = {} }, connection)
-      self.connections[#self.connections + 1] = c
-      self.silent[#self.silent + 1] = c
+  while core.lupe_channel_accept(self.fd, fd) == OK do
+    local c = setmetatable({ fd = fd[0], samples = {} }, connection)
+    self.connections[#self.connections + 1] = c
+    self.silent[#self.silent + 1] = c
+  end
+  local silent, found = {}, nil
+  for _, c in ipairs(self.silent) do -- oldest first
+    local name = not found and c:try()
+    if name == "hello" then
+      found = c
+    elseif not name then
+      silent[#silent + 1] = c
     end
-    for i, c in ipairs(self.silent) do
-      local name = c:try()
-      if name then
-        table.remove(self.silent, i)
-        return name == "hello" and c
-      end
-    end
-  end, seconds, "a HELLO")
+  end
+  self.silent = silent
+  return found
+end
+
+--- Waits for the next HELLO.
+function fake_runtime:hello(seconds)
+  return support.eventually(function() return self:try_hello() end, seconds, "a HELLO")
 end
 
 function fake_runtime:close()

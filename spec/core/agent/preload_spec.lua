@@ -129,19 +129,21 @@ describe("under the agent", function()
     }
     for _, argv in ipairs(starts) do
       local host = runtime:spawn(argv)
+      local open, found = {}, false
       support.eventually(function()
-        local c = runtime:hello(10)
-        c:welcome()
-        local found
-        support.eventually(function()
+        local fresh = runtime:try_hello()
+        if fresh then
+          fresh:welcome()
+          open[#open + 1] = fresh
+        end
+        for _, c in ipairs(open) do
           local name, _, text = c:try()
           if name == "profiled" then
             found = found or math.abs(fake_runtime.parse(text).bytes - 300 * 20480) < 600000
           end
-          return name == "gone"
-        end, 10, "the end of a program")
+        end
         return found
-      end, 20, argv[1] .. ": the real program's profile")
+      end, 30, argv[1] .. ": the real program's profile")
       assert.are.equal(4, host:wait())
     end
   end)
