@@ -15,7 +15,8 @@ function fake.figures(fields)
   local figures = {
     time_ms = 1728583200000, rss_bytes = 245.25 * MIB, virtual_bytes = 512.125 * MIB, shared_bytes = 12.5 * MIB,
     allocated_bytes = 180 * MIB, active_bytes = 200 * MIB, metadata_bytes = 8 * MIB, resident_bytes = 225 * MIB,
-    mapped_bytes = 230 * MIB, retained_bytes = 40 * MIB, cached_bytes = 2 * MIB, sampling_bytes = 1 * MIB, user_ns = 20e9, system_ns = 5e9, minor_faults = 1000,
+    mapped_bytes = 230 * MIB, retained_bytes = 40 * MIB, cached_bytes = 2 * MIB, sampling_bytes = 1 * MIB,
+    user_ns = 20e9, system_ns = 5e9, minor_faults = 1000,
     major_faults = 2, threads = 4, has_allocator = true,
   }
   for name, value in pairs(fields or {}) do figures[name] = value end

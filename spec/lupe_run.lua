@@ -6,8 +6,8 @@ local support = require("spec.support")
 local lupe_run = {}
 lupe_run.__index = lupe_run
 
---- Starts `argv` under lupe, with a port and a state folder of its own, no rate limits, profiles twice a second and a JSON
--- report to a file.
+--- Starts `argv` under lupe, with a port and a state folder of its own, no rate limits, profiles twice a
+-- second and a JSON report to a file.
 -- @tparam {string,...} argv the program
 -- @tparam[opt] table options `flags` (further ones for lupe), `env`, `cwd`
 function lupe_run.start(argv, options)
@@ -15,8 +15,8 @@ function lupe_run.start(argv, options)
   local dir = support.temp_dir()
   local self = setmetatable({ port = support.free_port(), report_path = dir .. "/report.json", dir = dir }, lupe_run)
   local command = {
-    support.built("lupe"), "run", "--listen", "127.0.0.1:" .. self.port, "--report", "json", "--output", self.report_path,
-    "--state-dir", dir .. "/state", "--heap-interval", "0.5", "--memory-interval", "0.5",
+    support.built("lupe"), "run", "--listen", "127.0.0.1:" .. self.port, "--report", "json",
+    "--output", self.report_path, "--state-dir", dir .. "/state", "--heap-interval", "0.5", "--memory-interval", "0.5",
     "--rate-reads", "0", "--rate-leak", "0", "--rate-snapshots", "0",
   }
   for _, flag in ipairs(options.flags or {}) do command[#command + 1] = flag end

@@ -288,7 +288,8 @@ void lupe_control_after_fork(void) {
     control.parents_segment = control.segment;
     control.segment = NULL;
   }
-  start(PHASE_CONNECTED, FORK_WAIT_MS);
+  /* Only root can change who it is before the thread has connected. */
+  start(PHASE_CONNECTED, geteuid() == 0 ? FORK_WAIT_MS : 0);
 }
 
 void lupe_control_finish(void) {

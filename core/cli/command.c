@@ -149,7 +149,10 @@ static void build(lua_State *L, int set, environment_args *a) {
   while (environ[count]) count++;
   for (lua_pushnil(L); lua_next(L, set); lua_pop(L, 1)) added++;
   a->environment = calloc(count + added + 1, sizeof *a->environment);
-  if (!a->environment) luaL_error(L, "out of memory");
+  if (!a->environment) {
+    luaL_error(L, "out of memory");
+    return; /* never reached: luaL_error does not return */
+  }
   char **next = a->environment;
   for (char **entry = environ; *entry; entry++) {
     if (replaced(L, set, *entry)) continue;

@@ -91,14 +91,14 @@ static void finish(run *r) {
 static void on_report(void *arg, const char *text, size_t bytes) {
   run *r = arg;
   const char *path = r->command->output;
-  int error = 0;
+  int error = text && path ? write_file(path, text, bytes) : 0;
+  if (error) {
+    fprintf(stderr, "lupe: the report could not be written to %s: %s; here it is:\n", path, strerror(error));
+  }
   if (!text) {
     r->exit_code = EXIT_LUPE_FAILED;
-  } else if (path) {
-    error = write_file(path, text, bytes);
-    if (error) fprintf(stderr, "lupe: the report could not be written to %s: %s\n", path, strerror(error));
-  } else {
-    error = write_all(STDERR_FILENO, text, bytes);
+  } else if (!path || error) {
+    (void)write_all(STDERR_FILENO, text, bytes); /* whoever closed stderr does not want it */
   }
   finish(r);
 }

@@ -28,7 +28,10 @@ typedef struct task {
 static task *task_create(lua_State *L, int index) {
   luaL_checktype(L, index, LUA_TFUNCTION);
   task *t = calloc(1, sizeof *t);
-  if (!t) luaL_error(L, "out of memory");
+  if (!t) {
+    luaL_error(L, "out of memory");
+    return NULL; /* never reached: luaL_error does not return */
+  }
   t->host = lupe__host_of(L);
   lua_pushvalue(L, index);
   t->callback = luaL_ref(L, LUA_REGISTRYINDEX);

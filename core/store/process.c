@@ -117,7 +117,7 @@ static bool find_kilobytes(const char *text, const char *name, uint64_t *out) {
 }
 
 lupe_status lupe_process_resident_read(pid_t pid, lupe_process_resident *out) {
-  char text[STATUS_BYTES];
+  char text[STATUS_BYTES] = "";
   lupe_proc_stat stat;
   lupe_status status = read_with_stat(pid, "status", text, sizeof text, &stat);
   if (status != LUPE_OK) return status;

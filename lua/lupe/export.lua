@@ -28,7 +28,8 @@ local PIECE_BYTES = 64 * 1024
 
 local MEMORY_FIELDS = {
   "time_ms", "rss_bytes", "virtual_bytes", "shared_bytes", "allocated_bytes", "active_bytes", "metadata_bytes",
-  "resident_bytes", "mapped_bytes", "retained_bytes", "cached_bytes", "sampling_bytes", "user_ns", "system_ns", "minor_faults", "major_faults", "threads",
+  "resident_bytes", "mapped_bytes", "retained_bytes", "cached_bytes", "sampling_bytes",
+  "user_ns", "system_ns", "minor_faults", "major_faults", "threads",
 }
 local ALLOCATOR_FIELDS = {
   allocated_bytes = true, active_bytes = true, metadata_bytes = true, resident_bytes = true, mapped_bytes = true,

@@ -1,7 +1,8 @@
 --- The memory series as rules see it: readings of the whole run, summed over its live processes.
 -- Fields: `latest` (a row, nil where there is none), `rows` (array, oldest first), `count`.
 -- A row: `time_ms`; bytes `rss_bytes virtual_bytes shared_bytes allocated_bytes active_bytes metadata_bytes
--- resident_bytes mapped_bytes retained_bytes cached_bytes sampling_bytes`; `user_ns system_ns minor_faults major_faults` since the start;
+-- resident_bytes mapped_bytes retained_bytes cached_bytes
+-- sampling_bytes`; `user_ns system_ns minor_faults major_faults` since the start;
 -- `threads`; `has_allocator` (boolean; without it the allocator's fields, allocated to retained, are nil).
 -- Method: `memory:slope(field, window_s)`.
 -- @module lupe.memory_view
@@ -14,7 +15,8 @@ local PLAIN = {
   "threads",
 }
 local OF_ALLOCATOR = {
-  "allocated_bytes", "active_bytes", "metadata_bytes", "resident_bytes", "mapped_bytes", "retained_bytes", "cached_bytes", "sampling_bytes",
+  "allocated_bytes", "active_bytes", "metadata_bytes", "resident_bytes", "mapped_bytes", "retained_bytes", "cached_bytes",
+  "sampling_bytes",
 }
 local NUMERIC = {}
 for _, field in ipairs(PLAIN) do NUMERIC[field] = "plain" end
