@@ -43,7 +43,7 @@ function(lupe_add_by_hand target output compiler flags)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/*.[ch])
   add_custom_command(OUTPUT ${output}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
-    COMMAND ${compiler} -std=gnu11 -g -O1 -Wall -Wextra -fno-omit-frame-pointer ${flags} -I${CMAKE_SOURCE_DIR}
+    COMMAND ${compiler} -std=gnu11 -D_GNU_SOURCE= -g -O1 -Wall -Wextra -fno-omit-frame-pointer ${flags} -I${CMAKE_SOURCE_DIR}
             ${needs_flags} ${file} ${needs_sources} -o ${output} ${libraries} -pthread
     DEPENDS ${file} ${needs_sources} ${headers} VERBATIM)
   add_custom_target(${target} DEPENDS ${output})

@@ -38,11 +38,16 @@ int close(int fd);
 char *strerror(int error);
 char *getcwd(char *buffer, size_t bytes);
 void *dlopen(const char *path, int flags);
+int unsetenv(const char *name);
 extern char **environ;
 ]])
 
 local C = ffi.C
 local support = {}
+
+-- LD_PRELOAD is how a sanitizer came into this interpreter; it is in now, and never meant for children
+-- (curl hangs with it).
+C.unsetenv("LD_PRELOAD")
 
 local function absolute(path)
   if path:match("^/") then return path end
@@ -91,7 +96,7 @@ local declared = {}
 -- `_Atomic` is dropped (same size and place for every type we use), `_Alignas` becomes an attribute.
 -- @string header such as "core/store/stack_table.h"
 function support.declare(header)
-  local command = "cd " .. quote(support.root) .. " && env -u LD_PRELOAD cc -E -I. " .. quote(header)
+  local command = "cd " .. quote(support.root) .. " && cc -E -I. " .. quote(header)
   local pipe = assert(io.popen(command, "r"))
   local kept, file, fresh = {}, nil, {}
   for line in pipe:lines() do
@@ -194,11 +199,9 @@ local function words(list)
   return array -- points into the strings of `list`: keep that alive beside it
 end
 
--- LD_PRELOAD is how a sanitizer comes into the interpreter that runs the specs: never meant for children.
 local function environment(changes)
   local set, list = {}, {}
   for name, value in pairs(changes or {}) do set[name] = value end
-  if set.LD_PRELOAD == nil then set.LD_PRELOAD = false end
   local i = 0
   while C.environ[i] ~= nil do
     local entry = ffi.string(C.environ[i])
@@ -302,7 +305,7 @@ function support.cleanup()
     end
   end
   processes = {}
-  for _, path in ipairs(directories) do os.execute("env -u LD_PRELOAD rm -rf " .. quote(path)) end
+  for _, path in ipairs(directories) do os.execute("rm -rf " .. quote(path)) end
   directories = {}
 end
 
