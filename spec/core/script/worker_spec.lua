@@ -273,7 +273,7 @@ describe("the rules' worker", function()
     worker:call({ op = "status" })
     local pid = worker:pid()
     local open = {}
-    for fd in io.popen("ls /proc/" .. pid .. "/fd"):lines() do open[#open + 1] = fd end
+    for fd in support.run({ "ls", "/proc/" .. pid .. "/fd" }).out:gmatch("%d+") do open[#open + 1] = fd end
     assert.are.same({ "0", "1", "2", "3" }, open)
     local status = support.read_file("/proc/" .. pid .. "/status")
     assert.truthy(status:find("NoNewPrivs:\t1", 1, true))
