@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,18 +21,37 @@ struct lupe_child {
   void *arg;
 };
 
+enum { OPEN_FILES_MAX = 65536 /* enough for the agents of as many processes, and for HTTP */ };
+
 static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM};
-static sigset_t inherited_mask;
+/* A reader that left; a terminal that is somebody else's by now, when the report is written; a file that may
+ * not grow any more: all of them are errors that a write returns, not reasons to die. */
+static const int ignored[] = {SIGPIPE, SIGTTOU, SIGXFSZ};
+enum { IGNORED = sizeof ignored / sizeof ignored[0] };
+
+/* As lupe was started, and as the program is to be. */
+static struct {
+  sigset_t mask;
+  struct sigaction actions[IGNORED];
+  struct rlimit files;
+} inherited;
 
 static void fill_passed_on(sigset_t *set) {
   sigemptyset(set);
   for (size_t i = 0; i < sizeof passed_on / sizeof passed_on[0]; i++) sigaddset(set, passed_on[i]);
 }
 
-void lupe_child_block_signals(void) {
+void lupe_child_prepare(void) {
   sigset_t set;
   fill_passed_on(&set);
-  pthread_sigmask(SIG_BLOCK, &set, &inherited_mask);
+  pthread_sigmask(SIG_BLOCK, &set, &inherited.mask);
+  const struct sigaction ignore = {.sa_handler = SIG_IGN};
+  for (size_t i = 0; i < IGNORED; i++) sigaction(ignored[i], &ignore, &inherited.actions[i]);
+  getrlimit(RLIMIT_NOFILE, &inherited.files);
+  struct rlimit files = inherited.files;
+  if (files.rlim_cur >= OPEN_FILES_MAX) return;
+  files.rlim_cur = files.rlim_max < OPEN_FILES_MAX ? files.rlim_max : OPEN_FILES_MAX;
+  setrlimit(RLIMIT_NOFILE, &files);
 }
 
 static void reap(lupe_child *c) {
@@ -59,8 +79,9 @@ static void on_signal(uv_poll_t *handle, int status, int events) {
 
 /* In the child, between fork and exec: async-signal-safe calls only. */
 static _Noreturn void execute(char *const argv[], char *const environment[], int error_fd) {
-  signal(SIGPIPE, SIG_DFL);
-  sigprocmask(SIG_SETMASK, &inherited_mask, NULL);
+  for (size_t i = 0; i < IGNORED; i++) sigaction(ignored[i], &inherited.actions[i], NULL);
+  setrlimit(RLIMIT_NOFILE, &inherited.files);
+  sigprocmask(SIG_SETMASK, &inherited.mask, NULL);
   execvpe(argv[0], argv, environment);
   int error = errno;
   ssize_t n = write(error_fd, &error, sizeof error);

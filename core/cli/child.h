@@ -14,8 +14,10 @@ typedef struct lupe_child lupe_child;
 /* `status` as of waitpid. Called once, on the loop. */
 typedef void (*lupe_child_exit_cb)(void *arg, int status);
 
-/* Blocks the signals to be passed on. Call before any thread is started, so that all inherit it. */
-void lupe_child_block_signals(void);
+/* Sets what lupe needs for itself: the signals to be passed on are blocked, those that a failing write sends
+ * are ignored, as many files may be open as the system allows. The child gets all of it back as lupe was
+ * started with. Call before any thread is started, so that all inherit it. */
+void lupe_child_prepare(void);
 
 /* Runs `argv` with `environment` (both NULL-terminated; the command is looked up along its PATH).
  * LUPE_EIO: it could not be executed, *exec_errno says why; nothing is left behind. */

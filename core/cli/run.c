@@ -234,9 +234,7 @@ int lupe_run(lupe_vm *vm, const lupe_paths *paths, const lupe_command *command) 
   run r = {.command = command};
   int code = inspect(&r);
   if (code != 0) return code;
-  signal(SIGPIPE, SIG_IGN);
-  signal(SIGTTOU, SIG_IGN); /* a report after the program left the terminal to somebody else */
-  lupe_child_block_signals();
+  lupe_child_prepare();
   if (uv_loop_init(&r.loop) != 0) {
     fprintf(stderr, "lupe: no event loop: %s\n", strerror(errno));
     return EXIT_LUPE_FAILED;

@@ -175,6 +175,7 @@ static int limit_process(void) {
   set_limit(RLIMIT_NPROC, 0);
   fcntl(LUPE_WORKER_FD, F_SETFD, FD_CLOEXEC);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the whole terminal; the runtime says when to end */
   signal(SIGQUIT, SIG_IGN);
   signal(SIGHUP, SIG_IGN);

@@ -85,6 +85,15 @@ describe("lupe run", function()
     assert.matches("term", process:stdout())
   end)
 
+  it("gives the program the signal dispositions and limits that lupe was started with", function()
+    local tell = "trap '' USR2; ulimit -Sn 500; %s sh -c 'ulimit -Sn; grep -E \"^Sig(Ign|Blk)\" /proc/self/status'"
+    local bare = support.run({ "sh", "-c", tell:format("") })
+    local under = support.run({ "sh", "-c", tell:format(lupe .. " run --report none --") })
+    assert.equal("500\n", bare.out:sub(1, 4))
+    local function without_real_time(text) return (text:gsub("(%x%x%x%x%x%x%x%x)(%x%x%x%x%x%x%x%x)", "%2")) end
+    assert.equal(without_real_time(bare.out), without_real_time(under.out)) -- glibc keeps 32 and 33 for itself
+  end)
+
   it("ends the program after --duration, and says so in the report", function()
     local done = support.run({ lupe, "run", "--duration", "0.5", "--", "sleep", "60" })
     assert.equal(128 + 15, done.code)
