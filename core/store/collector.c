@@ -1,5 +1,6 @@
 #include "core/store/collector.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,7 @@ struct lupe_collector {
   job *first_job, *last_job; /* the first one runs */
   uint32_t job_count;
   bool round_open, stopping, finishing;
+  bool deaf; /* no new connection could be taken; the next look is at the next draining */
   uint64_t serial, tick;
   uint64_t slowest_ns; /* of the open round: the longest prof.dump */
   double recorded_ms;  /* when the memory series got its last row */
@@ -326,24 +328,42 @@ static void accept_all(lupe_collector *c) {
   for (;;) {
     int fd;
     lupe_status status = lupe_channel_accept(c->listen_fd, &fd);
-    if (status == LUPE_EAGAIN) return;
-    if (status == LUPE_OK) status = adopt(c, fd);
+    if (status == LUPE_EAGAIN) {
+      c->deaf = false;
+      return;
+    }
+    if (status != LUPE_OK) { /* out of descriptors: it stays readable, and would take the whole loop */
+      if (!c->deaf) {
+        fprintf(stderr, "lupe: a process could not be taken in, and may end unprofiled: %s\n",
+                strerror(errno));
+      }
+      c->deaf = true;
+      return;
+    }
+    status = adopt(c, fd);
     if (status != LUPE_OK) {
       fprintf(stderr, "lupe: a process could not be taken in: %s\n", lupe_status_text(status));
-      if (status == LUPE_EIO) return;
     }
   }
 }
 
 static void on_connecting(uv_poll_t *poll, int status, int events) {
   (void)status, (void)events;
-  accept_all(poll->data);
+  lupe_collector *c = poll->data;
+  accept_all(c);
+  if (c->deaf) uv_poll_stop(&c->listening);
+}
+
+static void listen_again(lupe_collector *c) {
+  accept_all(c);
+  if (!c->deaf) uv_poll_start(&c->listening, UV_READABLE, on_connecting);
 }
 
 /* -- figures ---------------------------------------------------------------------------------- */
 
 static void on_drain(uv_timer_t *timer) {
   lupe_collector *c = timer->data;
+  if (c->deaf) listen_again(c);
   for (connection *k = c->connections; k; k = k->next) {
     if (k->session) lupe_session_drain(k->session);
   }

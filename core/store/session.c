@@ -21,6 +21,7 @@ struct lupe_session {
   lupe_target *target;
   lupe_ring_reader *reader;
   bool profiles;
+  bool asked;                      /* for a heap profile that has not come */
   lupe_allocator_figures *figures; /* 4 KiB of scratch, kept off the stack */
 };
 
@@ -119,7 +120,9 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
   if (m->type == LUPE_HELLO && m->body_bytes == sizeof(lupe_hello)) {
     status = on_hello(s, body, fd);
   } else if (m->type == LUPE_PROFILED && m->body_bytes == sizeof(lupe_profile_reply) && s->target) {
-    lupe_session_measure(s); /* the figures that belong to this profile */
+    const lupe_profile_reply *reply = body;
+    if (reply->serial != 0) s->asked = false; /* 0: the unasked one of a process that exits */
+    lupe_session_measure(s);                  /* the figures that belong to this profile */
     s->events.profiled(s->events.arg, s, body, fd);
     return LUPE_OK;
   } else if (m->type != LUPE_GOODBYE) {
@@ -183,8 +186,12 @@ void lupe_session_measure(lupe_session *s) {
 
 lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial) {
   if (!s->profiles) return LUPE_EUNSUPPORTED;
+  if (s->asked)
+    return LUPE_EAGAIN; /* it is stopped or swapped out: not a pile of requests for when it goes on */
   lupe_profile_request request = {.serial = serial};
-  return lupe_channel_send(s->fd, LUPE_PROFILE, &request, sizeof request, -1);
+  lupe_status status = lupe_channel_send(s->fd, LUPE_PROFILE, &request, sizeof request, -1);
+  s->asked = status == LUPE_OK;
+  return status;
 }
 
 int lupe_session_fd(const lupe_session *s) {

@@ -41,7 +41,8 @@ lupe_status lupe_session_receive(lupe_session *s);
 void lupe_session_drain(lupe_session *s);
 /* Reads the process's memory figures (/proc and the allocator's) into the aggregator. */
 void lupe_session_measure(lupe_session *s);
-/* Asks for a heap profile. LUPE_EUNSUPPORTED: this one cannot; LUPE_EAGAIN, LUPE_ENOENT, LUPE_EIO. */
+/* Asks for a heap profile. LUPE_EUNSUPPORTED: this one cannot; LUPE_EAGAIN: the last one is still to come
+ * (or its socket is full); LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial);
 
 int lupe_session_fd(const lupe_session *s);
