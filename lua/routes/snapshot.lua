@@ -31,8 +31,10 @@ local function write_export(app, view, path)
   return true
 end
 
+local NO_ROOM = { ENOSPC = true, EDQUOT = true, EFBIG = true }
+
 local function refuse(message, code)
-  if code == "ENOSPC" or code == "EDQUOT" then
+  if NO_ROOM[code] then
     problem.raise(507, "disk-full", ("the snapshot could not be written, and nothing of it was left behind: %s")
       :format(message))
   end
