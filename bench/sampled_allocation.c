@@ -1,13 +1,32 @@
 // flags: -O2
 /* sampled_allocation.c -- the price of one allocation that jemalloc samples, 28 frames deep.
  * Run it at a period of 4 KiB: blocks of 32 KiB are then sampled all but one in 3,000 times.
- * usage: sampled_allocation [COUNT]. The profiler comes by LD_PRELOAD and MALLOC_CONF. */
+ * usage: sampled_allocation [COUNT [null]]. The profiler comes by LD_PRELOAD and MALLOC_CONF; with `null`
+ * jemalloc is given an unwinder that finds nothing: what remains is jemalloc's own work for a sample. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 /* 28 frames in jemalloc's own dump: with main, libc's start, malloc and jemalloc's sampler. */
 enum { DEPTH = 19, BLOCK_BYTES = 32 * 1024, WARM_UP = 1000 };
+
+__attribute__((weak)) int mallctl(const char *name, void *old, size_t *old_bytes, void *new,
+                                  size_t new_bytes);
+
+typedef void unwinder(void **frames, unsigned *count, unsigned most);
+
+static void unwind_nothing(void **frames, unsigned *count, unsigned most) {
+  (void)frames;
+  (void)most;
+  *count = 0;
+}
+
+static bool take_null_unwinder(void) {
+  unwinder *mine = unwind_nothing;
+  return mallctl != NULL && mallctl("experimental.hooks.prof_backtrace", NULL, NULL, &mine, sizeof mine) == 0;
+}
 
 __attribute__((noinline)) static void *allocate_deep(unsigned depth) {
   if (depth == 0) return malloc(BLOCK_BYTES);
@@ -22,6 +41,10 @@ static void run(long count) {
 int main(int argc, char **argv) {
   long count = argc > 1 ? strtol(argv[1], NULL, 10) : 20000;
   struct timespec start, end;
+  if (argc > 2 && strcmp(argv[2], "null") == 0 && !take_null_unwinder()) {
+    fputs("sampled_allocation: this allocator takes no unwinder\n", stderr);
+    return 1;
+  }
   run(WARM_UP);
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
   run(count);
