@@ -12,10 +12,14 @@ local MAX_DEPTH = 64
 local EXACT_INTEGER = 2 ^ 53
 
 local array_mt = {}
+local written_mt = {}
 
 --- Marks a table as an array, so that it is one even when empty.
 -- @param list a table (kept, not copied), or nil for a new one
 function json.array(list) return setmetatable(list or {}, array_mt) end
+
+--- A value as the text that it is now, to be written into many answers.
+function json.written(value) return setmetatable({ text = json.encode(value) }, written_mt) end
 
 --- Declares an object: its fields, in their order, each "name type" (`?`: may be null, `[]`: a list).
 -- Calling the shape with a table of values marks it to be written in that order; a field that was
@@ -123,7 +127,7 @@ local function write_shaped(out, object, shape, depth)
     local field = fields[i]
     out[#out + 1] = (i == 1 and '{"' or ',"') .. field.name .. '":'
     local value = rawget(object, field.name)
-    if field.list and type(value) == "table" then
+    if field.list and type(value) == "table" and getmetatable(value) ~= written_mt then
       write_array(out, value, depth)
     else
       write(out, value, depth)
@@ -154,6 +158,8 @@ write = function(out, value, depth)
     local mt = getmetatable(value)
     if mt == array_mt then
       write_array(out, value, depth + 1)
+    elseif mt == written_mt then
+      out[#out + 1] = value.text
     elseif mt and mt.shape then
       write_shaped(out, value, mt.shape, depth + 1)
     elseif value[1] ~= nil then

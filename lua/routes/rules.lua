@@ -1,6 +1,7 @@
 --- GET /api/rules, POST /api/rules/reload: which rules there are, from where, and how they fare.
 
 local json = require("lupe.json")
+local memo = require("lupe.memo")
 local time = require("lupe.time")
 
 local RULE = json.shape({
@@ -10,6 +11,9 @@ local RULE = json.shape({
 })
 local LIST = json.shape({ "timestamp string", "rules object[]", "complaints string[]" })
 local RELOADED = json.shape({ "timestamp string", "changed boolean", "rules object[]", "complaints string[]" })
+
+local KEEP_MS = 250 -- the list is long and changes with an analysis or an edit only
+local remembered = setmetatable({}, { __mode = "k" }) -- app -> its list as it was last written
 
 local function rules_of(app)
   local list = {}
@@ -21,7 +25,16 @@ local function rules_of(app)
       params = rule.params or {},
     })
   end
-  return list
+  return json.array(list)
+end
+
+local function recent_rules_of(app)
+  local recent = remembered[app]
+  if not recent then
+    recent = memo(app.host.monotonic_ms, KEEP_MS, function() return json.written(rules_of(app)) end)
+    remembered[app] = recent
+  end
+  return recent()
 end
 
 return {
@@ -33,7 +46,8 @@ return {
     response = LIST,
     handler = function(_, app)
       return 200, {}, LIST({
-        timestamp = time.rfc3339(app.host.now_ms()), rules = rules_of(app), complaints = app.analysis:complaints(),
+        timestamp = time.rfc3339(app.host.now_ms()), rules = recent_rules_of(app),
+        complaints = app.analysis:complaints(),
       })
     end,
   },
@@ -45,6 +59,7 @@ return {
     response = RELOADED,
     handler = function(_, app)
       local changed = app.analysis:reload()
+      remembered[app] = nil
       return 200, {}, RELOADED({
         timestamp = time.rfc3339(app.host.now_ms()), changed = changed, rules = rules_of(app),
         complaints = app.analysis:complaints(),
