@@ -2,5 +2,6 @@ std = "luajit"
 max_line_length = 120
 cache = false
 files["spec/**/*_spec.lua"] = { std = "luajit+busted" }
-files["rules"] = { std = "luajit" }
+files["rules"] = { std = "luajit", read_globals = { "words" } }
+files["examples/rules"] = { std = "luajit", read_globals = { "words" } }
 files[".busted"] = { std = "luajit" }

@@ -28,7 +28,8 @@ return {
         local size = site.alloc_objects > 0 and site.alloc_space / site.alloc_objects or nil
         findings[#findings + 1] = {
           site = site, score = rate, verdict = "info", severity = rate >= 10 * params.min_rate and "high" or "medium",
-          summary = ("%s allocates %.0f MiB/s and keeps %.1f %% of it"):format(site.name, rate, 100 * site.survival),
+          summary = ("%s allocates %s/s and keeps %s of it"):format(site.name, words.bytes(rate * MIB),
+            words.percent(100 * site.survival)),
           evidence = { mib_per_second = rate, survivors = site.survival, mean_bytes = size },
           advice = { ("Reuse one buffer in %s, or take what it needs from the stack or a pool"):format(site.name) },
         }

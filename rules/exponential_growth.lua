@@ -1,7 +1,5 @@
 --- A call site grows by a share of itself: each interval more than the one before.
 -- Retry storms, lists copied into themselves and caches keyed by something unbounded look like this.
-local MIB = 2 ^ 20
-
 return {
   api = 1,
   id = "pattern.exponential-growth",
@@ -30,8 +28,8 @@ return {
         findings[#findings + 1] = {
           site = site, score = trend.seconds / trend.doubling_seconds, verdict = "growing",
           confidence = trend.exponential_fit * trend.confidence, severity = "high",
-          summary = ("%s: Exponential allocation growth detected (%.1f MiB, doubles every %.0f s)"):format(
-            site.name, site.inuse_space / MIB, trend.doubling_seconds),
+          summary = ("%s: Exponential allocation growth detected (%s, doubles every %s)"):format(
+            site.name, words.bytes(site.inuse_space), words.duration(1000 * trend.doubling_seconds)),
           evidence = {
             doubling_seconds = trend.doubling_seconds, exponential_fit = trend.exponential_fit,
             line_fit = trend.line_fit, slope_mib_per_hour = trend.slope,

@@ -1,7 +1,5 @@
 --- Memory that the allocator holds and the program does not use: pages that are part empty, and pages that
 -- are empty but were not given back.
-local MIB = 2 ^ 20
-
 return {
   api = 1,
   id = "alert.fragmentation",
@@ -21,8 +19,8 @@ return {
     if a.fragmentation > params.max_fragmentation and within >= params.min_bytes then
       findings[#findings + 1] = {
         score = a.fragmentation, verdict = "info", severity = a.fragmentation > 0.5 and "high" or "medium",
-        summary = ("Fragmentation: %.0f %% of the pages in use is empty (%.1f MiB)"):format(
-          100 * a.fragmentation, within / MIB),
+        summary = ("Fragmentation: %.0f %% of the pages in use is empty (%s)"):format(
+          100 * a.fragmentation, words.bytes(within)),
         evidence = {
           fragmentation = a.fragmentation, unused_bytes = within, allocated_bytes = a.allocated_bytes,
           active_bytes = a.active_bytes,
@@ -34,8 +32,8 @@ return {
     if unreturned / a.resident_bytes > params.max_unreturned and unreturned >= params.min_bytes then
       findings[#findings + 1] = {
         score = unreturned / a.resident_bytes, verdict = "info", severity = "low",
-        summary = ("Unused pages: %.1f MiB of resident memory are free, and not given back yet"):format(
-          unreturned / MIB),
+        summary = ("Unused pages: %s of resident memory are free, and not given back yet"):format(
+          words.bytes(unreturned)),
         evidence = { unreturned_bytes = unreturned, resident_bytes = a.resident_bytes },
         advice = { "Set dirty_decay_ms lower, or background_thread:true, in MALLOC_CONF" },
       }

@@ -1,7 +1,5 @@
 --- A call site grows by large single allocations.
 -- Few of them matter: buffers that are doubled, files read whole, one block per connection.
-local MIB = 2 ^ 20
-
 return {
   api = 1,
   id = "pattern.large-allocations",
@@ -25,8 +23,8 @@ return {
         and trend.rises >= params.min_rises and trend.new_high > 0 then
         findings[#findings + 1] = {
           site = site, score = trend.rise, verdict = "growing", severity = "medium", confidence = trend.confidence,
-          summary = ("%s: grows by large allocations (%.1f MiB each, %.1f MiB more in %.0f s)"):format(
-            site.name, size / MIB, trend.rise / MIB, trend.seconds),
+          summary = ("%s: grows by large allocations (%s each, %s more in %s)"):format(
+            site.name, words.bytes(size), words.bytes(trend.rise), words.duration(1000 * trend.seconds)),
           evidence = { mean_bytes = size, growth_bytes = trend.rise, live_objects = site.inuse_objects },
           advice = { ("Work on pieces in %s, or reuse one buffer, in place of a block per use"):format(site.name) },
         }

@@ -1,5 +1,9 @@
 --- What to do about call sites that grow.
-local MIB = 2 ^ 20
+local function what_to_change(survival, params)
+  if survival < params.kept then return "Part of it is freed: look at the paths that skip the free, errors first" end
+  return ("%s of it is freed: free it, or give what keeps it a size limit and eviction"):format(
+    survival > 0.995 and "Nothing" or "Hardly any")
+end
 
 return {
   api = 1,
@@ -26,17 +30,12 @@ return {
     for i = 1, math.min(#growing, params.most) do
       local finding = growing[i]
       local site = finding.site
-      local nothing_freed = (site.survival or 0) >= params.kept
+      local caller = site.stack and site.stack[2]
       found[i] = {
         site = site, score = finding.score, severity = finding.severity, confidence = finding.confidence,
-        summary = ("Investigate %s for potential memory leak: %.1f MiB live, %.1f MiB/h more; %s"):format(
-          site.name, site.inuse_space / MIB, finding.score or 0,
-          nothing_freed and "free what it allocates, or give what keeps it a size limit and eviction"
-            or "part of it is freed: look at the paths that skip the free, errors first"),
-        advice = {
-          site.stack and site.stack[2] and ("Begin at its caller, %s"):format(site.stack[2])
-            or ("Begin at %s"):format(site.name),
-        },
+        summary = ("Investigate %s for potential memory leak: %s live, %s more. %s. Begin at %s."):format(
+          site.name, words.bytes(site.inuse_space), words.rate(finding.score or 0),
+          what_to_change(site.survival or 0, params), caller and "its caller, " .. caller or "the function itself"),
       }
     end
     return found

@@ -1,20 +1,19 @@
 --- What to do about memory as a whole: the allocator's share of it, and the limits.
-local MIB = 2 ^ 20
-
 local function about_fragmentation(evidence)
   if evidence.unused_bytes then
-    return ("Reduce fragmentation: %.1f MiB of %.1f MiB in use is empty; fewer arenas (MALLOC_CONF narenas:N) or "
-      .. "a pool for what lives long"):format(evidence.unused_bytes / MIB, (evidence.active_bytes or 0) / MIB)
+    return ("Reduce fragmentation: %s of %s in use is empty; fewer arenas (MALLOC_CONF narenas:N) or "
+      .. "a pool for what lives long"):format(
+      words.bytes(evidence.unused_bytes), words.bytes(evidence.active_bytes or 0))
   end
-  return ("Let jemalloc give %.1f MiB back: MALLOC_CONF dirty_decay_ms:1000,background_thread:true"):format(
-    (evidence.unreturned_bytes or 0) / MIB)
+  return ("Let jemalloc give %s back: MALLOC_CONF dirty_decay_ms:1000,background_thread:true"):format(
+    words.bytes(evidence.unreturned_bytes or 0))
 end
 
 local function about_limit(view, evidence)
   local largest
   for site in view.heap:sites { by = "inuse_space", limit = 1 } do largest = site end
-  local who = largest and ("; most of the heap is held by %s (%.1f MiB)"):format(
-    largest.name, largest.inuse_space / MIB) or ""
+  local who = largest and ("; most of the heap is held by %s (%s)"):format(
+    largest.name, words.bytes(largest.inuse_space)) or ""
   return ("Bring resident memory (%.1f MiB) below %.14g MiB, or raise the limit%s"):format(
     evidence.rss_mib or 0, evidence.limit_mib or 0, who)
 end

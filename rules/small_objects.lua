@@ -1,7 +1,5 @@
 --- A call site grows by a great many small objects.
 -- Each costs its size class's rounding and an entry in some list; together they fragment what they leave.
-local MIB = 2 ^ 20
-
 return {
   api = 1,
   id = "pattern.many-small-objects",
@@ -26,8 +24,8 @@ return {
         findings[#findings + 1] = {
           site = site, score = objects.rise, verdict = "growing", severity = "medium",
           confidence = bytes.confidence * objects.confidence,
-          summary = ("%s: many small allocations pile up (%.0f more objects of %.0f bytes, %.1f MiB live)"):format(
-            site.name, objects.rise, bytes.rise / objects.rise, site.inuse_space / MIB),
+          summary = ("%s: many small allocations pile up (%s more objects of %.0f bytes, %s live)"):format(
+            site.name, words.count(objects.rise), bytes.rise / objects.rise, words.bytes(site.inuse_space)),
           evidence = { added_objects = objects.rise, mean_bytes = bytes.rise / objects.rise, seconds = bytes.seconds },
           advice = { ("Keep the objects of %s in blocks or a pool, and free them together"):format(site.name) },
         }

@@ -2,21 +2,17 @@
 -- Growth alone is no leak: a cache that fills, a pool that grew once and a program that starts up grow too.
 -- What tells a leak apart: it still grows in the last third, at the pace it had, past every height it fell
 -- back from, and what was allocated stays. What once grew and stopped is told as `bounded` or `saturating`.
-local HOUR_S, MIB = 3600, 2 ^ 20
+local MIB = 2 ^ 20
 
-local function duration(s)
-  if s < 100 then return ("%.0f s"):format(s) end
-  if s < 100 * 60 then return ("%.0f min"):format(s / 60) end
-  return ("%.1f h"):format(s / HOUR_S)
-end
+local function duration(seconds) return words.duration(seconds * 1000) end
 
 --- What stands against a leak: verdict and reason, or nil.
 local function objection(trend, params)
   if trend.fall > 0.5 and trend.new_high < 0.2 then
-    return "bounded", ("it fell by %.1f MiB and has not passed its earlier height"):format(
-      trend.fall * (trend.highest - trend.lowest) / MIB)
+    return "bounded", ("it fell by %s and has not passed its earlier height"):format(
+      words.bytes(trend.fall * (trend.highest - trend.lowest)))
   elseif 1 - trend.step_fit < 0.5 * (1 - math.max(trend.line_fit, trend.exponential_fit)) then
-    return "bounded", ("one step of %.1f MiB explains it better than growth does"):format(trend.step_height / MIB)
+    return "bounded", ("one step of %s explains it better than growth does"):format(words.bytes(trend.step_height))
   elseif trend.late < params.still_growing then
     return "bounded", ("no growth to speak of in the last third of %s"):format(duration(trend.seconds))
   elseif trend.late < params.steady and trend.deceleration > math.max(params.deceleration,
@@ -52,8 +48,8 @@ end
 
 local function reasons_of(site, trend)
   local list = {
-    ("%.1f MiB to %.1f MiB in %s, more in %d of %d steps"):format(
-      trend.first / MIB, trend.last / MIB, duration(trend.seconds), trend.rises, trend.intervals),
+    ("from %s to %s in %s, more in %d of %d steps"):format(words.bytes(trend.first), words.bytes(trend.last),
+      duration(trend.seconds), trend.rises, trend.intervals),
     ("lately at %.0f %% of its mean pace"):format(100 * trend.late),
   }
   if site.survival then
@@ -74,8 +70,9 @@ local function finding(site, trend, params, verdict, objected)
   return {
     site = site, score = trend.slope, verdict = verdict, confidence = sure, reasons = reasons,
     severity = accused and severity(site.inuse_space, trend.slope, params) or "info",
-    summary = accused and ("%s grows %.1f MiB/h, %.1f MiB live"):format(site.name, trend.slope, site.inuse_space / MIB)
-      or ("%s has grown to %.1f MiB: %s"):format(site.name, site.inuse_space / MIB, objected),
+    summary = ("%s %s: %s"):format(site.name,
+      accused and "grows " .. words.rate(trend.slope) or "has grown to " .. words.bytes(site.inuse_space),
+      accused and words.bytes(site.inuse_space) .. " live" or objected),
     evidence = {
       slope_mib_per_hour = trend.slope, low_mib_per_hour = trend.low, high_mib_per_hour = trend.high, r = trend.r,
       late = trend.late, deceleration = trend.deceleration, seconds = trend.seconds, profiles = trend.profiles,

@@ -1,8 +1,6 @@
 --- A call site stood still, jumped once, and stood still again.
 -- A pool that grew, a table that was rehashed, a file that was loaded: no leak, but who looks for the moment
 -- at which memory went up wants to know.
-local MIB = 2 ^ 20
-
 return {
   api = 1,
   id = "pattern.sudden-step",
@@ -28,8 +26,8 @@ return {
         and trend.step_ms > trend.from_ms and trend.first > 0 then
         findings[#findings + 1] = {
           site = site, score = trend.step_height, verdict = "bounded", severity = "info", confidence = trend.step_fit,
-          summary = ("%s: sudden step of %.1f MiB, %.0f s after the start"):format(
-            site.name, trend.step_height / MIB, (trend.step_ms - view.started_ms) / 1000),
+          summary = ("%s: sudden step of %s, %s after the start"):format(
+            site.name, words.bytes(trend.step_height), words.duration(trend.step_ms - view.started_ms)),
           evidence = {
             step_bytes = trend.step_height, step_fit = trend.step_fit,
             seconds_after_start = (trend.step_ms - view.started_ms) / 1000,

@@ -4,6 +4,7 @@ local config = require("lupe.config")
 local json = require("lupe.json")
 local literal = require("lupe.view_literal")
 local rule = require("lupe.rule")
+local sandbox = require("lupe.sandbox")
 local support = require("spec.support")
 local view = require("lupe.view")
 
@@ -40,7 +41,7 @@ function fake.worker(host)
   function operations.load(request)
     local answers = json.array()
     for i, file in ipairs(request.rules) do
-      local made, message = rule.load(file.path, file.source, setmetatable({}, { __index = _G }))
+      local made, message = rule.load(file.path, file.source, sandbox.new(function() end))
       if made then loaded[made.id] = { path = file.path, rule = made } end
       answers[i] = { path = file.path, ok = made ~= nil, error = message, kind = "error" }
     end

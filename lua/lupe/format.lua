@@ -1,4 +1,4 @@
---- Figures in words, as people read them.
+--- Figures in words, as people read them. Rules have these functions as `words`.
 -- @module lupe.format
 
 local format = {}
@@ -15,13 +15,12 @@ function format.bytes(bytes)
   return ("%s%." .. decimals .. "f %s"):format(sign, size, UNITS[unit])
 end
 
---- Growth, in the unit that leaves a number one can imagine: "1.24 MiB/s", "300 KiB/min", "5.0 MiB/h".
+--- Growth, in the unit that leaves a number one can imagine: "1.24 MiB/s", "3.00 MiB/min", "12.5 MiB/h".
 function format.rate(mib_per_hour)
   if not mib_per_hour then return "unknown" end
   local per_second = mib_per_hour * 2 ^ 20 / 3600
-  for _, unit in ipairs({ { 1, "/s" }, { 60, "/min" } }) do
-    if math.abs(per_second * unit[1]) >= 100 * 1024 then return format.bytes(per_second * unit[1]) .. unit[2] end
-  end
+  if math.abs(per_second) >= 100 * 2 ^ 10 then return format.bytes(per_second) .. "/s" end
+  if math.abs(per_second * 60) >= 2 ^ 20 then return format.bytes(per_second * 60) .. "/min" end
   return format.bytes(per_second * 3600) .. "/h"
 end
 

@@ -15,8 +15,8 @@ local PLAIN = {
   "threads",
 }
 local OF_ALLOCATOR = {
-  "allocated_bytes", "active_bytes", "metadata_bytes", "resident_bytes", "mapped_bytes", "retained_bytes", "cached_bytes",
-  "sampling_bytes",
+  "allocated_bytes", "active_bytes", "metadata_bytes", "resident_bytes", "mapped_bytes", "retained_bytes",
+  "cached_bytes", "sampling_bytes",
 }
 local NUMERIC = {}
 for _, field in ipairs(PLAIN) do NUMERIC[field] = "plain" end

@@ -195,16 +195,20 @@ local function notes_of(app, info, view)
 end
 
 local function leak_answer(leak)
-  local grows = leak.growth_rate_mb_per_hour and " grows " .. format.rate(leak.growth_rate_mb_per_hour) .. "," or ""
-  local live = format.bytes(leak.total_size_bytes)
+  local who = leak.component
+  -- A function without a name has its module in what stands for the name.
+  if leak.module and not who:find(leak.module, 1, true) then who = ("%s (%s)"):format(who, leak.module) end
+  local rate = leak.growth_rate_mb_per_hour
+  local figures = (rate and " grows " .. format.rate(rate) .. ":" or ":") .. " "
+    .. format.bytes(leak.total_size_bytes) .. " live"
   local kept = leak.evidence.survivors
   if leak.verdict == "leak" then
-    return ANSWER({ kind = "leak", text = ("Leak: %s%s %s live%s."):format(leak.component, grows, live,
-      kept and kept <= 1 and (", %s of all it ever allocated"):format(format.percent(100 * kept)) or "") })
+    return ANSWER({ kind = "leak", text = ("Leak: %s%s%s."):format(who, figures,
+      kept and kept <= 1 and (", %s of all that it allocated"):format(format.percent(100 * kept)) or "") })
   end
   return ANSWER({
     kind = "growing",
-    text = ("Perhaps a leak: %s%s %s live; not seen for long enough to be sure."):format(leak.component, grows, live),
+    text = ("Perhaps a leak: %s%s; not seen for long enough to be sure."):format(who, figures),
   })
 end
 
@@ -220,10 +224,10 @@ local function answer_of(data, findings)
   if data.status == "unprofiled" then
     add("unprofiled", "The heap was not profiled: " .. data.reason .. ".")
   elseif data.status == "insufficient_data" and not answers[1] then
-    add("unknown", ("Too short to tell a leak from a start: %s of heap profiles, %s are needed.")
+    add("unknown", ("Too short to tell a leak from a start: the heap was watched for %s, the rules need %s.")
       :format(seconds, format.duration((data.needed_seconds or 0) * 1000)))
   elseif not answers[1] then
-    add("none", ("No leak: no call site grew steadily in %s."):format(seconds))
+    add("none", ("No leak: no function's live memory grew steadily in %s."):format(seconds))
   end
   for _, text in ipairs(leaks.summaries(findings, "alert")) do add("alert", text) end
   return answers

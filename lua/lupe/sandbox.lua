@@ -3,6 +3,8 @@
 -- it (core/script/guard.h); here it is made sure that no `pcall` of the rule's swallows that.
 -- @module lupe.sandbox
 
+local format = require("lupe.format")
+
 local sandbox = {}
 
 local BASE = {
@@ -95,6 +97,7 @@ function sandbox.new(tripped)
   for name, functions in pairs(LIBRARIES) do libraries[name] = pick(_G[name], functions) end
   libraries.string.rep = bounded_rep
   libraries.table.unpack = unpack
+  libraries.words = format -- figures as all of lupe writes them
   known.pcall, known.xpcall, libraries.coroutine.resume, libraries.coroutine.wrap = catchers(tripped)
   for name, functions in pairs(libraries) do known[name] = read_only(name, functions) end
   return setmetatable({}, {

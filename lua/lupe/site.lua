@@ -7,7 +7,8 @@
 -- * `survival` 0..1, live share of all that was allocated, nil where that is not known
 -- * `share` 0..1 of all live bytes; `sampling_error_bytes` standard error of `inuse_space`, at most
 -- * `first_seen_ms`, `last_grown_ms` nil: never
--- * `stack` names of its stack with most live bytes, leaf first; `frames` the same as
+-- * `stack` names of its stack with most live bytes: the site itself, its caller, the caller's caller ... (the
+--   allocator's wrappers, which it called, are left out); `frames` the same as
 --   { name, module, file, line, address } (`file`, `line` nil where not known)
 -- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects,
 --   stack = names, frames = ... }
@@ -46,17 +47,27 @@ local function frame_of(columns, index)
   }
 end
 
+--- First and last of a stack's frames, from the site outwards: what stands before it is the allocator.
+local function bounds(columns, stack)
+  local first, last = columns.stack_first[stack], columns.stack_first[stack + 1] - 1
+  local wanted = columns.site_function[columns.stack_site[stack]]
+  for i = first, last do
+    if columns.frames[columns.stack_frames[i]]["function"] == wanted then return i, last end
+  end
+  return first, last
+end
+
 local function stack_frames(columns, stack)
   local frames = {}
-  for i = columns.stack_first[stack], columns.stack_first[stack + 1] - 1 do
-    frames[#frames + 1] = frame_of(columns, columns.stack_frames[i])
-  end
+  local first, last = bounds(columns, stack)
+  for i = first, last do frames[#frames + 1] = frame_of(columns, columns.stack_frames[i]) end
   return frames
 end
 
 local function stack_names(columns, stack)
   local names = {}
-  for i = columns.stack_first[stack], columns.stack_first[stack + 1] - 1 do
+  local first, last = bounds(columns, stack)
+  for i = first, last do
     local frame = columns.frames[columns.stack_frames[i]]
     names[#names + 1] = columns.text(columns.functions[frame["function"]].name)
   end

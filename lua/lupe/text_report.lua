@@ -36,10 +36,22 @@ local function fit(text, columns)
   return text:sub(1, head) .. "..." .. text:sub(#text - (columns - 3 - head) + 1)
 end
 
+--- Words, a number and its unit being one.
+local function pieces(text)
+  local list, number = {}, nil
+  for word in text:gmatch("%S+") do
+    if number then word = number .. " " .. word end
+    number = word:match("^[%d.,]*%d$")
+    if not number then list[#list + 1] = word end
+  end
+  list[#list + 1] = number
+  return list
+end
+
 --- Words, broken at the width; `first` stands before the first line, blanks before the others.
 function page:paragraph(first, text, style)
   local room, rows, row = self.width - #first, {}, ""
-  for word in text:gmatch("%S+") do
+  for _, word in ipairs(pieces(text)) do
     if row ~= "" and #row + 1 + #word > room then
       rows[#rows + 1], row = row, word
     else
@@ -55,7 +67,7 @@ end
 
 function page:heading(text, aside)
   self:line()
-  self:line(self:paint("strong", text) .. (aside and " " .. self:paint("dim", aside) or ""))
+  self:line(self:paint("strong", text) .. (aside and self:paint("dim", ", " .. aside) or ""))
 end
 
 local function title(out, report)
@@ -67,8 +79,8 @@ local function title(out, report)
     ending = ("exit code %s"):format(outcome.exit_code or "unknown")
   end
   if outcome.timed_out then ending = ending .. " after --duration" end
-  local name = fit(report.name, out.width - 40)
-  local text = ("lupe: %s, %s, %s "):format(name, format.duration(report.duration_seconds * 1000), ending)
+  local name = fit(report.name, out.width - 45)
+  local text = ("lupe: %s ran for %s, %s "):format(name, format.duration(report.duration_seconds * 1000), ending)
   out:line(out:paint("strong", text) .. out:paint("dim", out.line_char:rep(math.max(0, out.width - #text))))
 end
 
@@ -83,14 +95,10 @@ local function answers(out, report)
   end
 end
 
---- Who calls the site, nearest first. What lies below the site is the allocator, what lies beyond main the
--- start of the C library.
-local function callers(stack, name)
-  local list, site_at = {}, 0
-  for i, frame in ipairs(stack) do
-    if frame == name and site_at == 0 then site_at = i end
-  end
-  for i = site_at + 1, #stack do
+--- Who calls the site, nearest first. What lies beyond main is the start of the C library.
+local function callers(stack)
+  local list = {}
+  for i = 2, #stack do
     list[#list + 1] = stack[i]
     if stack[i] == "main" then break end
   end
@@ -100,11 +108,11 @@ end
 local function stack_rows(out, margin, frames)
   local shown = #frames > STACK_ROWS and STACK_ROWS - 1 or #frames
   for i = 1, shown do
-    local head = margin .. (i == 1 and "called from " or "            ")
+    local head = margin .. (i == 1 and "called by " or "          ")
     out:line(head .. out:paint("dim", fit(frames[i], out.width - #head)))
   end
   if #frames > shown then
-    out:line(out:paint("dim", ("%s            ... and %d more"):format(margin, #frames - shown)))
+    out:line(out:paint("dim", ("%s          ... and %d more"):format(margin, #frames - shown)))
   end
 end
 
@@ -114,15 +122,15 @@ local function one_leak(out, index, leak)
   local module = leak.module or ""
   out:line(head .. out:paint("strong", fit(leak.component, out.width - #head - #module - 2))
     .. "  " .. out:paint("dim", module))
-  local facts = { leak.severity }
-  if leak.growth_rate_mb_per_hour then facts[#facts + 1] = "grows " .. format.rate(leak.growth_rate_mb_per_hour) end
+  local facts = {}
+  if leak.growth_rate_mb_per_hour then facts[1] = "grows " .. format.rate(leak.growth_rate_mb_per_hour) end
   local each = leak.average_size_bytes and (" of %s"):format(format.bytes(leak.average_size_bytes)) or ""
-  facts[#facts + 1] = ("%s live in %s objects%s"):format(format.bytes(leak.total_size_bytes),
-    format.count(leak.allocation_count), each)
-  if leak.confidence then facts[#facts + 1] = ("confidence %s"):format(format.percent(100 * leak.confidence)) end
-  out:paragraph(margin, table.concat(facts, ", "))
+  facts[#facts + 1] = ("%s live in %s%s"):format(format.bytes(leak.total_size_bytes),
+    format.plural(leak.allocation_count, "object"), each)
+  if leak.confidence then facts[#facts + 1] = ("%s sure"):format(format.percent(100 * leak.confidence)) end
+  out:paragraph(margin, leak.severity .. ": " .. table.concat(facts, ", "))
   if #leak.reasons > 0 then out:paragraph(margin, table.concat(leak.reasons, "; "), "dim") end
-  stack_rows(out, margin, callers(leak.stack, leak.component))
+  stack_rows(out, margin, callers(leak.stack))
 end
 
 local function leaks(out, report)
@@ -150,12 +158,16 @@ local function sentences(out, heading, aside, list, most)
   end
 end
 
---- As many callers as fit on the row.
-local function caller_chain(stack, name, columns)
-  local text = ""
-  for _, frame in ipairs(callers(stack, name)) do
-    if #text + 3 + #frame > columns then break end
-    text = text .. " < " .. frame
+--- As many callers as fit on the row; of those without a name only the module, once.
+local function caller_chain(stack, columns)
+  local text, before = "", nil
+  for _, frame in ipairs(callers(stack)) do
+    local shown = frame:match("^(.+)%+0x%x+$") or frame
+    if shown ~= before then
+      if #text + 3 + #shown > columns then break end
+      text = text .. " < " .. shown
+    end
+    before = shown
   end
   return text
 end
@@ -163,17 +175,18 @@ end
 local function allocators(out, report)
   if #report.allocators == 0 then return end
   local total = format.bytes(report.measurement.profiled_bytes)
-  out:heading("Live heap", ("by allocating function; %s in all"):format(total))
+  out:heading("Live heap", ("%s by the function that allocated it"):format(total))
   local columns = "%10s  %6s  %10s  "
   local left = INDENT + #columns:format("", "", "")
-  out:line((" "):rep(INDENT) .. out:paint("dim", columns:format("live", "share", "objects") .. "function"))
+  local head = columns:format("live", "share", "objects") .. "function < its callers"
+  out:line((" "):rep(INDENT) .. out:paint("dim", head))
   for i, site in ipairs(report.allocators) do
     if i > MOST_ALLOCATORS then break end
     local row = columns:format(format.bytes(site.inuse_space), format.percent(site.share_percent),
       format.count(site.inuse_objects))
     local room = out.width - left
     local name = fit(site.name, room)
-    local chain = caller_chain(site.stack, site.name, room - #name)
+    local chain = caller_chain(site.stack, room - #name)
     out:line((" "):rep(INDENT) .. row .. name .. out:paint("dim", chain))
   end
 end
@@ -226,7 +239,7 @@ local function measured(out, report)
     if how.profiled_bytes == 0 then
       facts[3] = "nothing that lives was sampled; a smaller --sample-bytes sees more"
     elseif how.coverage_percent then
-      facts[3] = ("the sites sum to %s of jemalloc's own figure (sampling alone: +-%s)"):format(
+      facts[3] = ("the functions sum to %s of jemalloc's own figure (sampling error: +-%s)"):format(
         format.percent(how.coverage_percent), format.percent(how.sampling_error_percent))
     end
   end
@@ -236,11 +249,15 @@ local function measured(out, report)
   out:paragraph((" "):rep(INDENT), ("lupe's own cost: %.2f s of CPU (%s of one core), %.2f s of it in the program; "
     .. "%s resident"):format(own.cpu_seconds, format.percent(own.cpu_percent), own.agent_cpu_seconds,
     format.bytes(own.rss_bytes)))
-  local losses = ("lost: %s dropped, %s cut short, %s beyond the limit"):format(
-    format.plural(own.dropped_records, "sample"), format.plural(own.truncated_stacks, "stack"),
-    format.plural(own.stack_overflows, "stack"))
-  local any = own.dropped_records + own.stack_overflows > 0
-  out:paragraph((" "):rep(INDENT), losses, any and "warn" or nil)
+  local losses = {}
+  local function lost(count, noun, what)
+    if count > 0 then losses[#losses + 1] = format.plural(count, noun) .. " " .. what end
+  end
+  lost(own.dropped_records, "sample", "dropped")
+  lost(own.stack_overflows, "stack", "beyond the limit")
+  local style = losses[1] and "warn" or nil
+  lost(own.truncated_stacks, "stack", "cut short")
+  out:paragraph((" "):rep(INDENT), "lost: " .. (losses[1] and table.concat(losses, ", ") or "nothing"), style)
   for _, note in ipairs(report.notes) do out:paragraph((" "):rep(INDENT), note, "warn") end
   for _, failure in ipairs(report.rule_errors) do
     out:paragraph((" "):rep(INDENT), "rule error: " .. failure, "warn")

@@ -26,7 +26,7 @@ describe("figures in words", function()
   it("choose the unit of a growth that one can imagine", function()
     assert.equal("1.27 MiB/s", format.rate(4572))
     assert.equal("1.00 MiB/min", format.rate(60))
-    assert.equal("5.00 MiB/h", format.rate(5))
+    assert.equal("12.5 MiB/h", format.rate(12.5))
     assert.equal("-5.00 MiB/h", format.rate(-5))
   end)
 

@@ -21,6 +21,11 @@ describe("the sandbox of rules", function()
     assert.are.same({ "7", 2, 2, "1,2" }, { a, b, c, d })
   end)
 
+  it("writes figures in words as the rest of lupe does", function()
+    assert.are.same({ true, "1.50 MiB" }, { run("return words.bytes(1.5 * 2 ^ 20)") })
+    assert.are.equal("rule.lua:1: words is read-only (field 'bytes')", refused("words.bytes = nil"))
+  end)
+
   it("has nothing of the system, no clock and no chance", function()
     for _, name in ipairs({
       "_G", "collectgarbage", "debug", "dofile", "ffi", "getfenv", "io", "jit", "load", "loadfile", "loadstring",

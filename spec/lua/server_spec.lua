@@ -65,7 +65,7 @@ describe("the server", function()
     assert.truthy(text:find("The heap was not profiled: the program never connected", 1, true), text)
     local info = { pid = 1, exit_code = 3, connected = false, argv = { "/bin/true" } }
     server.exit_report(info, function(made) text = made end)
-    assert.truthy(text:find("lupe: true,", 1, true), text)
+    assert.truthy(text:find("lupe: true ran for", 1, true), text)
     assert.truthy(text:find("exit code 3", 1, true))
   end)
 

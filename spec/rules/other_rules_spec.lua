@@ -45,7 +45,7 @@ describe("the rule alert.fragmentation", function()
   end)
 
   it("tells of free pages that are kept", function()
-    assert.same({ "Unused pages: 100.0 MiB of resident memory are free, and not given back yet" },
+    assert.same({ "Unused pages: 100 MiB of resident memory are free, and not given back yet" },
       summaries(run(95, 100, 200)))
   end)
 
@@ -98,8 +98,8 @@ describe("recommendations", function()
   it("name a leaking site, its figures and the change to make", function()
     local leak = { rule = "leak.steady-growth", kind = "leak", verdict = "leak", score = 12.5, site = site }
     assert.same({
-      "Investigate parse for potential memory leak: 52.0 MiB live, 12.5 MiB/h more; free what it allocates, or give "
-        .. "what keeps it a size limit and eviction",
+      "Investigate parse for potential memory leak: 52.0 MiB live, 12.5 MiB/h more. Nothing of it is freed: free "
+        .. "it, or give what keeps it a size limit and eviction. Begin at its caller, serve.",
     }, recommend("recommend_leaks", { leak }))
   end)
 
@@ -132,7 +132,7 @@ describe("recommendations", function()
     })
     assert.equal(4, #list)
     assert.is_truthy(list[1]:find("250 MiB/s", 1, true))
-    assert.is_truthy(list[3]:find("Large allocations detected in parse: 4.0 MiB each", 1, true))
+    assert.is_truthy(list[3]:find("Large allocations detected in parse: 4.00 MiB each", 1, true))
   end)
 
   it("say who holds most where memory is above its limit", function()
@@ -141,7 +141,7 @@ describe("recommendations", function()
     }, { sites = { { name = "small", history = { 1 } }, { name = "large", history = { 500 * MIB } } } })
     assert.same({
       "Bring resident memory (720.0 MiB) below 700 MiB, or raise the limit; most of the heap is held by large "
-        .. "(500.0 MiB)",
+        .. "(500 MiB)",
     }, list)
   end)
 
