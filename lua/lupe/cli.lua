@@ -15,7 +15,7 @@ local OVERVIEW = [[
 lupe profiles a native Linux program while it runs, and says what leaks.
 
 Usage: lupe run [flags] -- COMMAND [ARGUMENT...]
-       lupe help run
+       lupe help run      all flags
        lupe --version
 
 The program is not changed: its input, output, signals and exit code stay its own. While it
@@ -73,7 +73,7 @@ end
 
 local function unknown(what, given, known)
   local near = nearest(given, known)
-  local hint = near and (", did you mean %s?"):format(near) or "; see lupe --help"
+  local hint = near and (", did you mean %s?"):format(near) or "; see lupe help run"
   return usage_error("unknown %s %s%s", what, given, hint)
 end
 

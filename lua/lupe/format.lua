@@ -41,7 +41,7 @@ function format.duration(ms)
   if not ms then return "unknown" end
   if ms < 1000 then return ("%.0f ms"):format(ms) end
   local secs = ms / 1000
-  if secs < 99.95 then return ("%.1f s"):format(secs) end
+  if secs < 99.95 then return (("%.1f"):format(secs):gsub("%.0$", "")) .. " s" end
   secs = math.floor(secs + 0.5)
   if secs < 3600 then return ("%d min %d s"):format(secs / 60, secs % 60) end
   return ("%d h %d min"):format(secs / 3600, secs % 3600 / 60)

@@ -224,8 +224,9 @@ local function answer_of(data, findings)
   if data.status == "unprofiled" then
     add("unprofiled", "The heap was not profiled: " .. data.reason .. ".")
   elseif data.status == "insufficient_data" and not answers[1] then
-    add("unknown", ("Too short to tell a leak from a start: the heap was watched for %s, the rules need %s.")
-      :format(seconds, format.duration((data.needed_seconds or 0) * 1000)))
+    local seen = data.measurement.profiles < 2 and "there is one" or "there are " .. seconds
+    add("unknown", ("Too short to tell a leak from a start: that takes %s of heap profiles, and %s.")
+      :format(format.duration((data.needed_seconds or 0) * 1000), seen))
   elseif not answers[1] then
     add("none", ("No leak: no function's live memory grew steadily in %s."):format(seconds))
   end

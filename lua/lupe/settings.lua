@@ -18,11 +18,11 @@ return {
   {
     name = "report", flag = "--report", env = "LUPE_REPORT", type = "choice",
     values = { "text", "json", "none" },
-    default = "text", doc = "the report at the end",
+    default = "text", doc = "how to report at the end of the run",
   },
   {
     name = "output", flag = "--output", env = "LUPE_OUTPUT", type = "path", placeholder = "FILE",
-    doc = "write that report to a file instead of stderr",
+    doc = "write the report to this file instead of stderr",
   },
   {
     name = "duration_secs", flag = "--duration", env = "LUPE_DURATION_SECS", type = "seconds", min = 0.1,
@@ -89,7 +89,7 @@ return {
   {
     name = "snapshot_max_mb", flag = "--snapshot-max-mb", env = "LUPE_SNAPSHOT_MAX_MB", type = "number",
     default = 512,
-    min = 1, max = 2 ^ 40, unit = "MiB", doc = "and their size together",
+    min = 1, max = 2 ^ 40, unit = "MiB", doc = "size of all of them together; the oldest goes first",
   },
   {
     name = "rate_reads", flag = "--rate-reads", env = "LUPE_RATE_READS", type = "integer", default = 100,

@@ -234,8 +234,9 @@ local function measured(out, report)
   local facts = {}
   if how.sample_period_bytes then
     facts[1] = ("one sample per %s"):format(format.bytes(how.sample_period_bytes))
-    facts[2] = ("%s, %s kept over %s"):format(format.plural(own.heap_samples, "sample"),
-      format.plural(how.profiles, "heap profile"), format.duration(how.seconds * 1000))
+    facts[2] = ("%s, %s kept%s"):format(format.plural(own.heap_samples, "sample"),
+      format.plural(how.profiles, "heap profile"),
+      how.profiles > 1 and " over " .. format.duration(how.seconds * 1000) or "")
     if how.profiled_bytes == 0 then
       facts[3] = "nothing that lives was sampled; a smaller --sample-bytes sees more"
     elseif how.coverage_percent then

@@ -67,7 +67,7 @@ describe("the rule pattern.sudden-step", function()
   it("tells when, and how high", function()
     local history = given.history(30, function(t) return (t >= 12 and 48 or 4) * MIB end)
     local found = only(given.run("sudden_step", given.program({ { name = "pool", history = history } })))
-    assert.equal("pool: sudden step of 44.0 MiB, 12.0 s after the start", found.summary)
+    assert.equal("pool: sudden step of 44.0 MiB, 12 s after the start", found.summary)
     assert.equal("bounded", found.verdict)
   end)
 
