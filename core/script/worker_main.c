@@ -112,8 +112,9 @@ static int host_write(lua_State *L) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       int error = errno;
+      const char *name = strerrorname_np(error);
       lua_pushnil(L);
-      lua_pushfstring(L, "%s: %s", error == ENOSPC || error == EDQUOT ? "ENOSPC" : "EIO", strerror(error));
+      lua_pushfstring(L, "%s: %s", name ? name : "EIO", strerror(error));
       return 2;
     }
     text += n;

@@ -10,6 +10,7 @@ snapshot_store.__index = snapshot_store
 local MIB = 2 ^ 20
 local MAX_SUFFIX = 1000
 local MAX_FAILED = 20
+local ABANDONED_MS = 3600000 -- a file that is still unfinished then: its lupe was killed
 
 --- @param host   the host
 -- @param config { state_dir, snapshot_keep, snapshot_max_mb }
@@ -65,23 +66,38 @@ function snapshot_store:file(id)
   return nil
 end
 
---- An id that nothing has: `snapshot_<seconds>`, with `_2` and so on where that exists.
+--- An id that nothing has, and newer than all: `snapshot_<seconds>`, with `_2` and so on where that exists.
+-- The gaps that retention leaves are not filled: what came there would be the oldest again.
 local function free_id(self, seconds)
-  local taken = {}
-  for _, file in ipairs(self:files()) do taken[file.snapshot_id] = true end
-  for suffix = 1, MAX_SUFFIX do
-    local id = ("snapshot_%d"):format(seconds) .. (suffix > 1 and "_" .. suffix or "")
-    if not taken[id] and not self.pending[id] then return id end
+  local highest = 0
+  local function see(id)
+    local its_seconds, suffix = parse_id(id)
+    if its_seconds == seconds then highest = math.max(highest, suffix) end
   end
-  return nil
+  for _, file in ipairs(self:files()) do see(file.snapshot_id) end
+  for id in pairs(self.pending) do see(id) end
+  if highest >= MAX_SUFFIX then return nil end
+  return ("snapshot_%d"):format(seconds) .. (highest > 0 and "_" .. highest + 1 or "")
 end
 
---- Deletes the oldest beyond the limits; the newest always stays.
-function snapshot_store:retain()
-  local bytes = 0
-  for i, file in ipairs(self:files()) do
-    bytes = bytes + file.size_bytes
-    if i > 1 and (i > self.keep or bytes > self.max_bytes) then self.host.unlink(self:path(file.snapshot_id)) end
+--- Deletes the oldest beyond the limits, and what killed lupes left unfinished.
+-- @string fresh the id that was just made: it stays, also where the clock was turned back
+function snapshot_store:retain(fresh)
+  for _, file in ipairs(self.host.list(self.directory) or {}) do
+    if file.name:match("^%.snapshot_[%d_]+%.part$") and self.host.now_ms() - file.mtime_ms > ABANDONED_MS then
+      self.host.unlink(("%s/%s"):format(self.directory, file.name))
+    end
+  end
+  local files = self:files()
+  local bytes, kept = 0, 1
+  for _, file in ipairs(files) do
+    if file.snapshot_id == fresh then bytes = file.size_bytes end
+  end
+  for _, file in ipairs(files) do
+    if file.snapshot_id ~= fresh then
+      bytes, kept = bytes + file.size_bytes, kept + 1
+      if kept > self.keep or bytes > self.max_bytes then self.host.unlink(self:path(file.snapshot_id)) end
+    end
   end
 end
 
@@ -115,7 +131,7 @@ function snapshot_store:finish(entry, write, promised)
   if not ok and created then host.unlink(temporary) end
   self.pending[id] = nil
   if ok then
-    self:retain()
+    self:retain(id)
     return self:file(id)
   end
   if code == "EEXIST" and not promised then

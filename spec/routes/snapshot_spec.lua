@@ -1,4 +1,5 @@
 require("spec.support")
+local config = require("lupe.config")
 local fake = require("spec.fake_host")
 
 local PATH = "/api/profiling/snapshot"
@@ -63,6 +64,17 @@ describe("POST /api/profiling/snapshot", function()
     local server = serve()
     for _ = 1, 3 do fake.request(server, "POST", PATH) end
     assert.same({ "snapshot_1728583200_3", "snapshot_1728583200_2", "snapshot_1728583200" }, names(server))
+  end)
+
+  it("does not give a name again that retention took away, and keeps the one just made", function()
+    local settings = config.defaults()
+    settings.state_dir, settings.snapshot_keep = "/state", 2
+    local server = serve({ config = settings })
+    for _ = 1, 4 do assert.equal(201, fake.request(server, "POST", PATH).status) end
+    assert.same({ "snapshot_1728583200_4", "snapshot_1728583200_3" }, names(server))
+    server.host.clock_ms = server.host.clock_ms - 3600000 -- the clock was set back
+    assert.equal(201, fake.request(server, "POST", PATH).status)
+    assert.same({ "snapshot_1728579600", "snapshot_1728583200_4" }, names(server))
   end)
 
   it("takes the next name where another process took it meanwhile", function()
