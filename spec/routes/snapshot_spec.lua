@@ -74,7 +74,7 @@ describe("POST /api/profiling/snapshot", function()
     assert.same({ "snapshot_1728583200_4", "snapshot_1728583200_3" }, names(server))
     server.host.clock_ms = server.host.clock_ms - 3600000 -- the clock was set back
     assert.equal(201, fake.request(server, "POST", PATH).status)
-    assert.same({ "snapshot_1728579600", "snapshot_1728583200_4" }, names(server))
+    assert.same({ "snapshot_1728583200_4", "snapshot_1728579600" }, names(server))
   end)
 
   it("takes the next name where another process took it meanwhile", function()
