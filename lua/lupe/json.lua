@@ -55,6 +55,19 @@ function json.round(number, decimals)
   return floor(number * factor + 0.5) / factor
 end
 
+--- Figures of no declared precision, such as a rule's evidence: six digits that count, whole numbers as they are.
+-- @param values name -> anything
+-- @return a copy, or nil for nil
+function json.shortened(values)
+  if not values then return nil end
+  local copy = {}
+  for name, value in pairs(values) do
+    local fraction = type(value) == "number" and value % 1 ~= 0 and math.abs(value) < huge
+    copy[name] = fraction and tonumber(("%.6g"):format(value)) or value
+  end
+  return copy
+end
+
 local function number_text(number)
   if number ~= number or number == huge or number == -huge then return "null" end
   if number % 1 == 0 and number > -EXACT_INTEGER and number < EXACT_INTEGER then return ("%.0f"):format(number) end

@@ -41,7 +41,7 @@ local function described(finding)
     confidence = json.round(finding.confidence),
     verdict = finding.verdict,
     module = site.module,
-    evidence = evidence,
+    evidence = json.shortened(evidence),
     reasons = finding.reasons or {},
     advice = finding.advice or {},
     summary = finding.summary,

@@ -24,7 +24,7 @@ return {
         list[i] = FINDING({
           rule = finding.rule, kind = finding.kind, component = finding.component,
           module = finding.site and finding.site.module, verdict = finding.verdict, severity = finding.severity,
-          confidence = json.round(finding.confidence), summary = finding.summary, evidence = finding.evidence or {},
+          confidence = json.round(finding.confidence), summary = finding.summary, evidence = json.shortened(finding.evidence) or {},
           advice = finding.advice or {}, first_found = time.rfc3339(known.first_ms),
           last_found = time.rfc3339(known.last_ms), times = known.times, current = known.current,
         })

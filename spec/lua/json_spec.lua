@@ -16,6 +16,12 @@ describe("JSON", function()
     assert.equal('{"a":[],"b":{},"c":[1,2]}', json.encode({ c = { 1, 2 }, a = json.array(), b = {} }))
   end)
 
+  it("shortens figures of no declared precision, and leaves whole numbers alone", function()
+    assert.same({ a = 0.888997, b = 1795414034572, c = "text", d = -1234.57 },
+      json.shortened({ a = 0.88899667244, b = 1795414034572, c = "text", d = -1234.5678 }))
+    assert.is_nil(json.shortened(nil))
+  end)
+
   it("never writes NaN or infinity", function()
     assert.equal("[null,null,null]", json.encode({ 0 / 0, math.huge, -math.huge }))
     assert.is_nil(json.round(0 / 0))
