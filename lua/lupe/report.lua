@@ -14,6 +14,7 @@ local report = {}
 local MOST_ALLOCATORS, MOST_FRAMES = 20, 32
 local SIGKILL = 9
 local SAME_TIME_MS = 2000
+local FEWEST_COMPARED = 5 -- profiles
 local OF_ALLOCATOR = { "allocated_bytes", "active_bytes", "resident_bytes" }
 
 local OUTCOME = json.shape({ "exit_code integer?", "signal integer?", "signal_name string?", "timed_out boolean" })
@@ -111,10 +112,11 @@ local function targets_of(host)
 end
 
 --- The sum of the sites beside what jemalloc itself counted at the same tick: the last but one, since the
--- profile of a program that ends is newer than jemalloc's last figures.
+-- profile of a program that ends is newer than jemalloc's last figures. Not of a run so short that it has only
+-- begun: jemalloc's figures may be a second old.
 local function measurement_of(view)
-  local tick = view.heap.ticks[view.heap.profiles - 1]
-  local allocated = tick and tick.allocated
+  local tick = view.heap.profiles >= FEWEST_COMPARED and view.heap.ticks[view.heap.profiles - 1]
+  local allocated = tick and tick.allocated or nil
   local profiled, period = view.heap.total_inuse_space, view.sample_period_bytes
   return MEASUREMENT({
     profiles = view.heap.profiles,
@@ -224,7 +226,7 @@ local function answer_of(data, findings)
   if data.status == "unprofiled" then
     add("unprofiled", "The heap was not profiled: " .. data.reason .. ".")
   elseif data.status == "insufficient_data" and not answers[1] then
-    local seen = data.measurement.profiles < 2 and "there is one" or "there are " .. seconds
+    local seen = data.measurement.profiles < 2 and "there is one" or "these cover " .. seconds
     add("unknown", ("Too short to tell a leak from a start: that takes %s of heap profiles, and %s.")
       :format(format.duration((data.needed_seconds or 0) * 1000), seen))
   elseif not answers[1] then

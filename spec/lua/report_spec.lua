@@ -79,7 +79,7 @@ describe("the report", function()
       assemble({ findings = {} }).answer[1].text)
     local data = assemble({ findings = {}, status = "insufficient_data", needed_seconds = 30 })
     assert.truthy(data.answer[1].text:find("Too short to tell", 1, true))
-    assert.truthy(data.answer[1].text:find("takes 30 s of heap profiles, and there are 19 s", 1, true))
+    assert.truthy(data.answer[1].text:find("takes 30 s of heap profiles, and these cover 19 s", 1, true))
   end)
 
   it("does not call a site a leak that merely grew", function()
