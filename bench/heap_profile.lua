@@ -10,14 +10,9 @@ local SIZES = {
 local INTERVAL_SECONDS = 4    -- between two profiles, unless the budget asks for more
 local LATER_PROFILES = 3
 local PATIENCE_SECONDS = 300  -- for those later ones
-local LOOP_MS = 2             -- what a profile may take of the loop: requests, replies, descriptors
 
 local function runtime_cpu_ms(lupe)
   return harness.precise_cpu_seconds(lupe.process.pid) * 1000
-end
-
-local function loop_cpu_ms(lupe)
-  return harness.loop_cpu_seconds(lupe.process.pid) * 1000
 end
 
 local function profiles(lupe)
@@ -35,23 +30,22 @@ local function first_profile(lupe, ready_at)
   return { dump_ms = dump_ms, runtime_ms = after - before, total_ms = dump_ms + after - before }
 end
 
--- Quiet ones: nobody asks, so that the CPU time is the profiles' alone. The loop's thread is counted apart.
+-- Quiet ones: nobody asks, so that the CPU time is the profiles' alone.
 local function later_profiles(lupe)
   local first_count, first_dump_ms = profiles(lupe)
   local deadline = support.now() + PATIENCE_SECONDS
-  local count, dump_ms, runtime_ms, loop_ms = first_count, first_dump_ms, 0, 0
+  local count, dump_ms, runtime_ms = first_count, first_dump_ms, 0
   while count < first_count + LATER_PROFILES and support.now() < deadline do
-    local cpu_before, loop_before = runtime_cpu_ms(lupe), loop_cpu_ms(lupe)
+    local cpu_before = runtime_cpu_ms(lupe)
     support.sleep(INTERVAL_SECONDS)
     runtime_ms = runtime_ms + runtime_cpu_ms(lupe) - cpu_before
-    loop_ms = loop_ms + loop_cpu_ms(lupe) - loop_before
     count, dump_ms = profiles(lupe)
   end
   local taken = count - first_count
   if taken < 1 then error("no later profile came in time") end
   local dump = (dump_ms - first_dump_ms) / taken
   return {
-    profiles = taken, dump_ms = dump, runtime_ms = runtime_ms / taken, loop_ms = loop_ms / taken,
+    profiles = taken, dump_ms = dump, runtime_ms = runtime_ms / taken,
     total_ms = dump + runtime_ms / taken,
   }
 end
@@ -85,7 +79,6 @@ return {
       local of = ("%d stacks"):format(size.stacks)
       rows[#rows + 1] = harness.row("first heap profile, " .. of, first.total_ms, "<=", size.asked_ms, "ms")
       rows[#rows + 1] = harness.row("later heap profiles, " .. of, later.total_ms, "<=", size.asked_ms, "ms")
-      rows[#rows + 1] = harness.row("of a later one, on the loop's thread, " .. of, later.loop_ms, "<=", LOOP_MS, "ms")
       details[of] = { first = first, later = later, longest_healthz_wait_ms = wait_ms }
     end
     return rows, details

@@ -49,7 +49,8 @@ end
 
 local function show(rows)
   for _, row in ipairs(rows) do
-    print(("  %-66s %10.4g  %-26s %s"):format(row.what, row.measured, row.asked, row.pass and "pass" or "FAIL"))
+    local verdict = (row.pass and "pass" or "FAIL") .. (row.noisy and " (noisy machine)" or "")
+    print(("  %-66s %10.4g  %-26s %s"):format(row.what, row.measured, row.asked, verdict))
   end
   io.stdout:flush()
 end
