@@ -1,5 +1,6 @@
 #include "core/store/session.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +144,7 @@ lupe_status lupe_session_receive(lupe_session *s) {
     if (status == LUPE_OK) continue;
     if (status != LUPE_ENOENT) {
       fprintf(stderr, "lupe: process %d: its agent's message was refused: %s\n", (int)s->pid,
-              lupe_status_text(status));
+              status == LUPE_EIO ? strerror(errno) : lupe_status_text(status));
     }
     return LUPE_ENOENT;
   }

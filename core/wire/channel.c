@@ -181,6 +181,9 @@ lupe_status lupe_channel_receive(int fd, lupe_message *out, void *body, size_t c
   int passed = take_descriptor(&message);
   if (got == 0) {
     status = LUPE_ENOENT;
+  } else if ((message.msg_flags & MSG_CTRUNC) && passed < 0) {
+    errno = EMFILE; /* a descriptor came, and there was no number left for it */
+    status = LUPE_EIO;
   } else if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || (size_t)got < sizeof head ||
              head.body_bytes != (size_t)got - sizeof head) {
     status = LUPE_ECORRUPT;
