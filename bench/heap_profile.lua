@@ -22,7 +22,9 @@ end
 
 -- The first profile names every function; it is due INTERVAL_SECONDS after the start.
 local function first_profile(lupe, ready_at)
-  local function wait_until(intervals) support.sleep(math.max(0, ready_at + intervals * INTERVAL_SECONDS - support.now())) end
+  local function wait_until(intervals)
+    support.sleep(math.max(0, ready_at + intervals * INTERVAL_SECONDS - support.now()))
+  end
   wait_until(0.75) -- what the runtime does while nothing happens is not the profile's
   local before = runtime_cpu_ms(lupe)
   wait_until(1.4)
