@@ -1,6 +1,7 @@
 #include "core/agent/heap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,6 +199,38 @@ void lupe_heap_after_fork(void) {
 
 /* ---- profiles and figures ---- */
 
+static int write_all(int fd, const char *text, size_t bytes) {
+  while (bytes > 0) {
+    ssize_t n = write(fd, text, bytes);
+    if (n < 0 && errno != EINTR) return errno;
+    if (n > 0) text += n, bytes -= (size_t)n;
+  }
+  return 0;
+}
+
+/* jemalloc copies /proc/PID/maps to the end of a dump. That is empty once the first thread has left by
+ * pthread_exit, and no address could be told then: a thread that lives still sees them. */
+static int append_missing_mappings(int fd) {
+  static const char title[] = "\nMAPPED_LIBRARIES:\n";
+  char text[4096];
+  off_t end = lseek(fd, 0, SEEK_END), from = end - (off_t)(sizeof title - 1);
+  if (from < 0 || pread(fd, text, sizeof title - 1, from) != (ssize_t)sizeof title - 1) return 0;
+  if (memcmp(text, title, sizeof title - 1) != 0) return 0;
+  int maps = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
+  if (maps < 0) return 0; /* no worse than before */
+  int error = 0;
+  ssize_t n;
+  while (error == 0 && (n = read(maps, text, sizeof text)) != 0) {
+    if (n > 0) {
+      error = write_all(fd, text, (size_t)n);
+    } else if (errno != EINTR) {
+      error = errno;
+    }
+  }
+  close(maps);
+  return error;
+}
+
 int lupe_heap_dump(int fd) {
   char path[48];
   const char *name = path;
@@ -205,7 +238,8 @@ int lupe_heap_dump(int fd) {
   /* thread-self: the agent's thread has descriptors of its own, which /proc/self does not show. Opening
    * through it works whatever the file's owner: a thread may always look at its own process. */
   snprintf(path, sizeof path, "/proc/thread-self/fd/%d", fd);
-  return mallctl("prof.dump", NULL, NULL, &name, sizeof name);
+  int error = mallctl("prof.dump", NULL, NULL, &name, sizeof name);
+  return error ? error : append_missing_mappings(fd);
 }
 
 static void read_classes(lupe_allocator_figures *f, const char *count_name, const char *size_name,

@@ -30,8 +30,9 @@ static __thread bounds thread_stack __attribute__((tls_model("initial-exec")));
 size_t lupe_memory_read_checked(uint64_t address, void *to, size_t bytes) {
   struct iovec local = {.iov_base = to, .iov_len = bytes};
   struct iovec remote = {.iov_base = (void *)(uintptr_t)address, .iov_len = bytes};
-  long self =
-      lupe_system_call(SYS_getpid, 0, 0, 0, 0, 0, 0); /* asked anew: this may be a fork's or vfork's child */
+  /* Asked anew: this may be a fork's or vfork's child. The thread, not the process: that is without memory in
+   * the kernel's eyes once its first thread has left by pthread_exit. */
+  long self = lupe_system_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
   long got = lupe_system_call(SYS_process_vm_readv, self, (long)&local, 1, (long)&remote, 1, 0);
   return got > 0 ? (size_t)got : 0;
 }
