@@ -9,13 +9,13 @@ lupe_run.__index = lupe_run
 --- Starts `argv` under lupe, with a port and a state folder of its own, no rate limits, profiles twice a
 -- second and a JSON report to a file.
 -- @tparam {string,...} argv the program
--- @tparam[opt] table options `flags` (further ones for lupe), `env`, `cwd`
+-- @tparam[opt] table options `flags` (further ones for lupe), `env`, `cwd`, `lupe` (another one than the build's)
 function lupe_run.start(argv, options)
   options = options or {}
   local dir = support.temp_dir()
   local self = setmetatable({ port = support.free_port(), report_path = dir .. "/report.json", dir = dir }, lupe_run)
   local command = {
-    support.built("lupe"), "run", "--listen", "127.0.0.1:" .. self.port, "--report", "json",
+    options.lupe or support.built("lupe"), "run", "--listen", "127.0.0.1:" .. self.port, "--report", "json",
     "--output", self.report_path, "--state-dir", dir .. "/state", "--heap-interval", "0.5", "--memory-interval", "0.5",
     "--rate-reads", "0", "--rate-leak", "0", "--rate-snapshots", "0",
   }
