@@ -109,6 +109,19 @@ describe("lupe run", function()
     assert.equal(125, run({ "--require" }, { static }).code)
   end)
 
+  it("runs a setuid program and says why it is not profiled", function()
+    local copy = support.temp_dir() .. "/allocator"
+    os.execute(("cp %s %s && chown nobody %s 2>/dev/null; chmod u+s %s && chmod a+rx %s"):format(allocator, copy, copy,
+      copy, copy:match("^(.*)/")))
+    if support.run({ "stat", "-c", "%U", copy }).out ~= "nobody\n" then
+      return pending("giving a file to another user takes root")
+    end
+    local done = run({}, { copy, 1 })
+    assert.equal(0, done.code, done.err)
+    assert.equal("kept 1048576 bytes\n", done.out)
+    assert.matches("cannot be profiled: it changes its user", done.err)
+  end)
+
   it("takes the next free port where 7077 is taken, and refuses where --listen was given", function()
     local first = lupe_run.start({ "sleep", "30" })
     first:await("/healthz")
