@@ -292,8 +292,17 @@ function support.run(argv, options)
   return self
 end
 
---- Ends what was spawned (by its pid, and only that) and removes temporary directories.
+-- What a sanitizer said of a process that the spec did not look at.
+local function complaint_of(p)
+  local text = support.sanitized and p:stderr() or ""
+  local from = text:find("ERROR: %a+Sanitizer") or text:find("runtime error:", 1, true)
+  return from and ("%s (pid %d): %s"):format(p.argv[1], p.pid, text:sub(from, from + 4000))
+end
+
+--- Ends what was spawned (by its pid, and only that) and removes temporary directories. An error where a sanitizer
+-- had something to say of one of them.
 function support.cleanup()
+  local complaint
   for _, p in ipairs(processes) do
     if p:alive() then
       C.kill(p.pid, 15)
@@ -303,10 +312,12 @@ function support.cleanup()
         support.eventually(function() return not p:alive() end, 10, "pid " .. p.pid .. " to die of SIGKILL")
       end
     end
+    complaint = complaint or complaint_of(p)
   end
   processes = {}
   for _, path in ipairs(directories) do os.execute("rm -rf " .. quote(path)) end
   directories = {}
+  if complaint then error(complaint, 0) end
 end
 
 -- HTTP --------------------------------------------------------------------------------------
