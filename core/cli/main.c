@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/cli/command.h"
 #include "core/cli/run.h"
@@ -9,9 +11,21 @@
 
 enum { EXIT_BROKEN = 125 };
 
+/* Where a standard stream is closed, its number would go to the next file that is opened, and messages into
+ * that file. The program gets them closed as ever. */
+static int fill_standard_streams(void) {
+  int fd;
+  do fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+  while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd < 0) return -1;
+  close(fd);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   lupe_paths paths;
   const char *missing;
+  if (fill_standard_streams() != 0) return EXIT_BROKEN;
   if (lupe_paths_find(&paths, &missing) != LUPE_OK) {
     fprintf(stderr, "lupe: this installation is not whole: %s cannot be found\n", missing);
     return EXIT_BROKEN;

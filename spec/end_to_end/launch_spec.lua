@@ -73,6 +73,30 @@ describe("lupe run", function()
     assert.matches("oops\n", done.err)
   end)
 
+  it("works where streams are closed, and leaves them closed to the program", function()
+    local dir = support.temp_dir()
+    for _, closed in ipairs({ "<&-", ">&-", "2>&-", "<&- >&- 2>&-" }) do
+      local tell = ("%%s sh -c 'for fd in 0 1 2; do [ -e /proc/$$/fd/$fd ]; echo $?; done >%s/told' %s")
+        :format(dir, closed)
+      local flags = ("run --listen 127.0.0.1:%d --output %s/report"):format(support.free_port(), dir)
+      support.run({ "sh", "-c", tell:format("") })
+      local bare = support.read_file(dir .. "/told")
+      assert.equal(0, support.run({ "sh", "-c", tell:format(("%s %s --"):format(lupe, flags)) }).code)
+      assert.equal(bare, support.read_file(dir .. "/told"))
+      assert.matches("lupe's own cost", support.read_file(dir .. "/report"))
+      os.remove(dir .. "/report")
+    end
+  end)
+
+  it("says where the report cannot be written, and keeps the program's exit code", function()
+    local places = { ["/nowhere/report"] = "No such file or directory", ["/dev/full"] = "No space left on device" }
+    for path, why in pairs(places) do
+      local done = support.run({ lupe, "run", "--output", path, "--", "sh", "-c", "exit 9" })
+      assert.equal(9, done.code)
+      assert.matches(("the report could not be written to %s: %s"):format(path, why), done.err, 1, true)
+    end
+  end)
+
   it("passes signals on", function()
     local dir = support.temp_dir()
     local process = support.spawn({ lupe, "run", "--report", "none", "--", "sh", "-c",
