@@ -138,6 +138,16 @@ describe("a jemalloc that was built without profiling", function()
     assert.matches("The heap was not profiled: .*" .. why, report.answer[1].text)
   end)
 
+  it("is much like --allocator=system, which leaves the allocator alone", function()
+    local run = lupe_run.start(host_program("keep=500,20000", "wait=/nowhere"), { flags = { "--allocator=system" } })
+    local memory = run:await("/api/profiling/memory")
+    assert.same({ "system", support.json.null }, { memory.allocator, memory.heap_mb })
+    assert.is_string(memory.reason)
+    assert.is_true(memory.rss_mb > 1)
+    assert.equal(memory.reason, run:get("/api/profiling/allocations").reason)
+    run:await("/api/profiling/cpu", function(c) return c.cpu_usage_percent ~= support.json.null end)
+  end)
+
   it("is refused at start where LUPE_JEMALLOC names a file that is not there", function()
     local env = { LUPE_JEMALLOC = "/nowhere.so" }
     local done = support.run({ support.built("lupe"), "run", "--", "true" }, { env = env })
