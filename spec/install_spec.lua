@@ -30,8 +30,9 @@ describe("an installed lupe", function()
   end)
 
   it("takes nothing from the sources or the build", function()
-    local run = lupe_run.start({ "sh", "-c", "cat /proc/self/maps; sleep 60" }, { lupe = prefix .. "/bin/lupe" })
+    local run = lupe_run.start({ "sh", "-c", "cat /proc/self/maps; echo over; sleep 60" }, { lupe = prefix .. "/bin/lupe" })
     run:await("/readyz")
+    support.eventually(function() return run.process:stdout():match("over\n$") end, 10, "the program's mappings")
     local rules = run:get("/api/rules").rules
     assert.is_true(#rules > 5)
     for _, rule in ipairs(rules) do assert.equal(1, rule.path:find(prefix, 1, true), rule.path) end
