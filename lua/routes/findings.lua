@@ -25,7 +25,8 @@ return {
           rule = finding.rule, kind = finding.kind, component = finding.component,
           module = finding.site and finding.site.module, verdict = finding.verdict, severity = finding.severity,
           confidence = json.round(finding.confidence), summary = finding.summary,
-          evidence = json.shortened(finding.evidence) or {}, advice = finding.advice or {}, first_found = time.rfc3339(known.first_ms),
+          evidence = json.shortened(finding.evidence) or {}, advice = finding.advice or {},
+          first_found = time.rfc3339(known.first_ms),
           last_found = time.rfc3339(known.last_ms), times = known.times, current = known.current,
         })
       end
