@@ -6,14 +6,14 @@ local cpu_usage = {}
 cpu_usage.__index = cpu_usage
 
 local NEAREST_MS = 500        -- below this, ticks of 10 ms make a percentage coarse
-local WINDOW_MS = 15000       -- how far back a first row may lie
+local WINDOW_MS = 15000       -- how far back a first row may lie, or two intervals of the series where these are longer
 local MOST_THREADS = 10
 local FORGET_MS = 60000
 
-local function of_one(host, pid, now_ms)
+local function of_one(host, pid, now_ms, window_ms)
   local now = host.memory(pid)
   if not now then return nil end -- it has just ended
-  local rows = host.series(pid, now_ms - WINDOW_MS)
+  local rows = host.series(pid, now_ms - window_ms)
   for i = #rows, 1, -1 do
     local row = rows[i]
     local elapsed_ms = now.time_ms - row.time_ms
@@ -32,8 +32,9 @@ end
 -- @return { user_percent, system_percent, window_ms (the longest) }; or nil and why it is not known
 function cpu_usage.of(host, selected)
   local now_ms, sum = host.now_ms(), nil
+  local window_ms = math.max(WINDOW_MS, 2000 * host.config.memory_interval_secs)
   for _, target in ipairs(selected) do
-    local one = of_one(host, target.pid, now_ms)
+    local one = of_one(host, target.pid, now_ms, window_ms)
     if one then
       sum = sum or { user_percent = 0, system_percent = 0, window_ms = 0 }
       sum.user_percent = sum.user_percent + one.user_percent
@@ -56,11 +57,13 @@ function cpu_usage:threads(pid)
   local elapsed_ms = now_ms - self.seen_ms
   local usable = elapsed_ms >= NEAREST_MS and elapsed_ms <= FORGET_MS
   local list, seen = {}, {}
-  for i, thread in ipairs(self.host.threads(pid)) do
+  for _, thread in ipairs(self.host.threads()) do -- of all, so that one who asks for one process spoils no other's figures
     local cpu_ns = thread.user_ns + thread.system_ns
     local before = usable and self.seen[thread.tid]
     local percent = before and before <= cpu_ns and (cpu_ns - before) / elapsed_ms / 1e4 or nil
-    list[i] = { pid = thread.pid, tid = thread.tid, name = thread.name, cpu_ns = cpu_ns, percent = percent }
+    if not pid or thread.pid == pid then
+      list[#list + 1] = { pid = thread.pid, tid = thread.tid, name = thread.name, cpu_ns = cpu_ns, percent = percent }
+    end
     seen[thread.tid] = cpu_ns
   end
   if elapsed_ms >= NEAREST_MS then self.seen, self.seen_ms = seen, now_ms end

@@ -84,7 +84,7 @@ end
 function query.parse(params, request)
   local values = {}
   from_query(values, params, request.query or "")
-  if request.body and #request.body > 0 then from_body(values, params, request) end
+  if request.method == "POST" and request.body and #request.body > 0 then from_body(values, params, request) end
   for _, spec in ipairs(params) do
     if values[spec.name] == nil then values[spec.name] = spec.default end
   end

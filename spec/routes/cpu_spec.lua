@@ -1,4 +1,5 @@
 require("spec.support")
+local config = require("lupe.config")
 local fake = require("spec.fake_host")
 
 local NOW = 1728583200000
@@ -36,6 +37,17 @@ describe("GET /api/profiling/cpu", function()
     assert.equal(200, body.user_time_percent)
   end)
 
+  it("reaches as far back as the readings are apart", function()
+    local settings = config.defaults()
+    settings.memory_interval_secs = 60
+    local body = get({
+      config = settings, figures_now = fake.figures({ user_ns = 20e9 }),
+      rows = { fake.figures({ time_ms = NOW - 50000, user_ns = 10e9 }) },
+    }).json
+    assert.equal(20, body.user_time_percent)
+    assert.equal(50, body.window_seconds)
+  end)
+
   it("does not measure from a reading that is too near", function()
     local answer = get({ rows = { fake.figures({ time_ms = NOW - 100 }) } })
     assert.truthy(answer.body:find('"cpu_usage_percent":null', 1, true))
@@ -57,6 +69,24 @@ describe("GET /api/profiling/cpu", function()
     local second = get(nil, server).json.top_threads
     assert.equal(3, second[1].tid)
     assert.equal(50, second[1].cpu_usage_percent)
+  end)
+
+  it("tells the threads of one process, and forgets nobody else's meanwhile", function()
+    local server = fake.server({ target_list = { fake.target({ pid = 100 }), fake.target({ pid = 200 }) } })
+    local host = server.host
+    for i, pid in ipairs({ 100, 200 }) do
+      host.thread_list[i] = { pid = pid, tid = pid, name = "t", user_ns = 1e9, system_ns = 0 }
+    end
+    get(nil, server)
+    host.clock_ms = host.clock_ms + 2000
+    local one = fake.request(server, "GET", "/api/profiling/cpu?target=200").json.top_threads
+    assert.equal(1, #one)
+    assert.equal(200, one[1].tid)
+    host.clock_ms = host.clock_ms + 2000
+    host.thread_list[1].user_ns = 2e9
+    local all = get(nil, server).json.top_threads
+    assert.equal(100, all[1].tid)
+    assert.equal(50, all[1].cpu_usage_percent)
   end)
 
   it("says that CPU stacks are not sampled, and why", function()
