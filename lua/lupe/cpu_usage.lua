@@ -6,7 +6,7 @@ local cpu_usage = {}
 cpu_usage.__index = cpu_usage
 
 local NEAREST_MS = 500        -- below this, ticks of 10 ms make a percentage coarse
-local WINDOW_MS = 15000       -- how far back a first row may lie, or two intervals of the series where these are longer
+local WINDOW_MS = 15000       -- how far back a first row may lie, if the series' own intervals are not longer
 local MOST_THREADS = 10
 local FORGET_MS = 60000
 
@@ -57,7 +57,8 @@ function cpu_usage:threads(pid)
   local elapsed_ms = now_ms - self.seen_ms
   local usable = elapsed_ms >= NEAREST_MS and elapsed_ms <= FORGET_MS
   local list, seen = {}, {}
-  for _, thread in ipairs(self.host.threads()) do -- of all, so that one who asks for one process spoils no other's figures
+  -- All are read, so that who asks for one process does not make the others' figures unknown.
+  for _, thread in ipairs(self.host.threads()) do
     local cpu_ns = thread.user_ns + thread.system_ns
     local before = usable and self.seen[thread.tid]
     local percent = before and before <= cpu_ns and (cpu_ns - before) / elapsed_ms / 1e4 or nil

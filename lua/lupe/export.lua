@@ -164,15 +164,7 @@ local function write_stacks(out, columns)
 end
 
 local function write_all(columns, members, out)
-  local encoded = setmetatable({}, { __mode = "v" })
-  local function text(offset)
-    local known = encoded[offset]
-    if not known then
-      known = json.encode(columns.text(offset))
-      encoded[offset] = known
-    end
-    return known
-  end
+  local function text(offset) return json.encode(columns.text(offset)) end
   write_header(out, columns)
   write_symbols(out, columns, text)
   write_memory(out, columns)

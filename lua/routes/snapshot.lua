@@ -15,12 +15,14 @@ local ENTRY = json.shape({
 
 local function download_url(id) return ("/api/profiling/snapshot/%s/download"):format(id) end
 
---- Lets the worker write the view to a file: two calls, in a row so that no other snapshot gets between.
-local function write_export(app, view, path)
+--- Lets the worker write the view, and what the rules find in it, to a file: two calls, in a row so that no other
+-- snapshot gets between.
+local function write_export(app, view, pid, path)
   local host = app.host
+  local result = app.analysis:run(view, { pid = pid })
   local sent -- before the second call answers: the worker does one after the other
   host.worker(json.encode({ op = "snapshot" }), view.keepalive, DEADLINE_MS, function(...) sent = { ... } end)
-  local request = json.encode({ op = "export", findings = json.array(app.analysis:findings()) })
+  local request = json.encode({ op = "export", findings = json.array(result.findings) })
   local failure, text = async.await(host.worker, request, { file = path }, DEADLINE_MS)
   failure = failure or sent[1]
   if failure then return nil, failure.message, failure.code end
@@ -59,7 +61,7 @@ local function make(request, app)
 
   local function work(promised)
     local view = view_of(app, pid)
-    return app.snapshots:finish(entry, function(path) return write_export(app, view, path) end, promised)
+    return app.snapshots:finish(entry, function(path) return write_export(app, view, pid, path) end, promised)
   end
 
   if not request.params.wait then

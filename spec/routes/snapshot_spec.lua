@@ -60,6 +60,16 @@ describe("POST /api/profiling/snapshot", function()
     }, committed)
   end)
 
+  it("holds what the rules find in it, also where nobody has asked them yet", function()
+    local history = {}
+    for i = 1, 30 do history[i] = i * 2 ^ 20 end
+    local server = serve({ heap = { sites = { { name = "parse", history = history } } } })
+    fake.request(server, "POST", PATH)
+    local written = server.host.files["/state/snapshots/snapshot_1728583200.json"].findings
+    assert.equal("leak.steady-growth", written[1].rule)
+    assert.equal("parse", written[1].site.name)
+  end)
+
   it("adds _2, _3 ... within one second", function()
     local server = serve()
     for _ = 1, 3 do fake.request(server, "POST", PATH) end
