@@ -10,7 +10,10 @@ static lupe_status first_existing(char out[PATH_MAX], const char *base, const ch
   for (; *candidates; candidates++) {
     int n = **candidates == '/' ? snprintf(out, PATH_MAX, "%s", *candidates)
                                 : snprintf(out, PATH_MAX, "%s/%s", base, *candidates);
-    if (n < PATH_MAX && access(out, R_OK) == 0) return LUPE_OK;
+    char whole[PATH_MAX];
+    if (n >= PATH_MAX || access(out, R_OK) != 0 || !realpath(out, whole)) continue;
+    memcpy(out, whole, sizeof whole);
+    return LUPE_OK;
   }
   return LUPE_ENOENT;
 }

@@ -22,6 +22,7 @@ struct lupe_session {
   lupe_target *target;
   lupe_ring_reader *reader;
   bool profiles;
+  lupe_memory_figures last;        /* what /proc said; time_ms 0: nothing yet */
   bool asked;                      /* for a heap profile that has not come */
   lupe_allocator_figures *figures; /* 4 KiB of scratch, kept off the stack */
 };
@@ -113,7 +114,8 @@ static lupe_status on_hello(lupe_session *s, const lupe_hello *hello, int segmen
   s->reader = reader;
   s->profiles = hello->heap_state == LUPE_HEAP_ON || hello->heap_state == LUPE_HEAP_NO_HOOK;
   lupe_session_measure(s);
-  return lupe_channel_send(s->fd, LUPE_WELCOME, &s->welcome, sizeof s->welcome, -1);
+  status = lupe_channel_send(s->fd, LUPE_WELCOME, &s->welcome, sizeof s->welcome, -1);
+  return status == LUPE_ENOENT ? LUPE_OK : status; /* a short life: its last words wait to be read */
 }
 
 static lupe_status on_message(lupe_session *s, const lupe_message *m, const void *body, int fd) {
@@ -167,8 +169,17 @@ lupe_status lupe_session_allocator(const lupe_session *s, lupe_allocator_figures
 }
 
 void lupe_session_measure(lupe_session *s) {
+  if (!s->target) return;
+  /* Of a process that has just ended only the segment still tells; the rest stays as it was last. */
   lupe_memory_figures figures;
-  if (!s->target || lupe_process_read(s->pid, &figures) != LUPE_OK) return; /* it is ending */
+  if (lupe_process_read(s->pid, &figures) == LUPE_OK) {
+    s->last = figures;
+  } else if (s->last.time_ms > 0) {
+    figures = s->last;
+    figures.time_ms = unix_ms();
+  } else {
+    return;
+  }
   if (lupe_session_allocator(s, s->figures) == LUPE_OK) {
     const lupe_allocator_figures *f = s->figures;
     figures.has_allocator = 1;
