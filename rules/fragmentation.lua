@@ -5,10 +5,11 @@ return {
   id = "alert.fragmentation",
   kind = "alert",
   title = "The allocator holds much more memory than the program uses",
-  version = "1",
+  version = "2",
   needs = { "allocator" },
   params = {
     max_fragmentation = { default = 0.2, min = 0, max = 1, doc = "unused share of the pages in use" },
+    high_fragmentation = { default = 0.5, min = 0, max = 1, doc = "from here on severity is high" },
     max_unreturned = { default = 0.3, min = 0, max = 1, doc = "share of resident memory in no page in use" },
     min_bytes = { default = 33554432, min = 0, unit = "bytes", doc = "less than this is nobody's concern" },
   },
@@ -18,7 +19,8 @@ return {
     local within = a.active_bytes - a.allocated_bytes
     if a.fragmentation > params.max_fragmentation and within >= params.min_bytes then
       findings[#findings + 1] = {
-        score = a.fragmentation, verdict = "info", severity = a.fragmentation > 0.5 and "high" or "medium",
+        score = a.fragmentation, verdict = "info",
+        severity = a.fragmentation >= params.high_fragmentation and "high" or "medium",
         summary = ("Fragmentation: %.0f %% of the pages in use is empty (%s)"):format(
           100 * a.fragmentation, words.bytes(within)),
         evidence = {

@@ -5,11 +5,12 @@ return {
   id = "pattern.large-allocations",
   kind = "pattern",
   title = "One call site grows by large single allocations",
-  version = "1",
+  version = "2",
   needs = { "heap.history" },
   params = {
     large = { default = 1048576, min = 1, unit = "bytes", doc = "mean size of its live objects, at least" },
     min_growth_bytes = { default = 8388608, min = 0, unit = "bytes", doc = "growth over the history, at least" },
+    still_growing = { default = 0.3, min = 0, max = 1, doc = "least pace of the last third, as a share of the whole" },
     min_rises = { default = 2, min = 1, doc = "steps between profiles in which it grew" },
     min_profiles = { default = 8, min = 5, doc = "heap profiles without which nothing is said" },
     most_sites = { default = 50, min = 1, doc = "steepest sites looked at" },
@@ -20,7 +21,7 @@ return {
       local size = site.average_size
       local trend = size and size >= params.large and site:trend("inuse_space")
       if trend and trend.profiles >= params.min_profiles and trend.rise >= params.min_growth_bytes
-        and trend.rises >= params.min_rises and trend.new_high > 0 then
+        and trend.rises >= params.min_rises and trend.new_high > 0 and trend.late >= params.still_growing then
         findings[#findings + 1] = {
           site = site, score = trend.rise, verdict = "growing", severity = "medium", confidence = trend.confidence,
           summary = ("%s: grows by large allocations (%s each, %s more in %s)"):format(

@@ -5,11 +5,12 @@ return {
   id = "pattern.many-small-objects",
   kind = "pattern",
   title = "One call site grows by many small objects",
-  version = "1",
+  version = "2",
   needs = { "heap.history" },
   params = {
     small = { default = 512, min = 1, unit = "bytes", doc = "mean size of the added objects, at most" },
     min_objects = { default = 10000, min = 1, doc = "objects added over the history" },
+    still_growing = { default = 0.3, min = 0, max = 1, doc = "least pace of the last third, as a share of the whole" },
     min_inuse_space = { default = 1048576, min = 0, unit = "bytes", doc = "smaller sites are not looked at" },
     min_profiles = { default = 8, min = 5, doc = "heap profiles without which nothing is said" },
     most_sites = { default = 50, min = 1, doc = "steepest sites looked at" },
@@ -20,7 +21,8 @@ return {
     for site in view.heap:sites(steep) do
       local bytes, objects = site:trend("inuse_space"), site:trend("inuse_objects")
       if bytes and objects and bytes.profiles >= params.min_profiles and bytes.low > 0 and objects.low > 0
-        and bytes.late > 0.3 and objects.rise >= params.min_objects and bytes.rise / objects.rise <= params.small then
+        and bytes.late >= params.still_growing and objects.rise >= params.min_objects
+        and bytes.rise / objects.rise <= params.small then
         findings[#findings + 1] = {
           site = site, score = objects.rise, verdict = "growing", severity = "medium",
           confidence = bytes.confidence * objects.confidence,

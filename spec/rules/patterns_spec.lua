@@ -58,6 +58,12 @@ describe("the rule pattern.large-allocations", function()
     assert.is_truthy(found.summary:find("buffers: grows by large allocations (4.00 MiB each", 1, true))
   end)
 
+  it("does not mind what grew and then stood still", function()
+    local history = given.history(30, function(t) return 4 * MIB * math.min(t, 15) end)
+    local site = { name = "buffers", history = history, inuse_objects = 15 }
+    assert.same({}, given.run("large_allocations", given.program({ site })).findings)
+  end)
+
   it("does not mind the same bytes in small ones", function()
     assert.same({}, given.run("large_allocations", program(100000)).findings)
   end)
@@ -69,6 +75,20 @@ describe("the rule pattern.sudden-step", function()
     local found = only(given.run("sudden_step", given.program({ { name = "pool", history = history } })))
     assert.equal("pool: sudden step of 44.0 MiB, 12 s after the start", found.summary)
     assert.equal("bounded", found.verdict)
+  end)
+
+  it("knows a site that came late and stood still from then on, but not one that was there from the start", function()
+    local function run(at)
+      local history = given.history(30, function(t) return t >= at and 48 * MIB or 0 end)
+      return given.run("sudden_step", given.program({ { name = "load", history = history } }))
+    end
+    assert.equal("load: sudden step of 48.0 MiB, 12 s after the start", only(run(12)).summary)
+    for _, at in ipairs({ 1, 2, 28 }) do assert.same({}, run(at).findings) end
+  end)
+
+  it("does not take a site that comes late and goes on growing for one", function()
+    local history = given.history(30, function(t) return math.max(0, t - 11) * 4 * MIB end)
+    assert.same({}, given.run("sudden_step", given.program({ { name = "leak", history = history } })).findings)
   end)
 
   it("does not take steady growth or a small step for one", function()
