@@ -256,22 +256,21 @@ end
 
 local function remember(self, result)
   self.last = result
-  local now, count = self.host.now_ms(), 0
+  local now, keys = self.host.now_ms(), {}
   for _, finding in ipairs(result.findings) do
     local key = key_of(finding)
     local known = self.known_findings[key] or { first_ms = now, times = 0 }
     known.finding, known.last_ms, known.times = finding, now, known.times + 1
     self.known_findings[key] = known
   end
-  for _ in pairs(self.known_findings) do count = count + 1 end
-  while count > MOST_KNOWN do
-    local oldest
-    for key, known in pairs(self.known_findings) do
-      if not oldest or known.last_ms < self.known_findings[oldest].last_ms then oldest = key end
-    end
-    self.known_findings[oldest] = nil
-    count = count - 1
-  end
+  for key in pairs(self.known_findings) do keys[#keys + 1] = key end
+  if #keys <= MOST_KNOWN then return end
+  table.sort(keys, function(a, b)
+    local at, bt = self.known_findings[a].last_ms, self.known_findings[b].last_ms
+    if at ~= bt then return at > bt end
+    return a < b
+  end)
+  for i = MOST_KNOWN + 1, #keys do self.known_findings[keys[i]] = nil end
 end
 
 --- Analyses a view, or gives what was found in it before. Inside a task (lupe.async).

@@ -106,21 +106,24 @@ function rules:refresh()
       names, message = nil, ("%s: others may write into it, so nothing there is loaded: chmod o-w")
         :format(directory.path)
     end
-    if not names then
-      message = message:gsub("^%u+: ", "")
-      if self.complaints[directory.path] ~= message then self.log("error", "rules: " .. message) end
-    end
-    self.complaints[directory.path] = not names and message or nil
     local count = 0
     for _, name in ipairs(names or {}) do
-      if name:match("%.lua$") and count < MOST_FILES then
+      if name:match("%.lua$") then
         count = count + 1
+        if count > MOST_FILES then
+          message = ("%s: more than %d files, so %s and what follows it are not loaded"):format(directory.path,
+            MOST_FILES, name)
+          break
+        end
         local path = directory.path .. "/" .. name
         seen[path] = true
         changed = self:read(path, directory) or changed
         self.by_path[path].order = order
       end
     end
+    message = message and message:gsub("^%u+: ", "")
+    if message and self.complaints[directory.path] ~= message then self.log("error", "rules: " .. message) end
+    self.complaints[directory.path] = message
   end
   for path in pairs(self.by_path) do
     if not seen[path] then

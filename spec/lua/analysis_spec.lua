@@ -261,6 +261,20 @@ describe("an analysis", function()
     assert.is_false(self:known()[1].current)
   end)
 
+  it("remembers 500 findings, those that were there last", function()
+    rule("a", "leak", "local f = {} for i = 1, 600 do f[i] = { summary = 'old ' .. i } end return f")
+    local self = make(nil)
+    run(self, leaking())
+    assert.equal(500, #self:known())
+    host.clock_ms = host.clock_ms + 1000
+    rule("a", "leak", "local f = {} for i = 1, 300 do f[i] = { summary = 'new ' .. i } end return f")
+    self:reload()
+    run(self, leaking())
+    local known, new = self:known(), 0
+    for _, one in ipairs(known) do new = new + (one.finding.summary:match("^new") and 1 or 0) end
+    assert.same({ 500, 300 }, { #known, new })
+  end)
+
   it("checks by itself when it is time", function()
     rule("a", "leak", "return { { summary = 'a' } }")
     local self, seen = make(nil), leaking()

@@ -130,6 +130,17 @@ describe("the registry of rules", function()
     assert.same({ "leak.b" }, ids(r))
   end)
 
+  it("says where it stops reading a directory of too many files", function()
+    for i = 1, 501 do write(("%s/r%03d.lua"):format(mine, i), rule_text("leak.r" .. i)) end
+    local r = registry()
+    r:refresh()
+    r:refresh()
+    assert.equal(502, #ids(r))
+    assert.equal(1, #logged)
+    assert.is_truthy(logged[1]:find("more than 500 files, so r501.lua and what follows it are not loaded", 1, true))
+    assert.is_truthy(r.complaints[mine]:find("more than 500 files", 1, true))
+  end)
+
   it("stops a file that never comes to its end, whatever it catches", function()
     write(mine .. "/loop.lua", "while true do end")
     write(mine .. "/stubborn.lua", "while true do pcall(function() while true do end end) end")
