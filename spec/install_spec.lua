@@ -30,7 +30,8 @@ describe("an installed lupe", function()
   end)
 
   it("takes nothing from the sources or the build", function()
-    local run = lupe_run.start({ "sh", "-c", "cat /proc/self/maps; echo over; sleep 60" }, { lupe = prefix .. "/bin/lupe" })
+    local program = { "sh", "-c", "cat /proc/self/maps; echo over; sleep 60" }
+    local run = lupe_run.start(program, { lupe = prefix .. "/bin/lupe" })
     run:await("/readyz")
     support.eventually(function() return run.process:stdout():match("over\n$") end, 10, "the program's mappings")
     local rules = run:get("/api/rules").rules
