@@ -11,7 +11,6 @@ local async = require("lupe.async")
 local json = require("lupe.json")
 local rule_health = require("lupe.rule_health")
 local rules = require("lupe.rules")
-local view_of = require("lupe.view").from_snapshot
 
 local analysis = {}
 analysis.__index = analysis
@@ -352,11 +351,7 @@ function analysis:reload()
   return changed
 end
 
-local function check_on_schedule(self)
-  local address, size, keepalive = self.host.snapshot()
-  if not address then return end
-  local view, message = view_of(address, size, { keepalive = keepalive })
-  if not view then return self.host.log("error", "the scheduled check: " .. message) end
+local function check_on_schedule(self, view)
   self.checking = true
   async.spawn(function() return self:run(view) end, function(ok, failure, trace)
     self.checking = false
@@ -365,12 +360,14 @@ local function check_on_schedule(self)
 end
 
 --- About once a second: files that changed, and the scheduled check.
-function analysis:tick()
+-- @param views lupe.views, whose merged view is checked
+function analysis:tick(views)
   local now = self.host.monotonic_ms()
   if now >= self.next_refresh_ms then self:reload() end
   if now >= self.next_check_ms and not self.checking then
     self.next_check_ms = now + self.host.config.leak_check_interval_secs * 1000
-    check_on_schedule(self)
+    local view = views:merged()
+    if view then check_on_schedule(self, view) end
   end
 end
 

@@ -84,7 +84,7 @@ function server.new(host)
         local figures = host.memory()
         if figures then app.thresholds:update("all", figures.rss_bytes / 2 ^ 20) end
       end
-      app.analysis:tick()
+      app.analysis:tick(app.views)
     end,
 
     --- The report at the end of the run, as text.

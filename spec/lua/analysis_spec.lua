@@ -278,12 +278,12 @@ describe("an analysis", function()
   it("checks by itself when it is time", function()
     rule("a", "leak", "return { { summary = 'a' } }")
     local self, seen = make(nil), leaking()
-    host.snapshot = function() return seen.keepalive.address, seen.keepalive.size, seen.keepalive end
-    self:tick()
+    local views = { merged = function() return seen end }
+    self:tick(views)
     assert.equal(0, #world.calls)
     host.clock_ms = host.clock_ms + host.config.leak_check_interval_secs * 1000
-    self:tick()
-    self:tick()
+    self:tick(views)
+    self:tick(views)
     while world.pending[1] do table.remove(world.pending, 1)() end
     assert.same({ "load", "snapshot", "leak.a" }, world.calls)
     assert.equal(1, #self:findings())
