@@ -183,8 +183,9 @@ static void converse(lupe_session *se, int *wake) {
       if (listen_for(se, wake, quiet_until - now)) return; /* nobody speaks before us: the runtime is gone */
     }
     if (atomic_load(&control.leave) != STAY) return;
-    lupe_segment_unmap(control.parents_segment);
-    control.parents_segment = NULL;
+    lupe_segment *parents = control.parents_segment;
+    control.parents_segment = NULL; /* first: a child forked in between must not unmap what it has not got */
+    lupe_segment_unmap(parents);
   }
   lupe_hello hello = introduce();
   lupe_status opened = lupe_session_open(se, &hello);
@@ -237,10 +238,12 @@ static bool start_thread(void) {
  * when the agent's has ended. */
 
 static pthread_key_t leaving;
+static sigset_t leavers_mask;
 
 static void *outlive_agent(void *unused) {
   while (atomic_load(&control.current) != PHASE_FINISHED) wait_for(PHASE_FINISHED, LOOK_AROUND_MS);
   pthread_join(control.thread, NULL);
+  pthread_sigmask(SIG_SETMASK, &leavers_mask, NULL); /* for what the program does as it exits */
   return unused;
 }
 
@@ -248,7 +251,13 @@ static void on_leaving(void *unused) {
   pthread_t last;
   (void)unused;
   if (control.pid != getpid() || atomic_load(&control.current) == PHASE_NONE) return;
-  if (pthread_create(&last, NULL, outlive_agent, NULL) == 0) {
+  /* No signal may find the new thread: it would have gone to those that the program has left. */
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &leavers_mask);
+  int failed = pthread_create(&last, NULL, outlive_agent, NULL);
+  pthread_sigmask(SIG_SETMASK, &leavers_mask, NULL);
+  if (failed == 0) {
     pthread_detach(last);
     return;
   }
