@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,12 @@ static const char *const unprofilable[] = {
 static int write_all(int fd, const char *text, size_t bytes) {
   while (bytes > 0) {
     ssize_t n = write(fd, text, bytes);
-    if (n < 0 && errno != EINTR) return errno;
+    if (n < 0 && errno == EAGAIN) { /* the program made our common stderr non-blocking */
+      struct pollfd room = {.fd = fd, .events = POLLOUT};
+      poll(&room, 1, -1);
+    } else if (n < 0 && errno != EINTR) {
+      return errno;
+    }
     if (n > 0) text += n, bytes -= (size_t)n;
   }
   return 0;

@@ -97,6 +97,26 @@ describe("lupe run", function()
     end
   end)
 
+  it("writes the whole report to a stderr that the program left full and non-blocking", function()
+    local fill = [[
+import os, sys, time, urllib.error, urllib.request
+# The rules run first: libuv makes stderr blocking again as it starts a process, and theirs is one.
+while True:
+  try:
+    urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="POST")).read()
+    break
+  except urllib.error.HTTPError: time.sleep(0.1)
+os.set_blocking(2, False)
+try:
+  while True: os.write(2, b"x" * 512)
+except OSError: pass
+]]
+    local address = "127.0.0.1:" .. support.free_port()
+    local command = '("$0" run --listen "$1" --rate-leak 0 -- python3 -c "$2" "http://$1/api/profiling/leak-detection")'
+    local done = support.run({ "bash", "-c", command .. " 2>&1 >/dev/null | (sleep 4; cat)", lupe, address, fill })
+    assert.matches("lupe's own cost", done.out)
+  end)
+
   it("passes signals on", function()
     local dir = support.temp_dir()
     local process = support.spawn({ lupe, "run", "--report", "none", "--", "sh", "-c",
