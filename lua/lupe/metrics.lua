@@ -22,6 +22,19 @@ local function memory_metrics(out, host, figures)
   end
 end
 
+--- What jemalloc tells of each process by itself, summed; nil where it tells nothing.
+local function allocator_state(host)
+  local sum
+  for _, target in ipairs(host.targets()) do
+    local state = target.live and host.allocator(target.pid)
+    if state then
+      sum = sum or { dirty_bytes = 0, muzzy_bytes = 0, arena_count = 0 }
+      for field, value in pairs(sum) do sum[field] = value + state[field] end
+    end
+  end
+  return sum
+end
+
 local function allocator_metrics(out, host, figures)
   if figures.has_allocator then
     out:add("lupe_allocator_allocated_bytes", "gauge", "Live bytes of the program.", figures.allocated_bytes)
@@ -33,7 +46,7 @@ local function allocator_metrics(out, host, figures)
     out:add("lupe_allocator_retained_bytes", "gauge", "Bytes of address space kept for later use.",
       figures.retained_bytes)
   end
-  local state = host.allocator()
+  local state = allocator_state(host)
   if state then
     out:add("lupe_allocator_dirty_bytes", "gauge", "Freed bytes not yet given back.", state.dirty_bytes)
     out:add("lupe_allocator_muzzy_bytes", "gauge", "Freed bytes that the system may take back.", state.muzzy_bytes)

@@ -37,6 +37,13 @@ function targets.select(host, pid)
     .. "profiled (see lupe's own messages)")
 end
 
+--- The memory figures of those that `select` gave. Raises a problem (503) where they have ended since.
+function targets.figures(host, pid)
+  local figures = host.memory(pid)
+  if figures then return figures end
+  problem.raise(503, "target-gone", (pid and "process %d" or "the last process"):format(pid) .. " has just ended")
+end
+
 --- The allocator of several targets in one word or two, and why heap figures are missing (or nil).
 function targets.allocator(selected)
   local reason

@@ -51,6 +51,13 @@ local function top(view, by, limit)
   return pairs_list, described
 end
 
+--- What was found in all processes lately, or in one now.
+local function analysis_of(app, pid, view)
+  if pid then return view and app.analysis:run(view, { pid = pid }) end
+  app.refresh_findings()
+  return app.analysis:latest()
+end
+
 -- The ranking of a view is the same for all who ask: view -> by -> { list, described }, for the usual limit.
 local ranked = setmetatable({}, { __mode = "k" })
 
@@ -90,11 +97,10 @@ return {
       end
       local _, reason = targets.allocator(selected)
       if not view then reason = reason or missing end
-      local figures = assert(app.host.memory(pid))
+      local figures = targets.figures(app.host, pid)
       local has, active, resident = figures.has_allocator, figures.active_bytes, figures.resident_bytes
       local sizes = view and view.allocator and view.allocator.distribution
-      app.refresh_findings()
-      local latest = app.analysis:latest()
+      local found = analysis_of(app, pid, view)
       local list, described = {}, {}
       if view and not reason then list, described = ranking(view, by, request.params.limit) end
       local profiled = view and view.sampled
@@ -103,7 +109,7 @@ return {
         size_distribution = distribution(sizes or {}),
         efficiency_score = has and json.round(figures.allocated_bytes / resident, 4) or nil,
         fragmentation_percent = has and json.round(100 * (1 - figures.allocated_bytes / active), 2) or nil,
-        recommendations = leaks.recommendations(app.analysis:findings(), NOT_ABOUT_ALLOCATIONS),
+        recommendations = leaks.recommendations(found and found.findings or {}, NOT_ABOUT_ALLOCATIONS),
         reason = reason,
         allocators = described,
         by = by,
@@ -111,7 +117,7 @@ return {
         sample_period_bytes = profiled and view.sample_period_bytes or nil,
         profiled_bytes = profiled and whole(view.heap.total_inuse_space) or nil,
         allocated_bytes = has and figures.allocated_bytes or nil,
-        analyzed_at = latest and time.rfc3339(latest.time_ms),
+        analyzed_at = found and time.rfc3339(found.time_ms),
         size_distribution_reason = not sizes and (reason or "the size classes have not been read yet") or nil,
       }
     end,

@@ -3,6 +3,7 @@
 local cpu_usage = require("lupe.cpu_usage")
 local json = require("lupe.json")
 local profiling_route = require("lupe.profiling_route")
+local targets = require("lupe.targets")
 
 local LOAD = json.shape({ "one_min number", "five_min number", "fifteen_min number" })
 local THREAD = json.shape({
@@ -52,7 +53,7 @@ return {
         window_seconds = usage and json.round(usage.window_ms / 1000),
         reason = reason,
         cores = load.cores,
-        threads = assert(host.memory(pid)).threads,
+        threads = targets.figures(host, pid).threads,
         top_threads = top_threads(app, pid),
         stack_profile = STACKS({ state = "off", reason = "CPU sampling is off" }),
       }

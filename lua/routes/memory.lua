@@ -52,7 +52,7 @@ return {
     },
     report = function(request, app, selected)
       local host, pid = app.host, request.params.target
-      local figures = assert(host.memory(pid))
+      local figures = targets.figures(host, pid)
       local allocator, reason = targets.allocator(selected)
       local has = figures.has_allocator
       if not has and not reason then reason = "jemalloc's figures have not been read yet" end

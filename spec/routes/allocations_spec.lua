@@ -1,5 +1,6 @@
 require("spec.support")
 local fake = require("spec.fake_host")
+local literal = require("lupe.view_literal")
 
 local MIB = 2 ^ 20
 local SEED = {
@@ -100,7 +101,28 @@ describe("GET /api/profiling/allocations", function()
     assert.equal(calls, #server.host.worker_calls)
   end)
 
-  it("looks at one process where asked", function()
-    assert.equal(100, get("?target=100").json.target.pid)
+  it("looks at one process where asked, and recommends nothing on account of another", function()
+    local address, size, owner = literal(heap({ sites = { { name = "idle", history = { MIB } } } }))
+    local server = fake.server({
+      heap = heap({ sites = { { name = "busy", history = { MIB }, alloc_space = 900 * MIB } } }),
+      take_snapshot = function(_, callback) callback(nil, address, size, owner) end,
+    })
+    local function ask(query)
+      fake.request(server, "GET", "/api/profiling/allocations" .. query)
+      return fake.request(server, "GET", "/api/profiling/allocations" .. query).json
+    end
+    assert.truthy(ask("").recommendations[1]:find("busy", 1, true))
+    local one = ask("?target=100")
+    assert.equal(100, one.target.pid)
+    assert.same({ { "idle", MIB } }, one.top_allocators)
+    assert.same({}, one.recommendations)
+  end)
+
+  it("answers 503 where the process ends while its profile is looked at", function()
+    local server = fake.server({ heap = heap() })
+    server.host.memory = function() return nil, "no live process" end
+    for _, name in ipairs({ "allocations", "memory", "cpu" }) do
+      assert.equal(503, fake.request(server, "GET", "/api/profiling/" .. name .. "?target=100").status, name)
+    end
   end)
 end)

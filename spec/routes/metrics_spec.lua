@@ -81,6 +81,15 @@ describe("GET /metrics", function()
     assert.equal(1, value_of(text, 'lupe_http_request_seconds_count{route="/api/profiling/memory"}'))
   end)
 
+  it("sums what jemalloc tells of each live process", function()
+    local text = get(fake.server({
+      target_list = { fake.target({ pid = 1 }), fake.target({ pid = 2 }), fake.target({ pid = 3, live = false }) },
+      allocator = function(pid) return { arena_count = 4, dirty_bytes = pid * 1000, muzzy_bytes = 0 } end,
+    })).body
+    assert.equal(3000, value_of(text, "lupe_allocator_dirty_bytes"))
+    assert.equal(8, value_of(text, "lupe_allocator_arenas"))
+  end)
+
   it("leaves out what is not known, instead of inventing a 0", function()
     local text = get(busy_server({
       figures_now = fake.figures({ has_allocator = false }), allocator = function() return nil, "not known" end,
