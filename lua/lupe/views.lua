@@ -33,15 +33,16 @@ function views:fresh()
   return wrap(address, size, keepalive)
 end
 
---- The view of one process (or -1: of all that ever were). Inside a task.
+--- The view of one process. Inside a task.
 -- @return as `merged`
 function views:of(pid)
-  local kept = self.single[pid]
-  if kept then return kept end
+  local single = self.single
+  if single[pid] then return single[pid] end
   local failure, address, size, keepalive = async.await(self.host.take_snapshot, pid)
   if failure then return nil, failure end
-  if self.count >= MOST_SINGLE then self.single, self.count = {}, 0 end
   local fresh = wrap(address, size, keepalive)
+  if single ~= self.single or single[pid] then return fresh end -- a newer round is in, or somebody was faster
+  if self.count >= MOST_SINGLE then self.single, self.count = {}, 0 end
   self.single[pid], self.count = fresh, self.count + 1
   return fresh
 end
