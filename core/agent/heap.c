@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/agent/unwind.h"
+#include "core/clock.h"
 #include "core/wire/ring.h"
 
 /* jemalloc's control interface. Weak: bound by the loader where the process has it, else NULL. */
@@ -38,9 +38,7 @@ static lupe_heap_info info;
 static _Thread_local uint32_t cached_tid;
 
 static uint64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
 }
 
 static void count(_Atomic uint64_t *counter, uint64_t by) {
@@ -259,10 +257,8 @@ lupe_status lupe_heap_read_figures(lupe_allocator_figures *out) {
   if (!info.has_figures) return LUPE_ENOENT;
   uint64_t epoch = 1;
   mallctl("epoch", NULL, NULL, &epoch, sizeof epoch); /* what is read from here on is of one moment */
-  struct timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
   memset(out, 0, sizeof *out);
-  out->time_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+  out->time_ms = lupe_clock_ns(CLOCK_REALTIME) / 1000000;
   out->allocated_bytes = get_size("stats.allocated");
   out->active_bytes = get_size("stats.active");
   out->metadata_bytes = get_size("stats.metadata");

@@ -6,10 +6,10 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/agent/heap.h"
+#include "core/clock.h"
 #include "core/wire/channel.h"
 #include "core/wire/ring.h"
 
@@ -21,14 +21,8 @@ enum {
   FIGURES_MAX_MS = 60000,
 };
 
-static int64_t clock_ns(clockid_t id) {
-  struct timespec t;
-  clock_gettime(id, &t);
-  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 int64_t lupe_session_now_ms(void) {
-  return clock_ns(CLOCK_MONOTONIC) / 1000000;
+  return lupe_clock_ns(CLOCK_MONOTONIC) / 1000000;
 }
 
 /* The first three numbers are taken by something that cannot be written: a library's message to "stderr"
@@ -83,11 +77,11 @@ lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello) {
 }
 
 static lupe_status send_profile(lupe_session *se, uint64_t serial) {
-  lupe_profile_reply reply = {.serial = serial, .time_ms = clock_ns(CLOCK_REALTIME) / 1000000};
-  int64_t start_ns = clock_ns(CLOCK_MONOTONIC);
+  lupe_profile_reply reply = {.serial = serial, .time_ms = lupe_clock_ns(CLOCK_REALTIME) / 1000000};
+  int64_t start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
   int fd = memfd_create("lupe-profile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   reply.status = fd < 0 ? errno : lupe_heap_dump(fd);
-  reply.elapsed_ns = (uint64_t)(clock_ns(CLOCK_MONOTONIC) - start_ns);
+  reply.elapsed_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
   if (reply.status == 0) {
     /* The runtime may map it: it must not change any more. */
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
@@ -105,8 +99,8 @@ static lupe_status send_profile(lupe_session *se, uint64_t serial) {
 void lupe_session_refresh(lupe_session *se) {
   lupe_allocator_figures figures;
   if (lupe_heap_read_figures(&figures) == LUPE_OK) lupe_segment_publish_figures(se->segment, &figures);
-  atomic_store_explicit(&se->segment->counters.thread_cpu_ns, (uint64_t)clock_ns(CLOCK_THREAD_CPUTIME_ID),
-                        memory_order_relaxed);
+  atomic_store_explicit(&se->segment->counters.thread_cpu_ns,
+                        (uint64_t)lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID), memory_order_relaxed);
 }
 
 static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {

@@ -4,7 +4,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
+
+#include "core/clock.h"
 
 enum { COUNT_ONCE_TRIPPED = 10 };
 
@@ -19,9 +20,7 @@ static struct {
 static void check(lua_State *L, lua_Debug *ar);
 
 static uint64_t now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
 }
 
 /* Trips the guard, at the guarded file's innermost line, whichever function of ours is running above it. */

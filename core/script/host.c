@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/script/host_internal.h"
 #include "core/store/cgroup.h"
 #include "core/store/process.h"
@@ -15,8 +15,11 @@
 
 enum {
   CHECKPOINT_MS = 30000,
-  THREADS_MAX = 512, /* of one process */
+  THREADS_MAX = 512,        /* of one process */
+  LARGE_SNAPSHOT = 1 << 20, /* bytes */
 };
+
+#define HELD_KEY "lupe.snapshots held"
 
 static const char *const heap_states[] = {
     [LUPE_HEAP_ON] = "on",
@@ -32,9 +35,7 @@ lupe_host *lupe__host_of(lua_State *L) {
 }
 
 static double clock_ms(clockid_t clock) {
-  struct timespec t;
-  clock_gettime(clock, &t);
-  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+  return (double)lupe_clock_ns(clock) / 1e6;
 }
 
 /* nil, 0 or absent: all live targets. */
@@ -273,10 +274,8 @@ static int profiler(lua_State *L) {
   lupe_host *h = lupe__host_of(L);
   lupe_agent_cost cost;
   lupe_collector_cost(h->services.collector, &cost);
-  struct timespec cpu;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
   double now = clock_ms(CLOCK_MONOTONIC);
-  double runtime_ns = (double)cpu.tv_sec * 1e9 + (double)cpu.tv_nsec;
+  double runtime_ns = (double)lupe_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
   double agent_ns = (double)cost.hook_ns + (double)cost.thread_cpu_ns;
   if (now - h->checkpoints[1].time_ms > CHECKPOINT_MS) {
     h->checkpoints[0] = h->checkpoints[1];
@@ -319,18 +318,32 @@ static int profiler(lua_State *L) {
 
 /* -- snapshots -------------------------------------------------------------------------------- */
 
+/* How many references Lua holds. To its collector each is a few bytes, whatever the snapshot weighs. */
+static uint32_t *held_snapshots(lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, HELD_KEY);
+  uint32_t *held = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return held;
+}
+
 static int release_snapshot(lua_State *L) {
   lupe_snapshot **s = luaL_checkudata(L, 1, LUPE__SNAPSHOT_TYPE);
+  if (*s) --*held_snapshots(L);
   lupe_snapshot_release(*s);
   *s = NULL;
   return 0;
 }
 
 void lupe_host_push_snapshot(lua_State *L, lupe_snapshot *s) {
+  uint32_t *held = held_snapshots(L);
+  size_t bytes = lupe_snapshot_bytes(s);
+  /* So what nobody uses any more goes before a second large one, or a handful of small ones, is forgotten. */
+  if (*held >= (bytes > LARGE_SNAPSHOT ? 2 : 8)) lua_gc(L, LUA_GCCOLLECT, 0);
   lua_pushlightuserdata(L, (void *)lupe_snapshot_block(s));
-  lua_pushnumber(L, (double)lupe_snapshot_bytes(s));
+  lua_pushnumber(L, (double)bytes);
   lupe_snapshot **box = lua_newuserdata(L, sizeof(lupe_snapshot *));
   *box = s;
+  ++*held;
   luaL_getmetatable(L, LUPE__SNAPSHOT_TYPE);
   lua_setmetatable(L, -2);
 }
@@ -391,6 +404,8 @@ static void add_functions(lua_State *L, const luaL_Reg *functions, lupe_host *h)
 
 static int build_table(lua_State *L) {
   lupe_host *h = lua_touserdata(L, 1);
+  *(uint32_t *)lua_newuserdata(L, sizeof(uint32_t)) = 0;
+  lua_setfield(L, LUA_REGISTRYINDEX, HELD_KEY);
   luaL_newmetatable(L, LUPE__SNAPSHOT_TYPE);
   lua_pushcfunction(L, release_snapshot);
   lua_setfield(L, -2, "__gc");

@@ -1,8 +1,8 @@
 /* The aggregator's heap profiles: rounds, the dumps that come in them, and the timeline they leave. */
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "core/store/heap_dump.h"
 #include "core/store/run.h"
 
@@ -36,12 +36,6 @@ void lupe__target_absorb(lupe_target *t) {
   }
   if (lost) (void)lupe_heap_profile_sample(t->profile, LUPE_STACK_OVERFLOW, (double)lost);
   lupe_pending_samples_clear(&taken);
-}
-
-static double unix_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (double)now.tv_sec * 1000 + (double)now.tv_nsec / 1e6;
 }
 
 static double allocated_of(lupe_target *t) {
@@ -112,7 +106,7 @@ lupe_status lupe_target_ingest(lupe_target *t, int fd, uint64_t tick, const char
   t->why[0] = '\0';
   pthread_mutex_lock(&a->lock);
   bool in_round = tick != 0 && tick == a->open_tick;
-  double time_ms = in_round ? a->open_ms : unix_ms();
+  double time_ms = in_round ? a->open_ms : lupe_unix_ms();
   if (time_ms < a->last_ms) time_ms = a->last_ms;
   pthread_mutex_unlock(&a->lock);
 

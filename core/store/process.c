@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/store/proc_stat.h"
 
 enum {
@@ -85,10 +85,8 @@ lupe_status lupe_process_read(pid_t pid, lupe_memory_figures *out) {
   if (pages[0] == 0) return LUPE_ENOENT; /* on its way out, or a kernel thread */
   uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
   uint64_t tick_ns = UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK);
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
   *out = (lupe_memory_figures){
-      .time_ms = (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6,
+      .time_ms = lupe_unix_ms(),
       .rss_bytes = pages[1] * page_bytes,
       .virtual_bytes = pages[0] * page_bytes,
       .shared_bytes = pages[2] * page_bytes,

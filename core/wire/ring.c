@@ -7,8 +7,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "core/clock.h"
 
 enum {
   RING_MASK = LUPE_RING_BYTES - 8, /* a position, whatever it is, becomes an aligned place inside the ring */
@@ -222,9 +223,7 @@ static lupe_status throw_away(lupe_ring_reader *r, uint64_t head) {
  * or jumped away there would block the ring for good: so once half of it waits behind such a
  * record for a second, all of it is given up. */
 static lupe_status stalled(lupe_ring_reader *r, uint64_t head) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+  uint64_t now_ns = (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
   if (r->stalled_at != r->tail) {
     r->stalled_at = r->tail;
     r->stall_start = now_ns;
