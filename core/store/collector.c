@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/wire/channel.h"
 
 enum {
@@ -15,10 +15,13 @@ enum {
   LAST_ROUND_MS = 2000,
   RECORDS_APART_MS = 100, /* of the memory series, however many processes exit */
   FIRST_READING_MS = 250, /* of the memory figures: the start of the series */
-  JOBS_MAX = 4096 + 64,   /* a dump of each live target, and snapshots asked for */
+  JOBS_MAX = 4096,        /* dumps: one of each live target */
+  SNAPSHOTS_MAX = 1024,   /* snapshots asked for: twice as many as HTTP serves requests at once */
+  PACE_MAX_MS =
+      600000, /* one slow dump (a stopped process, a swapped-out one) is not the end of all rounds */
 };
 
-typedef enum job_kind { JOB_INGEST, JOB_END_ROUND, JOB_SNAPSHOT } job_kind;
+typedef enum job_kind { JOB_INGEST, JOB_END_ROUND, JOB_SNAPSHOT, JOB_KINDS } job_kind;
 
 /* Something for the pool. Jobs run one at a time, in the order in which they were made. */
 typedef struct job {
@@ -56,7 +59,7 @@ struct lupe_collector {
   uv_timer_t drain, rounds, memory, deadline;
   connection *connections;
   job *first_job, *last_job; /* the first one runs */
-  uint32_t job_count;
+  uint32_t job_counts[JOB_KINDS];
   bool round_open, stopping, finishing;
   bool deaf; /* no new connection could be taken; the next look is at the next draining */
   uint64_t serial, tick;
@@ -71,12 +74,6 @@ struct lupe_collector {
   void *closed_arg;
   uint32_t open_handles;
 };
-
-static double unix_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
-  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
 
 /* -- jobs ------------------------------------------------------------------------------------- */
 
@@ -98,6 +95,8 @@ static void work(uv_work_t *w) {
     case JOB_SNAPSHOT:
       j->status = lupe_aggregator_snapshot(a, j->pid, j->time_ms, &j->snapshot);
       break;
+    case JOB_KINDS: /* how many there are */
+      break;
   }
 }
 
@@ -107,7 +106,7 @@ static void after_work(uv_work_t *w, int uv_status) {
   if (uv_status != 0) j->status = LUPE_EAGAIN; /* cancelled: never started */
   c->first_job = j->next;
   if (!c->first_job) c->last_job = NULL;
-  c->job_count--;
+  c->job_counts[j->kind]--;
   run_first_job(c);
 
   if (j->kind == JOB_INGEST) {
@@ -130,17 +129,20 @@ static void run_first_job(lupe_collector *c) {
   if (c->first_job) uv_queue_work(c->loop, &c->first_job->work, work, after_work);
 }
 
-/* Takes the fields of `fields` over on LUPE_OK. */
+/* Takes the fields of `fields` over on LUPE_OK. LUPE_EFULL: too many of its kind wait. */
 static lupe_status add_job(lupe_collector *c, const job *fields) {
-  if (c->job_count >= JOBS_MAX) return LUPE_EFULL;
+  /* The end of a round is never refused: no other one could begin. */
+  static const uint32_t most[JOB_KINDS] = {
+      [JOB_INGEST] = JOBS_MAX, [JOB_END_ROUND] = UINT32_MAX, [JOB_SNAPSHOT] = SNAPSHOTS_MAX};
+  if (c->job_counts[fields->kind] >= most[fields->kind]) return LUPE_EFULL;
   job *j = malloc(sizeof *j);
   if (!j) return LUPE_ENOMEM;
   *j = *fields;
   j->collector = c;
   j->work.data = j;
-  j->time_ms = unix_ms();
+  j->time_ms = lupe_unix_ms();
   j->next = NULL;
-  c->job_count++;
+  c->job_counts[j->kind]++;
   if (c->last_job) {
     c->last_job->next = j;
     c->last_job = j;
@@ -184,7 +186,11 @@ static void on_deadline(uv_timer_t *timer) {
 
 static void begin_round(lupe_collector *c, uint64_t timeout_ms) {
   lupe_collector_measure(c);
-  if (lupe_aggregator_begin_round(c->aggregator, unix_ms(), &c->tick) != LUPE_OK) return;
+  lupe_status status = lupe_aggregator_begin_round(c->aggregator, lupe_unix_ms(), &c->tick);
+  if (status != LUPE_OK) { /* the end of the last one was lost for want of memory */
+    if (c->finishing) c->finished(c->finished_arg, status, NULL);
+    return;
+  }
   c->round_open = true;
   c->serial++;
   c->slowest_ns = 0;
@@ -202,7 +208,8 @@ static void on_round_due(uv_timer_t *timer) {
 
 /* On the loop, after a round's snapshot was built. */
 static void after_round(lupe_collector *c, job *j) {
-  c->pace_ms = (uint64_t)((double)c->slowest_ns / 1e6 / c->options.profile_budget);
+  double pace_ms = (double)c->slowest_ns / 1e6 / c->options.profile_budget;
+  c->pace_ms = pace_ms < PACE_MAX_MS ? (uint64_t)pace_ms : PACE_MAX_MS;
   if (c->finishing && j->pid == LUPE_TARGET_ALL) {
     c->finished(c->finished_arg, j->status, j->snapshot);
     return;
@@ -223,7 +230,7 @@ static void after_round(lupe_collector *c, job *j) {
 }
 
 static void record_memory(lupe_collector *c) {
-  double now = unix_ms();
+  double now = lupe_unix_ms();
   if (now - c->recorded_ms < RECORDS_APART_MS) return;
   c->recorded_ms = now;
   lupe_aggregator_record_memory(c->aggregator, now);

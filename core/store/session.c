@@ -4,14 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/store/process.h"
 #include "core/wire/channel.h"
 #include "core/wire/ring.h"
 
-enum { DRAIN_MAX_RECORDS = 65536 /* more than the ring can hold: a flooding agent cannot keep the loop */ };
+/* An agent that floods cannot keep the loop. */
+enum {
+  DRAIN_MAX_RECORDS = 65536, /* at a time: more than the ring can hold */
+  RECEIVE_MAX_MESSAGES = 64, /* at a time: an honest agent never has more than three under way */
+};
 
 struct lupe_session {
   int fd;
@@ -26,12 +30,6 @@ struct lupe_session {
   bool asked;                      /* for a heap profile that has not come */
   lupe_allocator_figures *figures; /* 4 KiB of scratch, kept off the stack */
 };
-
-static double unix_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
-  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
 
 lupe_status lupe_session_create(lupe_session **out, int fd, lupe_aggregator *a, const lupe_welcome *welcome,
                                 lupe_session_events events) {
@@ -64,7 +62,7 @@ refused:
 void lupe_session_free(lupe_session *s) {
   if (!s) return;
   lupe_session_drain(s);
-  if (s->target) lupe_target_died(s->target, unix_ms());
+  if (s->target) lupe_target_died(s->target, lupe_unix_ms());
   lupe_ring_reader_free(s->reader);
   close(s->fd);
   free(s->figures);
@@ -102,7 +100,7 @@ static lupe_status on_hello(lupe_session *s, const lupe_hello *hello, int segmen
       .heap_state = hello->heap_state,
       .forked = hello->forked,
       .sample_period_bytes = hello->sample_period_bytes,
-      .time_ms = unix_ms(),
+      .time_ms = lupe_unix_ms(),
       .name = name,
       .allocator = allocator,
   };
@@ -136,7 +134,7 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
 }
 
 lupe_status lupe_session_receive(lupe_session *s) {
-  for (;;) {
+  for (int i = 0; i < RECEIVE_MAX_MESSAGES; i++) {
     _Alignas(8) char body[LUPE_CHANNEL_BODY_MAX];
     lupe_message m;
     int fd = -1;
@@ -150,6 +148,7 @@ lupe_status lupe_session_receive(lupe_session *s) {
     }
     return LUPE_ENOENT;
   }
+  return LUPE_OK;
 }
 
 void lupe_session_drain(lupe_session *s) {
@@ -176,7 +175,7 @@ void lupe_session_measure(lupe_session *s) {
     s->last = figures;
   } else if (s->last.time_ms > 0) {
     figures = s->last;
-    figures.time_ms = unix_ms();
+    figures.time_ms = lupe_unix_ms();
   } else {
     return;
   }
@@ -206,17 +205,11 @@ lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial) {
   return status;
 }
 
-int lupe_session_fd(const lupe_session *s) {
-  return s->fd;
-}
 pid_t lupe_session_pid(const lupe_session *s) {
   return s->pid;
 }
 lupe_target *lupe_session_target(const lupe_session *s) {
   return s->target;
-}
-bool lupe_session_profiles(const lupe_session *s) {
-  return s->profiles;
 }
 
 void lupe_session_add_cost(const lupe_session *s, lupe_agent_cost *sum) {

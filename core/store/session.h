@@ -34,8 +34,8 @@ lupe_status lupe_session_create(lupe_session **out, int fd, lupe_aggregator *a, 
 /* Drains what is left, tells the aggregator that the target died, closes. NULL is a no-op. */
 void lupe_session_free(lupe_session *s);
 
-/* Reads all messages that are there. LUPE_ENOENT: the agent is gone (or broke the protocol, logged): free it.
- */
+/* Reads the messages that are there, up to a bound: where more wait, the socket stays readable. LUPE_ENOENT:
+ * the agent is gone (or broke the protocol, logged): free it. */
 lupe_status lupe_session_receive(lupe_session *s);
 /* Moves samples and figures from the shared segment into the aggregator; bounded by what the ring holds. */
 void lupe_session_drain(lupe_session *s);
@@ -45,10 +45,8 @@ void lupe_session_measure(lupe_session *s);
  * (or its socket is full); LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial);
 
-int lupe_session_fd(const lupe_session *s);
 pid_t lupe_session_pid(const lupe_session *s);
 lupe_target *lupe_session_target(const lupe_session *s); /* NULL before HELLO */
-bool lupe_session_profiles(const lupe_session *s);       /* whether its heap can be profiled */
 /* Adds this session's counts to *sum. */
 void lupe_session_add_cost(const lupe_session *s, lupe_agent_cost *sum);
 /* The allocator's newest figures. LUPE_EAGAIN: none yet. */
