@@ -1,13 +1,15 @@
 #include "core/runtime.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/net/http_server.h"
 #include "core/script/host.h"
 #include "core/script/worker.h"
@@ -43,12 +45,6 @@ struct lupe_runtime {
   lupe_runtime_close_cb closed;
   void *closed_arg;
 };
-
-static double unix_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
-  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
 
 /* -- into Lua --------------------------------------------------------------------------------- */
 
@@ -98,8 +94,9 @@ static int call_on_snapshot(lua_State *L) {
 }
 
 static void on_snapshot(void *arg, lupe_snapshot *latest) {
+  lupe_runtime *r = arg;
   (void)latest; /* Lua asks for it when it wants it */
-  run(arg, call_on_snapshot, arg);
+  if (r->host) run(r, call_on_snapshot, r);
 }
 
 /* -- HTTP ------------------------------------------------------------------------------------- */
@@ -161,13 +158,14 @@ static int respond(lua_State *L) {
   if (lua_istable(L, 3)) {
     lua_getfield(L, 3, "file");
     const char *path = luaL_checkstring(L, -1);
-    FILE *file = fopen(path, "rbe");
-    if (!file) return luaL_error(L, "%s: %s", path, strerror(errno));
-    int fd = dup(fileno(file));
-    long size = fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
-    fclose(file);
-    if (fd < 0 || size < 0) return luaL_error(L, "%s: cannot be read", path);
-    result = lupe_http_respond_file(o->request, status, headers, count, fd, (uint64_t)size);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo does not keep the loop waiting */
+    if (fd < 0) return luaL_error(L, "%s: %s", path, strerror(errno));
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+      close(fd);
+      return luaL_error(L, "%s: not a file", path);
+    }
+    result = lupe_http_respond_file(o->request, status, headers, count, fd, (uint64_t)st.st_size);
     if (result != LUPE_OK) close(fd);
   } else {
     size_t bytes = 0;
@@ -375,6 +373,7 @@ void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg) 
   r->closed = done;
   r->closed_arg = arg;
   lupe_host_free(r->host);
+  r->host = NULL; /* closing: a job that ends now is not told to Lua any more */
   lupe_http_server_close(r->http);
   r->http = NULL;
   lupe_worker_close(r->worker);
@@ -390,7 +389,7 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   r->loop = o->loop;
   r->vm = o->vm;
   r->paths = o->paths;
-  double started_ms = unix_ms();
+  double started_ms = lupe_unix_ms();
 
   status = make_socket_folder(r);
   if (status != LUPE_OK) {
