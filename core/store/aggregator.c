@@ -404,13 +404,6 @@ uint32_t lupe_aggregator_heap_interval_ms(lupe_aggregator *a) {
   return interval;
 }
 
-uint64_t lupe_aggregator_generation(lupe_aggregator *a) {
-  pthread_mutex_lock(&a->lock);
-  uint64_t generation = a->generation;
-  pthread_mutex_unlock(&a->lock);
-  return generation;
-}
-
 uint64_t lupe_aggregator_stack_overflows(lupe_aggregator *a) {
   return lupe_stack_table_overflows(a->stacks);
 }

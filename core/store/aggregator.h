@@ -116,7 +116,6 @@ lupe_status lupe_aggregator_series(lupe_aggregator *a, int32_t pid, lupe_memory_
 lupe_status lupe_aggregator_classes(lupe_aggregator *a, int32_t pid, lupe_snapshot_size_class *rows,
                                     size_t capacity, size_t *out_count);
 uint32_t lupe_aggregator_heap_interval_ms(lupe_aggregator *a); /* between two rounds, now */
-uint64_t lupe_aggregator_generation(lupe_aggregator *a);       /* rounds that ended */
 uint64_t lupe_aggregator_stack_overflows(lupe_aggregator *a);
 
 /* -- heap profiles ---------------------------------------------------------------------------- */

@@ -14,7 +14,6 @@ struct lupe_heap_profile {
   uint32_t *slots; /* row + 1, by stack id; twice as many as rows */
   size_t count, capacity;
   uint64_t period;
-  double time_ms;
   lupe_heap_column *columns[LUPE_SNAPSHOT_TICKS_MAX];
 };
 
@@ -96,7 +95,6 @@ lupe_status lupe_heap_profile_update(lupe_heap_profile *p, const lupe_heap_entry
   }
   if (p->period && p->period != period_bytes) forget_epoch(p);
   p->period = period_bytes;
-  p->time_ms = time_ms;
   for (size_t i = 0; i < p->count; i++) p->rows[i].inuse_space = p->rows[i].inuse_objects = 0;
   for (size_t i = 0; i < count; i++) {
     const lupe_heap_entry *e = &entries[i];
@@ -166,10 +164,6 @@ const lupe_heap_column *lupe_heap_profile_column(const lupe_heap_profile *p, siz
 
 uint64_t lupe_heap_profile_period(const lupe_heap_profile *p) {
   return p->period;
-}
-
-double lupe_heap_profile_time_ms(const lupe_heap_profile *p) {
-  return p->time_ms;
 }
 
 void lupe_heap_row_allocations(const lupe_heap_row *row, uint64_t period_bytes, double *out_space,

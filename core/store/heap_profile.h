@@ -59,7 +59,6 @@ const lupe_heap_row *lupe_heap_profile_rows(const lupe_heap_profile *p, size_t *
 /* NULL: nothing was known of the process then. */
 const lupe_heap_column *lupe_heap_profile_column(const lupe_heap_profile *p, size_t tick);
 uint64_t lupe_heap_profile_period(const lupe_heap_profile *p); /* 0: no dump yet */
-double lupe_heap_profile_time_ms(const lupe_heap_profile *p);  /* of the last dump; 0 none yet */
 
 /* Bytes and objects allocated at a row since the start, from its samples: each stands for as many bytes as
  * corrects it at the row's mean object size, or for one period where no object was ever seen live

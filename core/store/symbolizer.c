@@ -204,10 +204,6 @@ const char *lupe_symbolizer_build_id(lupe_symbolizer *s, lupe_image *image) {
   return image->code.build_id;
 }
 
-const char *lupe_image_name(const lupe_image *image) {
-  return image ? image->name : "[unknown]";
-}
-
 void lupe_symbolizer_figures_read(const lupe_symbolizer *s, lupe_symbolizer_figures *out) {
   *out = s->figures;
 }

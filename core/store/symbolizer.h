@@ -72,9 +72,6 @@ void lupe_symbolizer_resolve(lupe_symbolizer *s, lupe_image *image, uint64_t fil
  * Never NULL; the symbolizer's. Reads the file on first use. */
 const char *lupe_symbolizer_build_id(lupe_symbolizer *s, lupe_image *image);
 
-/* The image's base name without " (deleted)", as it stands in `module+0xOFFSET`. Never NULL. */
-const char *lupe_image_name(const lupe_image *image);
-
 void lupe_symbolizer_figures_read(const lupe_symbolizer *s, lupe_symbolizer_figures *out);
 
 #endif
