@@ -43,8 +43,9 @@ describe("under lupe run", function()
   end)
 
   it("a daemon outlives lupe, which reports what it saw of it", function()
-    local daemon = { "setsid", "-f", support.fixture("agent_host"), "keep=500,20000", "tell=" .. here, "wait=" .. go,
-      "keep=500,20000", "tell=" .. dir .. "/end" }
+    -- It is nobody's child, so nobody but `timeout` would end it where this fails.
+    local daemon = { "setsid", "-f", "timeout", 60, support.fixture("agent_host"), "keep=500,20000", "tell=" .. here,
+      "wait=" .. go, "keep=500,20000", "tell=" .. dir .. "/end" }
     -- The shell stays until the daemon is there, and ends before it does.
     local run = lupe_run.start({ "sh", "-c", '"$@"; while [ ! -e "$0" ]; do sleep 0.05; done; exit 5', dir .. "/leave",
       unpack(daemon) }, { flags = { "--sample-bytes", "16K" } })
