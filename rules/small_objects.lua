@@ -21,7 +21,7 @@ return {
     for site in view.heap:sites(steep) do
       local bytes, objects = site:trend("inuse_space"), site:trend("inuse_objects")
       if bytes and objects and bytes.profiles >= params.min_profiles and bytes.low > 0 and objects.low > 0
-        and bytes.late >= params.still_growing and objects.rise >= params.min_objects
+        and bytes.late >= params.still_growing and bytes.new_high > 0 and objects.rise >= params.min_objects
         and bytes.rise / objects.rise <= params.small then
         findings[#findings + 1] = {
           site = site, score = objects.rise, verdict = "growing", severity = "medium",

@@ -42,6 +42,20 @@ describe("the rule pattern.many-small-objects", function()
     assert.is_true(found.evidence.added_objects > 500000)
   end)
 
+  it("does not take a full cache for one, whatever was sampled", function()
+    local sites = {}
+    for seed = 1, 100 do
+      local history = given.sampled(8, function(t) return 1.25 * MIB * t end, seed)
+      local full = given.churning(32, function() return 10 * MIB end, seed)
+      for _, bytes in ipairs(full) do history[#history + 1] = bytes end
+      local objects = {}
+      for i, bytes in ipairs(history) do objects[i] = bytes / 32 end
+      sites[seed] = { name = "cache" .. seed, history = history, objects = objects }
+    end
+    local answer = given.run("small_objects", given.program(sites), { most_sites = 100 })
+    assert.is_true(#answer.findings <= 1, #answer.findings)
+  end)
+
   it("does not mind large ones", function()
     assert.same({}, given.run("small_objects", program(100000)).findings)
   end)
