@@ -27,6 +27,7 @@ enum {
   FORK_WAIT_MS = 100,
   FINISH_WAIT_MS = 1000,
   FORK_QUIET_MS = 100,
+  GONE_WAIT_MS = 100,
   STACK_BYTES = 256 * 1024,
   LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
   HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
@@ -56,6 +57,8 @@ static struct {
   lupe_segment *parents_segment; /* in a forked child: still mapped, to be unmapped */
   _Atomic uint32_t current;      /* phase; a futex */
   _Atomic uint32_t leave;        /* wish */
+  _Atomic pid_t tid;             /* of the agent's thread, as the kernel names it */
+  atomic_bool left;              /* by lupe_control_leave: once and for all */
 } control;
 
 /* ---- small things ---- */
@@ -204,6 +207,7 @@ static void *agent_main(void *unused) {
   };
   int wake = -1;
   struct sched_param normal = {0};
+  atomic_store(&control.tid, gettid());
   sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
   pthread_setname_np(pthread_self(), "lupe-agent");
   lupe_heap_hide_thread();
@@ -250,7 +254,8 @@ static void *outlive_agent(void *unused) {
 static void on_leaving(void *unused) {
   pthread_t last;
   (void)unused;
-  if (control.pid != getpid() || atomic_load(&control.current) == PHASE_NONE) return;
+  if (atomic_load(&control.current) == PHASE_NONE || atomic_load(&control.left)) return;
+  if (control.pid != getpid()) return;
   /* No signal may find the new thread: it would have gone to those that the program has left. */
   sigset_t all;
   sigfillset(&all);
@@ -301,11 +306,27 @@ void lupe_control_after_fork(void) {
   start(PHASE_CONNECTED, geteuid() == 0 ? FORK_WAIT_MS : 0);
 }
 
-void lupe_control_finish(void) {
-  if (control.pid != getpid() || atomic_load(&control.current) != PHASE_ONLINE) return;
+static void send_away(void) {
   atomic_store(&control.leave, LEAVE_POLITELY);
   pthread_kill(control.thread, WAKE_SIGNAL);
   wait_for(PHASE_FINISHED, FINISH_WAIT_MS);
+}
+
+void lupe_control_finish(void) {
+  if (atomic_load(&control.current) != PHASE_ONLINE || atomic_load(&control.left)) return;
+  if (control.pid == getpid()) send_away();
+}
+
+void lupe_control_leave(void) {
+  if (atomic_load(&control.current) == PHASE_NONE || atomic_load(&control.left)) return;
+  if (control.pid != getpid() || atomic_exchange(&control.left, true)) return;
+  int saved_errno = errno;
+  if (atomic_load(&control.current) != PHASE_FINISHED) send_away();
+  /* Not joined: outlive_agent may do that. A filter for all threads must not find it on its last steps. */
+  for (int i = 0; i < GONE_WAIT_MS && syscall(SYS_tgkill, control.pid, control.tid, 0) == 0; i++) {
+    poll(NULL, 0, 1);
+  }
+  errno = saved_errno;
 }
 
 bool lupe_control_retire(void) {

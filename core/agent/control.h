@@ -25,6 +25,11 @@ void lupe_control_after_fork(void);
  * other process than the thread's own. Thread: any. */
 void lupe_control_finish(void);
 
+/* A last profile and a farewell in the midst of the program, which is about to forbid itself what the agent
+ * does. Sampling stays off, and from here on no function above makes a system call. Waits at most 1 s.
+ * Thread: any. */
+void lupe_control_leave(void);
+
 /* Ends the agent's thread for good, without a farewell, where it is the only one besides the caller's: the
  * program is about to ask the kernel for something that only a process with one thread may do. True: it has
  * just ended, though the kernel may need a moment more to forget it. Thread: any. */
