@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,7 +24,6 @@ enum {
   EXIT_NOT_FOUND = 127,
   HANDSHAKE_MS = 3000, /* a program that has not been heard of by then is not being profiled */
   KILL_MS = 5000,      /* from SIGTERM to SIGKILL after --duration */
-  NICENESS = 10,
   PATIENCE_MS = 1000, /* silence while the last report is made */
 };
 
@@ -223,10 +221,6 @@ static int start(run *r, lupe_vm *vm, const lupe_paths *paths) {
     }
     goto no_child;
   }
-
-  /* What lupe does can wait, what the program does cannot. Threads and processes started from here on inherit
-   * it. */
-  setpriority(PRIO_PROCESS, 0, NICENESS);
 
   uv_timer_init(&r->loop, &r->duration);
   uv_timer_init(&r->loop, &r->handshake);
