@@ -3,7 +3,7 @@ local fake = require("spec.fake_host")
 local literal = require("lupe.view_literal")
 
 local MIB = 2 ^ 20
-local SEED = {
+local PROMISED = {
   "timestamp", "top_allocators", "size_distribution", "efficiency_score", "fragmentation_percent", "recommendations",
 }
 
@@ -37,10 +37,10 @@ local function get(target, given)
 end
 
 describe("GET /api/profiling/allocations", function()
-  it("has the seed's fields first and in its order", function()
+  it("has the promised fields first and in its order", function()
     local answer = get()
     assert.equal(200, answer.status, answer.body)
-    assert.same(SEED, { unpack(fake.order(answer.body), 1, #SEED) })
+    assert.same(PROMISED, { unpack(fake.order(answer.body), 1, #PROMISED) })
   end)
 
   it("ranks functions by live bytes, as pairs of name and bytes, without those that hold nothing", function()

@@ -9,7 +9,7 @@ local function get(given, server)
 end
 
 describe("GET /api/profiling/cpu", function()
-  it("has the seed's fields first and in its order", function()
+  it("has the promised fields first and in its order", function()
     local answer = get()
     local names = fake.order(answer.body)
     assert.same({

@@ -2,7 +2,7 @@ require("spec.support")
 local fake = require("spec.fake_host")
 
 local MIB = 2 ^ 20
-local SEED = {
+local PROMISED = {
   "timestamp", "analysis_duration_ms", "potential_leaks", "growth_rate_mb_per_hour", "highest_risk_component",
   "suspicious_patterns", "recommendations",
 }
@@ -35,10 +35,10 @@ local function detect(given, target)
 end
 
 describe("POST /api/profiling/leak-detection", function()
-  it("has the seed's fields first and in its order, in the leaks too", function()
+  it("has the promised fields first and in its order, in the leaks too", function()
     local answer = detect({ heap = heap(20) })
     assert.equal(200, answer.status, answer.body)
-    assert.same(SEED, { unpack(fake.order(answer.body), 1, #SEED) })
+    assert.same(PROMISED, { unpack(fake.order(answer.body), 1, #PROMISED) })
     local leak = answer.body:match('"potential_leaks":%[(%b{})')
     assert.same(LEAK, { unpack(fake.order(leak), 1, #LEAK) })
   end)

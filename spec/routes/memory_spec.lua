@@ -1,7 +1,7 @@
 require("spec.support")
 local fake = require("spec.fake_host")
 
-local SEED = {
+local PROMISED = {
   "timestamp", "rss_mb", "heap_mb", "virtual_mb", "resident_mb", "shared_mb", "growth_rate_mb_per_sec",
   "threshold_status", "warnings",
 }
@@ -23,9 +23,9 @@ local function rows(slope_mib_per_s, count, step_s)
 end
 
 describe("GET /api/profiling/memory", function()
-  it("has the seed's fields first and in its order, then its own, target and profiler last", function()
+  it("has the promised fields first and in its order, then its own, target and profiler last", function()
     local names = fake.order(get().body)
-    for i, name in ipairs(SEED) do assert.equal(name, names[i]) end
+    for i, name in ipairs(PROMISED) do assert.equal(name, names[i]) end
     assert.equal("target", names[#names - 1])
     assert.equal("profiler", names[#names])
   end)

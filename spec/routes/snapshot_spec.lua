@@ -29,7 +29,7 @@ local function names(server)
 end
 
 describe("POST /api/profiling/snapshot", function()
-  it("has the seed's fields in its order, and 201", function()
+  it("has the promised fields in its order, and 201", function()
     local answer = fake.request(serve(), "POST", PATH)
     assert.equal(201, answer.status, answer.body)
     assert.same({ "timestamp", "snapshot_id", "file_path", "size_bytes", "status", "download_url" },
