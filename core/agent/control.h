@@ -17,8 +17,9 @@
 void lupe_control_start(const char *socket_path, const lupe_heap_info *heap);
 
 /* In a forked child, on the thread that forked, after jemalloc's own handler. Where the parent was connected:
- * a thread is started, and this waits (at most 0.1 s) until it has connected, since the child may change its
- * credentials next. The thread then says nothing for 100 ms: most children exec or exit at once. */
+ * a thread is started, and as root this waits (at most 0.1 s) until it has connected, since the child may
+ * change its credentials next. The thread then says nothing for 100 ms: most children exec or exit at once.
+ */
 void lupe_control_after_fork(void);
 
 /* At normal exit: a last profile and a farewell, for which this waits at most 1 s. Does nothing in any

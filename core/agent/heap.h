@@ -5,8 +5,8 @@
  * process has no jemalloc, everything here answers so and does nothing.
  *
  * The hook runs inside malloc, on any thread, with whatever locks the program holds: it takes no lock,
- * allocates nothing, calls no loader and makes no system call but the clock (vdso) and, once per thread,
- * gettid. */
+ * allocates nothing and calls no loader. Its system calls: gettid once per thread, and process_vm_readv where
+ * a stack holds an address that is new to the unwinder, or leaves the thread's own stack. */
 #ifndef LUPE_AGENT_HEAP_H
 #define LUPE_AGENT_HEAP_H
 

@@ -476,6 +476,7 @@ void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, v
   bool round_under_way = c->round_open;
   for (job *j = c->first_job; j; j = j->next) round_under_way |= j->kind == JOB_END_ROUND;
   if (!round_under_way) begin_round(c, LAST_ROUND_MS);
+  if (c->round_open) uv_timer_start(&c->deadline, on_deadline, LAST_ROUND_MS, 0); /* also one that was open */
 }
 
 static void free_when_idle(lupe_collector *c) {
