@@ -40,7 +40,7 @@ function problem.answer(self, path)
   return self.status, headers, json.encode(SHAPE({
     type = "urn:lupe:problem:" .. self.kind, title = self.title, status = self.status, detail = self.detail,
     instance = path,
-  }))
+  })) .. "\n"
 end
 
 return problem

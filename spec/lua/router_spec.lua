@@ -26,6 +26,7 @@ local function expect_problem(answer, status, kind)
   assert.equal(status, answer.status, answer.body)
   assert.equal("application/problem+json", answer.headers["Content-Type"])
   assert.same({ "type", "title", "status", "detail", "instance" }, fake.order(answer.body))
+  assert.equal("\n", answer.body:sub(-1)) -- as every answer in JSON ends
   assert.equal("urn:lupe:problem:" .. kind, answer.json.type)
   assert.equal(status, answer.json.status)
   return answer.json.detail
