@@ -65,7 +65,7 @@ static int nil_because(lua_State *L, const char *reason) {
 }
 
 static int now_ms(lua_State *L) {
-  lua_pushnumber(L, clock_ms(CLOCK_REALTIME));
+  lua_pushnumber(L, lupe_unix_ms());
   return 1;
 }
 
@@ -136,8 +136,9 @@ static void push_memory(lua_State *L, const lupe_memory_figures *m) {
 static int memory(lua_State *L) {
   lupe_host *h = lupe__host_of(L);
   lupe_memory_figures figures;
-  lupe_collector_measure(h->services.collector);
-  if (lupe_aggregator_memory(h->services.aggregator, pid_argument(L, 1), &figures) != LUPE_OK) {
+  int32_t pid = pid_argument(L, 1);
+  lupe_collector_measure(h->services.collector, pid);
+  if (lupe_aggregator_memory(h->services.aggregator, pid, &figures) != LUPE_OK) {
     return nil_because(L, "no live process");
   }
   push_memory(L, &figures);
@@ -195,7 +196,7 @@ static int allocator(lua_State *L) {
   set_number(L, "muzzy_decay_ms", (double)f.muzzy_decay_ms);
   set_boolean(L, "background_thread", f.background_thread != 0);
   set_boolean(L, "thread_cache", f.thread_cache != 0);
-  set_number(L, "age_ms", clock_ms(CLOCK_REALTIME) - (double)f.time_ms);
+  set_number(L, "age_ms", lupe_unix_ms() - (double)f.time_ms);
   return 1;
 }
 

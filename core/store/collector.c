@@ -185,7 +185,7 @@ static void on_deadline(uv_timer_t *timer) {
 }
 
 static void begin_round(lupe_collector *c, uint64_t timeout_ms) {
-  lupe_collector_measure(c);
+  lupe_collector_measure(c, LUPE_TARGET_ALL_LIVE);
   lupe_status status = lupe_aggregator_begin_round(c->aggregator, lupe_unix_ms(), &c->tick);
   if (status != LUPE_OK) { /* the end of the last one was lost for want of memory */
     if (c->finishing) c->finished(c->finished_arg, status, NULL);
@@ -378,13 +378,14 @@ static void on_drain(uv_timer_t *timer) {
 
 static void on_memory_due(uv_timer_t *timer) {
   lupe_collector *c = timer->data;
-  lupe_collector_measure(c);
+  lupe_collector_measure(c, LUPE_TARGET_ALL_LIVE);
   record_memory(c);
 }
 
-void lupe_collector_measure(lupe_collector *c) {
+void lupe_collector_measure(lupe_collector *c, int32_t pid) {
   for (connection *k = c->connections; k; k = k->next) {
-    if (k->session) lupe_session_measure(k->session);
+    if (!k->session || (pid > 0 && lupe_session_pid(k->session) != pid)) continue;
+    lupe_session_measure(k->session);
   }
 }
 
