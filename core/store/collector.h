@@ -45,8 +45,7 @@ lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, lupe_collect
  * (at most two seconds), and gives the snapshot of all targets. No rounds come after it. */
 void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg);
 
-/* Reads the figures of live processes into the aggregator now: of `pid`, or of all for LUPE_TARGET_ALL_LIVE.
- */
+/* Reads figures into the aggregator now: those of `pid`, or of all for LUPE_TARGET_ALL_LIVE. */
 void lupe_collector_measure(lupe_collector *c, int32_t pid);
 /* Summed over all agents of the run, those that left included. */
 void lupe_collector_cost(const lupe_collector *c, lupe_agent_cost *out);
