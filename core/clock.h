@@ -1,4 +1,5 @@
-/* clock.h -- the system's clocks in lupe's units. Thread: any, also inside malloc and in signal handlers. */
+/* clock.h -- the system's clocks in lupe's units. Thread: any; lupe_clock_ns also inside malloc and in signal
+ * handlers. */
 #ifndef LUPE_CLOCK_H
 #define LUPE_CLOCK_H
 
@@ -11,9 +12,8 @@ static inline int64_t lupe_clock_ns(clockid_t clock) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Unix time, in milliseconds with a fraction. */
-static inline double lupe_unix_ms(void) {
-  return (double)lupe_clock_ns(CLOCK_REALTIME) / 1e6;
-}
+/* Unix time, in milliseconds with a fraction, as it was at the first call plus what has passed since: the
+ * clock may be set meanwhile, and a history must neither stand still nor run back. Not for the agent. */
+double lupe_unix_ms(void);
 
 #endif

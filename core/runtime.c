@@ -36,6 +36,7 @@ struct lupe_runtime {
   lupe_http_server *http;
   lupe_host *host;
   uv_timer_t tick;
+  bool closing;
   int app; /* registry reference of what lua/lupe/server.lua made */
   const lupe_paths *paths;
   const lupe_ending *ending; /* during lupe_runtime_report */
@@ -96,7 +97,7 @@ static int call_on_snapshot(lua_State *L) {
 static void on_snapshot(void *arg, lupe_snapshot *latest) {
   lupe_runtime *r = arg;
   (void)latest; /* Lua asks for it when it wants it */
-  if (r->host) run(r, call_on_snapshot, r);
+  if (!r->closing) run(r, call_on_snapshot, r);
 }
 
 /* -- HTTP ------------------------------------------------------------------------------------- */
@@ -364,16 +365,18 @@ static void on_collector_closed(void *arg) {
   if (closed) closed(closed_arg);
 }
 
+/* From the loop, so no Lua is running that could still ask the host for something. */
 static void on_tick_closed(uv_handle_t *handle) {
   lupe_runtime *r = handle->data;
+  lupe_host_free(r->host);
   lupe_collector_close(r->collector, on_collector_closed, r);
 }
 
 void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg) {
   r->closed = done;
   r->closed_arg = arg;
-  lupe_host_free(r->host);
-  r->host = NULL; /* closing: a job that ends now is not told to Lua any more */
+  r->closing = true; /* a job that ends now is not told to Lua any more */
+  lupe_host_close(r->host);
   lupe_http_server_close(r->http);
   r->http = NULL;
   lupe_worker_close(r->worker);

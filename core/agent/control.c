@@ -332,7 +332,7 @@ void lupe_control_leave(void) {
 bool lupe_control_retire(void) {
   struct timespec deadline;
   if (control.pid != getpid() || atomic_load(&control.current) == PHASE_NONE) return false;
-  if (read_leader().threads > 2) return false;
+  if (read_leader().threads != 2) return false; /* 0: /proc cannot be read, so who knows */
   atomic_store(&control.leave, LEAVE_SILENTLY);
   if (atomic_load(&control.current) != PHASE_FINISHED) pthread_kill(control.thread, WAKE_SIGNAL);
   clock_gettime(CLOCK_REALTIME, &deadline);

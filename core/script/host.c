@@ -435,8 +435,12 @@ lupe_status lupe_host_create(lupe_host **out, const lupe_host_services *services
   return LUPE_OK;
 }
 
+void lupe_host_close(lupe_host *h) {
+  if (h) h->closing = true;
+}
+
 void lupe_host_free(lupe_host *h) {
   if (!h) return;
-  h->closing = true;
+  h->closing = h->orphaned = true;
   if (h->open_tasks == 0) free(h);
 }

@@ -36,7 +36,9 @@ typedef struct lupe_host lupe_host;
  * LUPE_ENOMEM, or LUPE_ESCRIPT with `error` written. */
 lupe_status lupe_host_create(lupe_host **out, const lupe_host_services *services, char *error,
                              size_t error_bytes);
-/* From here on no callback comes; tasks under way end by themselves as the loop runs on. NULL is a no-op. */
+/* From here on no callback comes. NULL is a no-op. May be called while Lua runs. */
+void lupe_host_close(lupe_host *h);
+/* Not while Lua runs. Tasks under way end by themselves as the loop runs on. NULL is a no-op. */
 void lupe_host_free(lupe_host *h);
 
 /* Pushes address (light userdata), size and a userdata that holds a reference; takes `s` over. For C inside

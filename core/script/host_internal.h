@@ -14,7 +14,8 @@ struct lupe_host {
   lupe_host_services services;
   lupe_memory_figures rows[LUPE__SERIES_ROWS]; /* what `series` reads into */
   uint32_t open_tasks;
-  bool closing; /* callbacks are dropped; the last open task frees the host */
+  bool closing;  /* callbacks are dropped */
+  bool orphaned; /* the last open task frees the host */
   struct {
     double time_ms, runtime_cpu_ns, agent_cpu_ns;
   } checkpoints[2]; /* [0] is 30 to 60 s old: own cost is told over that window */

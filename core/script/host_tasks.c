@@ -57,7 +57,7 @@ static void task_finish(task *t, int (*push)(lua_State *, task *), void *arg) {
     fprintf(stderr, "lupe: %s\n", error);
   }
   free(t);
-  if (--h->open_tasks == 0 && h->closing) free(h);
+  if (--h->open_tasks == 0 && h->orphaned) free(h);
 }
 
 static void task_abandon(lua_State *L, task *t) {

@@ -1,5 +1,6 @@
 #include "core/store/heap_profile.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "core/store/heap_parser.h"
 
 enum { FIRST_ROWS = 64 };
+#define HISTORY_MAX 1e24 /* no sum of these over stacks and processes leaves a float */
 
 struct lupe_heap_profile {
   lupe_heap_row *rows;
@@ -129,8 +131,8 @@ lupe_status lupe_heap_profile_record(lupe_heap_profile *p, size_t tick, double a
   c->sum_space = 0;
   c->allocated_bytes = allocated_bytes;
   for (size_t i = 0; i < p->count; i++) {
-    c->values[2 * i] = (float)p->rows[i].inuse_space;
-    c->values[2 * i + 1] = (float)p->rows[i].inuse_objects;
+    c->values[2 * i] = (float)fmin(p->rows[i].inuse_space, HISTORY_MAX);
+    c->values[2 * i + 1] = (float)fmin(p->rows[i].inuse_objects, HISTORY_MAX);
     c->sum_space += p->rows[i].inuse_space;
   }
   drop_column(p, tick);

@@ -15,7 +15,6 @@
 enum {
   STATUS_BYTES = 8192,
   STATM_BYTES = 256,
-  CHILDREN_BYTES = 4096, /* at a time */
   MAX_THREADS_ASKED = 4096,
   MAX_NAME_BYTES = 256,
 };
@@ -143,11 +142,6 @@ lupe_status lupe_process_start_ticks(pid_t pid, uint64_t *out) {
   return LUPE_OK;
 }
 
-bool lupe_process_alive(pid_t pid, uint64_t start_ticks) {
-  uint64_t found;
-  return lupe_process_start_ticks(pid, &found) == LUPE_OK && found == start_ticks;
-}
-
 lupe_status lupe_process_comm(pid_t pid, char *out, size_t capacity) {
   char text[MAX_NAME_BYTES];
   size_t bytes;
@@ -179,97 +173,6 @@ lupe_status lupe_process_name(pid_t pid, char *out, size_t capacity) {
   const char *name = slash ? slash + 1 : link;
   if (strlen(name) >= capacity) return LUPE_EINVAL;
   memcpy(out, name, strlen(name) + 1);
-  return LUPE_OK;
-}
-
-lupe_status lupe_process_cmdline(pid_t pid, char *out, size_t capacity, size_t *out_bytes) {
-  if (capacity == 0) return LUPE_EINVAL;
-  int folder;
-  lupe_status status = lupe__proc_open(pid, &folder);
-  if (status != LUPE_OK) return status;
-  size_t bytes;
-  status = lupe__proc_read(folder, "cmdline", out, capacity, &bytes);
-  close(folder);
-  if (status != LUPE_OK) return status;
-  *out_bytes =
-      bytes > 0 && out[bytes - 1] != '\0' ? bytes + 1 : bytes; /* cut, or written over by the program */
-  return LUPE_OK;
-}
-
-typedef struct pid_list {
-  pid_t *pids;
-  size_t capacity, count;
-  bool truncated;
-} pid_list;
-
-static void add_pid(pid_list *list, pid_t pid) {
-  if (list->count == list->capacity) {
-    list->truncated = true;
-  } else {
-    list->pids[list->count++] = pid;
-  }
-}
-
-/* The children that one thread has made: numbers with blanks between, in portions of the kernel's choice.
- * A thread that ends meanwhile has handed its children on. */
-static void read_children(int thread, pid_list *list) {
-  int fd = openat(thread, "children", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return;
-  char text[CHILDREN_BYTES];
-  unsigned long number = 0;
-  ssize_t n;
-  while ((n = read(fd, text, sizeof text)) > 0 || (n < 0 && errno == EINTR)) {
-    for (ssize_t i = 0; i < n; i++) {
-      if (text[i] >= '0' && text[i] <= '9' && number < INT_MAX / 10) {
-        number = number * 10 + (unsigned long)(text[i] - '0');
-      } else if (number > 0) {
-        add_pid(list, (pid_t)number);
-        number = 0;
-      }
-    }
-  }
-  if (number > 0) add_pid(list, (pid_t)number);
-  close(fd);
-}
-
-/* The children of all threads of a process. */
-static lupe_status add_children(pid_t pid, pid_list *list) {
-  int folder;
-  lupe_status status = lupe__proc_open(pid, &folder);
-  if (status != LUPE_OK) return status;
-  int fd = openat(folder, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  status = fd < 0 ? lupe__proc_status(errno) : LUPE_OK;
-  close(folder);
-  if (fd < 0) return status;
-  DIR *threads = fdopendir(fd);
-  if (!threads) {
-    close(fd);
-    return LUPE_ENOMEM;
-  }
-  const struct dirent *entry;
-  while (!list->truncated && (entry = readdir(threads))) {
-    if (entry->d_name[0] == '.') continue;
-    int thread = openat(dirfd(threads), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (thread < 0) continue; /* that thread has ended */
-    read_children(thread, list);
-    close(thread);
-  }
-  closedir(threads);
-  return LUPE_OK;
-}
-
-lupe_status lupe_process_descendants(pid_t pid, pid_t *out, size_t capacity, size_t *out_count,
-                                     bool *out_truncated) {
-  if (access("/proc/thread-self/children", R_OK) != 0) return LUPE_EUNSUPPORTED;
-  pid_list list = {.pids = out, .capacity = capacity};
-  lupe_status status = add_children(pid, &list);
-  if (status != LUPE_OK) return status;
-  for (size_t i = 0; i < list.count && !list.truncated; i++) {
-    status = add_children(list.pids[i], &list);
-    if (status != LUPE_OK && status != LUPE_ENOENT) return status;
-  }
-  *out_count = list.count;
-  *out_truncated = list.truncated;
   return LUPE_OK;
 }
 

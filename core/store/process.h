@@ -35,25 +35,12 @@ lupe_status lupe_process_resident_read(pid_t pid, lupe_process_resident *out);
 /* When the process started, in clock ticks since boot: with the pid it names one process for good. */
 lupe_status lupe_process_start_ticks(pid_t pid, uint64_t *out);
 
-/* Whether the very process that started then still runs; a zombie does not. */
-bool lupe_process_alive(pid_t pid, uint64_t start_ticks);
-
 /* The base name of its program's file; of a file deleted since, its old name; its comm where the
  * link cannot be read. Always terminated; LUPE_EINVAL if `capacity` cannot hold it. 256 always can. */
 lupe_status lupe_process_name(pid_t pid, char *out, size_t capacity);
 
 /* The kernel's name of its main thread, which a program may set (at most 63 bytes). */
 lupe_status lupe_process_comm(pid_t pid, char *out, size_t capacity);
-
-/* Its arguments, each terminated by a NUL, cut after `capacity` bytes; *out_bytes counts them.
- * 0 bytes for a kernel thread. The last byte is always a NUL. */
-lupe_status lupe_process_cmdline(pid_t pid, char *out, size_t capacity, size_t *out_bytes);
-
-/* Its children, their children, and so on, nearest first. *out_truncated: there are more than `capacity`.
- * A process that ends meanwhile is left out, or its descendants are. LUPE_EUNSUPPORTED: a kernel
- * without CONFIG_PROC_CHILDREN. */
-lupe_status lupe_process_descendants(pid_t pid, pid_t *out, size_t capacity, size_t *out_count,
-                                     bool *out_truncated);
 
 /* Load averages over 1, 5 and 15 minutes, and the cores online. LUPE_EIO where they cannot be read. */
 typedef struct lupe_host_load {

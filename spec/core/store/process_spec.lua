@@ -92,29 +92,16 @@ describe("a process", function()
     assert.are.equal(core.LUPE_EINVAL, status)
   end)
 
-  it("has arguments, terminated also where they are cut", function()
-    local p = support.spawn({ "sleep", "1000", "0.25" })
-    local out, bytes = ffi.new("char[64]"), ffi.new("size_t[1]")
-    support.eventually(function()
-      return core.lupe_process_cmdline(p.pid, out, 64, bytes) == core.LUPE_OK and
-        ffi.string(out, bytes[0]) == "sleep\0001000\0000.25\0"
-    end, 10, "the arguments")
-    assert.are.equal(core.LUPE_OK, core.lupe_process_cmdline(p.pid, out, 9, bytes))
-    assert.are.equal("sleep\00010\0", ffi.string(out, bytes[0]))
-    assert.are.equal(core.LUPE_EINVAL, core.lupe_process_cmdline(p.pid, out, 0, bytes))
-  end)
-
-  it("lives until it ends, and is not taken for the next one with its pid", function()
+  it("has a start time until it ends, also while nobody has waited for it", function()
     local p = support.spawn({ "sleep", "1000" })
     local status, ticks = start_ticks(p.pid)
     assert.are.equal(core.LUPE_OK, status)
-    assert.is_true(core.lupe_process_alive(p.pid, ticks))
-    assert.is_false(core.lupe_process_alive(p.pid, ticks + 1))
+    assert.is_true(ticks > 0)
     ffi.C.kill(p.pid, 9) -- and not reaped yet: a zombie
-    support.eventually(function() return not core.lupe_process_alive(p.pid, ticks) end, 10, "the zombie")
+    support.eventually(function() return start_ticks(p.pid) == core.LUPE_ENOENT end, 10, "the zombie")
     assert.are.equal(core.LUPE_ENOENT, (figures(p.pid)))
     p:wait(10)
-    assert.is_false(core.lupe_process_alive(p.pid, ticks))
+    assert.are.equal(core.LUPE_ENOENT, (start_ticks(p.pid)))
   end)
 
   it("that is gone leaves every result as it was", function()
@@ -137,8 +124,7 @@ describe("a process", function()
     support.eventually(function()
       return (support.read_file("/proc/" .. p.pid .. "/stat") or ""):match(".*%) (%a)") == "Z"
     end, 10, "the main thread to end")
-    local _, ticks = start_ticks(p.pid)
-    assert.is_true(core.lupe_process_alive(p.pid, ticks))
+    assert.are.equal(core.LUPE_OK, (start_ticks(p.pid)))
     local r = ffi.new("lupe_process_resident")
     support.eventually(function()
       local status, f = figures(p.pid)
@@ -153,30 +139,6 @@ describe("a process", function()
     local sum = tonumber(r.anon_bytes + r.file_bytes + r.shmem_bytes)
     assert.is_true(math.abs(sum - tonumber(f.rss_bytes)) < 2 ^ 20)
     assert.is_true(r.anon_bytes > 0 and r.file_bytes > 0 and r.peak_bytes >= f.rss_bytes - 2 ^ 20)
-  end)
-
-  it("has descendants, nearest first and bounded", function()
-    local p = support.spawn({ "sh", "-c", "sh -c 'sleep 1000 & sleep 1000 & wait' & sleep 1000 & wait" })
-    local pids, count, truncated = ffi.new("pid_t[16]"), ffi.new("size_t[1]"), ffi.new("bool[1]")
-    local function descendants(capacity)
-      assert.are.equal(core.LUPE_OK, core.lupe_process_descendants(p.pid, pids, capacity, count, truncated))
-      return tonumber(count[0])
-    end
-    support.eventually(function()
-      if descendants(16) ~= 4 then return false end
-      local names = {}
-      for i = 0, 3 do names[#names + 1] = text_of(core.lupe_process_comm, pids[i]) end
-      return table.concat(names, " "):gsub("^sh sleep", "sleep sh", 1):match("^sleep sh sleep sleep$")
-    end, 10, "four descendants")
-    assert.is_false(truncated[0])
-    local found = {}
-    for i = 0, 3 do found[i] = pids[i] end
-    assert.are.equal(3, descendants(3))
-    assert.is_true(truncated[0])
-    p:kill(9)
-    p:wait(10)
-    for i = 0, 3 do ffi.C.kill(found[i], 9) end
-    assert.are.equal(core.LUPE_ENOENT, core.lupe_process_descendants(p.pid, pids, 16, count, truncated))
   end)
 end)
 
