@@ -24,6 +24,18 @@ local function objection(trend, params)
   end
 end
 
+--- A site that at its pace should have grown by many samples since it last did, and has not: a cache that is full
+-- by now, or a leak whose load has stopped. Nothing told so far says which.
+local function standstill(view, site, trend, params)
+  local newest = view.heap.ticks[view.heap.profiles].time_ms
+  local seconds = site.last_grown_ms and (newest - site.last_grown_ms) / 1000 or 0
+  local each = math.max(view.sample_period_bytes, site.inuse_space / math.max(1, site.inuse_objects))
+  local missed = trend.slope * MIB / 3600 * seconds / each
+  if missed > params.missed_samples and seconds >= 3 * trend.seconds / trend.intervals then
+    return ("it has not grown for the last %s"):format(duration(seconds))
+  end
+end
+
 --- 0..1: sure growth, long enough seen, as steady to the end as its samples can tell, and what it allocates stays.
 -- Who frees much is as a rule a cache or a buffer at work, and noisy besides: it takes longer to accuse.
 local function confidence(trend, survival, params)
@@ -104,6 +116,7 @@ return {
     growing_confidence = { default = 0.5, min = 0, max = 1, doc = "below it is only told as observed" },
     full_trust_seconds = { default = 12, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
     freed_trust_seconds = { default = 60, min = 1, unit = "s", doc = "the same where all of it is freed again" },
+    missed_samples = { default = 8, min = 1, doc = "growth missed at its pace from which it stands still: `growing`" },
     most_sites = { default = 100, min = 1, doc = "steepest sites looked at closely" },
     most_observed = { default = 20, min = 0, doc = "of those judged harmless, so many are told" },
     critical_size = { default = 100, unit = "MiB" }, critical_growth = { default = 50, unit = "MiB/h" },
@@ -137,8 +150,11 @@ return {
             trend, verdict = late, nil
           end
         end
+        local stopped = not verdict and standstill(view, site, trend, params)
         observed = observed + (verdict and 1 or 0)
-        if not verdict or observed <= params.most_observed then
+        if stopped then
+          findings[#findings + 1] = finding(site, trend, params, "growing", stopped)
+        elseif not verdict or observed <= params.most_observed then
           findings[#findings + 1] = finding(site, trend, params, verdict, verdict and objected or nil)
         end
       end

@@ -63,7 +63,7 @@ struct lupe_collector {
   bool round_open, stopping, finishing;
   bool deaf; /* no new connection could be taken; the next look is at the next draining */
   uint64_t serial, tick;
-  uint64_t slowest_ns; /* of the open round: the longest prof.dump */
+  uint64_t spent_ns;   /* on prof.dump in the open round, by all processes */
   double recorded_ms;  /* when the memory series got its last row */
   uint64_t pace_ms;    /* what the budget allows */
   lupe_snapshot *latest;
@@ -193,7 +193,7 @@ static void begin_round(lupe_collector *c, uint64_t timeout_ms) {
   }
   c->round_open = true;
   c->serial++;
-  c->slowest_ns = 0;
+  c->spent_ns = 0;
   for (connection *k = c->connections; k; k = k->next) {
     k->awaited = k->session && lupe_session_request_profile(k->session, c->serial) == LUPE_OK;
   }
@@ -208,7 +208,7 @@ static void on_round_due(uv_timer_t *timer) {
 
 /* On the loop, after a round's snapshot was built. */
 static void after_round(lupe_collector *c, job *j) {
-  double pace_ms = (double)c->slowest_ns / 1e6 / c->options.profile_budget;
+  double pace_ms = (double)c->spent_ns / 1e6 / c->options.profile_budget;
   c->pace_ms = pace_ms < PACE_MAX_MS ? (uint64_t)pace_ms : PACE_MAX_MS;
   if (c->finishing && j->pid == LUPE_TARGET_ALL) {
     c->finished(c->finished_arg, j->status, j->snapshot);
@@ -243,7 +243,7 @@ static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *re
   if (of_this_round) k->awaited = false;
   /* The last one of a process that exits: its figures would miss the series. */
   if (reply->serial == 0) record_memory(c);
-  if (reply->elapsed_ns > c->slowest_ns) c->slowest_ns = reply->elapsed_ns;
+  c->spent_ns += reply->elapsed_ns;
   if (fd >= 0) {
     lupe_session_drain(s); /* so that allocations and the profile belong to the same moment */
     job j = {

@@ -50,6 +50,13 @@ describe("the rule leak.steady-growth", function()
     assert.equal(0, counts.accused)
   end)
 
+  it("does not call a leak what grew for 50 of 60 seconds and has stood still since", function()
+    local counts = given.verdicts("steady_growth", function(seed)
+      return given.sampled(60, function(t) return math.min(t, 50) * MIB end, seed)
+    end)
+    assert.is_true((counts.leak or 0) <= 4, counts.leak)
+  end)
+
   it("does not accuse a small cache that throws out as much as it takes in", function()
     local accused = 0
     for seed = 1, 100 do

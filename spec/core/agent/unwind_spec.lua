@@ -37,7 +37,8 @@ local function module_with(program, augmentation)
   local common = entry(word(0) .. bytes_of(1) .. (augmentation or "zR") .. bytes_of(0, 1, 0x78, 16, 1, 0x1b)
     .. AT_ENTRY)
   local fde_at = header_bytes + #common
-  local body = word(fde_at + 4 - header_bytes) .. word(FUNCTION - (BASE + fde_at + 8)) .. word(SIZE) .. bytes_of(0) .. program
+  local body = word(fde_at + 4 - header_bytes) .. word(FUNCTION - (BASE + fde_at + 8)) .. word(SIZE)
+    .. bytes_of(0) .. program
   return bytes_of(1, 0x1b, 3, 0x3b) .. word(header_bytes - 4) .. word(1) .. word(FUNCTION - BASE) .. word(fde_at)
     .. common .. entry(body)
 end
