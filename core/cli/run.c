@@ -24,7 +24,7 @@ enum {
   EXIT_NOT_FOUND = 127,
   HANDSHAKE_MS = 3000, /* a program that has not been heard of by then is not being profiled */
   KILL_MS = 5000,      /* from SIGTERM to SIGKILL after --duration */
-  PATIENCE_MS = 1000, /* silence while the last report is made */
+  PATIENCE_MS = 1000,  /* silence while the last report is made */
 };
 
 typedef struct run {

@@ -63,9 +63,9 @@ struct lupe_collector {
   bool round_open, stopping, finishing;
   bool deaf; /* no new connection could be taken; the next look is at the next draining */
   uint64_t serial, tick;
-  uint64_t spent_ns;   /* on prof.dump in the open round, by all processes */
-  double recorded_ms;  /* when the memory series got its last row */
-  uint64_t pace_ms;    /* what the budget allows */
+  uint64_t spent_ns;  /* on prof.dump in the open round, by all processes */
+  double recorded_ms; /* when the memory series got its last row */
+  uint64_t pace_ms;   /* what the budget allows */
   lupe_snapshot *latest;
   lupe_agent_cost departed; /* of sessions that ended */
   lupe_collector_snapshot_cb finished;
