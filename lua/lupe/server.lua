@@ -55,6 +55,7 @@ function server.new(host)
     profiler = memo(host.monotonic_ms, PROFILER_MS, host.profiler),
     cgroup = memo(host.monotonic_ms, CGROUP_MS, host.cgroup),
   }
+  app.threads = memo(host.monotonic_ms, PROFILER_MS, function(pid) return app.cpu:threads(pid) end)
   app.analysis = analysis.new(host)
   app.refresh_findings = refresher(app)
 

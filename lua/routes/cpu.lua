@@ -20,7 +20,7 @@ end
 
 local function top_threads(app, pid)
   local list = {}
-  for i, thread in ipairs(app.cpu:threads(pid)) do
+  for i, thread in ipairs(app.threads(pid)) do
     list[i] = THREAD({
       pid = thread.pid, tid = thread.tid, name = thread.name, cpu_usage_percent = json.round(thread.percent),
       cpu_seconds = json.round(thread.cpu_ns / 1e9),
