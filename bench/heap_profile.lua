@@ -25,9 +25,9 @@ local function first_profile(lupe, ready_at)
   local function wait_until(intervals)
     support.sleep(math.max(0, ready_at + intervals * INTERVAL_SECONDS - support.now()))
   end
-  wait_until(0.75) -- what the runtime does while nothing happens is not the profile's
+  wait_until(0.9) -- what the runtime does while nothing happens is not the profile's
   local before = runtime_cpu_ms(lupe)
-  wait_until(1.4)
+  wait_until(1.25)
   local after = runtime_cpu_ms(lupe)
   local count, dump_ms = profiles(lupe)
   if count ~= 1 then error(("%d profiles where one was expected: choose another interval"):format(count)) end
