@@ -5,6 +5,7 @@ local config = require("lupe.config")
 local nearest = require("lupe.nearest")
 local settings = require("lupe.settings")
 local value_types = require("lupe.value_types")
+local wrap = require("lupe.wrap")
 
 local cli = {}
 
@@ -22,17 +23,10 @@ The program is not changed: its input, output, signals and exit code stay its ow
 runs, lupe answers on http://127.0.0.1:7077; when it ends, lupe reports on stderr.
 ]]
 
-local function wrap(text, width, indent)
-  local lines, line = {}, ""
-  for word in text:gmatch("%S+") do
-    if line ~= "" and #line + 1 + #word > width then
-      lines[#lines + 1], line = line, word
-    else
-      line = line == "" and word or line .. " " .. word
-    end
-  end
-  lines[#lines + 1] = line
-  return table.concat(lines, "\n" .. (" "):rep(indent))
+local function indented(text, width, indent)
+  local words = {}
+  for word in text:gmatch("%S+") do words[#words + 1] = word end
+  return table.concat(wrap(words, width), "\n" .. (" "):rep(indent))
 end
 
 local function default_of(spec)
@@ -57,7 +51,7 @@ local function run_help()
     local default = default_of(spec)
     local note = ("%s%s"):format(spec.env, default and ", default " .. default or "")
     out[#out + 1] = ("%s  (%s)"):format(head, note)
-    out[#out + 1] = "      " .. wrap(spec.doc, 90, 6)
+    out[#out + 1] = "      " .. indented(spec.doc, 90, 6)
   end
   return table.concat(out, "\n") .. "\n"
 end

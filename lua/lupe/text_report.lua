@@ -3,6 +3,7 @@
 -- @module lupe.text_report
 
 local format = require("lupe.format")
+local wrap = require("lupe.wrap")
 
 local NARROWEST, WIDEST = 60, 120
 local INDENT = 2
@@ -50,16 +51,7 @@ end
 
 --- Words, broken at the width; `first` stands before the first line, blanks before the others.
 function page:paragraph(first, text, style)
-  local room, rows, row = self.width - #first, {}, ""
-  for _, word in ipairs(pieces(text)) do
-    if row ~= "" and #row + 1 + #word > room then
-      rows[#rows + 1], row = row, word
-    else
-      row = row == "" and word or row .. " " .. word
-    end
-  end
-  rows[#rows + 1] = row
-  for i, words in ipairs(rows) do
+  for i, words in ipairs(wrap(pieces(text), self.width - #first)) do
     local head = i == 1 and first or (" "):rep(#first)
     self:line(head .. (style and self:paint(style, words) or words))
   end
