@@ -214,6 +214,13 @@ static void lay_out(builder *b) {
   for (size_t i = 0; i < 6; i++) place(h, of_sites[i], sites, sizeof(double));
   place(h, &h->site_history_space, sites * h->tick_count, sizeof(float));
   place(h, &h->site_history_objects, sites * h->tick_count, sizeof(float));
+  place(h, &h->inlines, 0, sizeof(lupe_snapshot_inline));
+  place(h, &h->threads, 0, sizeof(lupe_snapshot_thread));
+  place(h, &h->sample_stack, 0, sizeof(uint32_t));
+  place(h, &h->sample_thread, 0, sizeof(uint32_t));
+  place(h, &h->sample_state, 0, sizeof(uint32_t));
+  place(h, &h->sample_count, 0, sizeof(double));
+  place(h, &h->sample_ns, 0, sizeof(double));
 }
 
 /* -- and in it goes --------------------------------------------------------------------------- */

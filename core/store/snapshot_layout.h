@@ -27,10 +27,13 @@ typedef struct lupe_snapshot_target {
   uint32_t live;       /* 1 while the process runs */
   uint32_t heap_state; /* lupe_heap_state of message.h */
   uint64_t sample_period_bytes;
-  double first_ms, last_ms;   /* when it connected, last profile */
-  uint32_t name;              /* string: the program's file name */
-  uint32_t allocator;         /* string */
-  lupe_memory_figures memory; /* the newest reading */
+  double first_ms, last_ms;       /* when it connected, last profile */
+  uint32_t name;                  /* string: the program's file name */
+  uint32_t allocator;             /* string */
+  uint32_t cpu_state, wall_state; /* lupe_sampling_state of record.h */
+  uint32_t threads_untimed;       /* threads without a CPU timer */
+  uint32_t threads_unread;        /* threads that the wall profile does not see */
+  lupe_memory_figures memory;     /* the newest reading */
 } lupe_snapshot_target;
 
 typedef struct lupe_snapshot_module {
@@ -44,15 +47,35 @@ typedef struct lupe_snapshot_function {
   uint32_t named;   /* 1: from a symbol table */
   uint32_t wrapper; /* 1: an allocator, libc or runtime wrapper, never a site */
   uint64_t start;   /* address in the file's own address space */
+  uint32_t file;    /* string: where it is defined, "" unknown */
+  uint32_t line;    /* of its definition, 0 unknown */
 } lupe_snapshot_function;
 
 typedef struct lupe_snapshot_frame {
   uint32_t function; /* index into functions */
-  uint32_t file;     /* string, "" unknown */
+  uint32_t file;     /* string, "" unknown: of the function's own code, so where it calls what is inlined */
   uint32_t line;     /* 0 unknown */
   uint32_t module;
+  uint32_t inline_first; /* index into inlines: the calls inlined here, innermost first */
+  uint32_t inline_count;
   uint64_t address; /* inside the calling instruction, in the module's own address space */
 } lupe_snapshot_frame;
+
+/* A function that was inlined, and the line of it that runs (or calls what is inlined into it). */
+typedef struct lupe_snapshot_inline {
+  uint32_t name; /* string, demangled */
+  uint32_t file; /* string, "" unknown */
+  uint32_t line; /* 0 unknown */
+} lupe_snapshot_inline;
+
+/* A thread that has samples in the snapshot's window. */
+typedef struct lupe_snapshot_thread {
+  uint32_t target; /* index into targets */
+  int32_t tid;
+  uint32_t name; /* string, "" unknown */
+  uint32_t unused;
+  double switches; /* how often it was put on a core, in the window; known where wall profiling is on */
+} lupe_snapshot_thread;
 
 typedef struct lupe_snapshot_size_class {
   uint64_t size_bytes;
@@ -77,6 +100,8 @@ typedef struct lupe_snapshot_header {
   uint32_t heap_interval_ms;    /* between two kept profiles now */
   uint64_t sample_period_bytes; /* of the first target with a heap profile; 0 none */
   uint64_t dropped_records, truncated_stacks, stack_overflows;
+  double profile_from_ms, profile_to_ms; /* the window of the CPU and wall samples below; equal: none */
+  uint32_t cpu_hz, wall_hz;              /* as asked for; 0: off */
 
   lupe_snapshot_column strings;   /* char */
   lupe_snapshot_column targets;   /* lupe_snapshot_target */
@@ -92,7 +117,7 @@ typedef struct lupe_snapshot_header {
 
   lupe_snapshot_column stack_first;  /* uint32_t, stacks + 1: where a stack's frames begin in stack_frames */
   lupe_snapshot_column stack_frames; /* uint32_t: index into frames, leaf first */
-  lupe_snapshot_column stack_site;   /* uint32_t: index into sites */
+  lupe_snapshot_column stack_site;   /* uint32_t: index into sites; UINT32_MAX: of CPU or wall samples only */
   lupe_snapshot_column stack_inuse_space, stack_inuse_objects; /* double: live */
   lupe_snapshot_column stack_alloc_space, stack_alloc_objects; /* double: since the start */
 
@@ -104,6 +129,16 @@ typedef struct lupe_snapshot_header {
   lupe_snapshot_column site_history_space;   /* float, sites x tick_count, one site after the other */
   lupe_snapshot_column site_history_objects; /* float, likewise */
   lupe_snapshot_column site_top_stack;       /* uint32_t: its stack with most inuse_space */
+
+  lupe_snapshot_column inlines; /* lupe_snapshot_inline */
+  lupe_snapshot_column threads; /* lupe_snapshot_thread */
+
+  /* The samples of the window, summed by stack, thread and state. */
+  lupe_snapshot_column sample_stack; /* uint32_t: index into stacks; UINT32_MAX: none (LUPE_THREAD_RUNNING) */
+  lupe_snapshot_column sample_thread; /* uint32_t: index into threads */
+  lupe_snapshot_column sample_state;  /* uint32_t: lupe_thread_state of record.h, with what belongs to it */
+  lupe_snapshot_column sample_count;  /* double: how many were taken */
+  lupe_snapshot_column sample_ns;     /* double: CPU or wall time that they stand for */
 } lupe_snapshot_header;
 
 #endif

@@ -6,7 +6,7 @@
 #include "core/store/snapshot.h"
 #include "core/wire/record.h"
 
-enum kind { PLAIN, INDEXES, DOUBLES, FLOATS };
+enum kind { PLAIN, INDEXES, OPTIONAL_INDEXES, DOUBLES, FLOATS };
 
 /* The columns of the header: what their elements are, which count they must agree with, and for indexes the
  * column that they point into. Counts: 0 stands for "any". */
@@ -33,7 +33,7 @@ static const rule rules[] = {
     {"tick_allocated", AT(tick_allocated), 8, DOUBLES, AT(tick_time_ms), 0},
     {"stack_first", AT(stack_first), 4, PLAIN, 0, 0},
     {"stack_frames", AT(stack_frames), 4, INDEXES, 0, AT(frames)},
-    {"stack_site", AT(stack_site), 4, INDEXES, 0, AT(site_function)},
+    {"stack_site", AT(stack_site), 4, OPTIONAL_INDEXES, 0, AT(site_function)},
     {"stack_inuse_space", AT(stack_inuse_space), 8, DOUBLES, AT(stack_site), 0},
     {"stack_inuse_objects", AT(stack_inuse_objects), 8, DOUBLES, AT(stack_site), 0},
     {"stack_alloc_space", AT(stack_alloc_space), 8, DOUBLES, AT(stack_site), 0},
@@ -48,6 +48,13 @@ static const rule rules[] = {
     {"site_history_space", AT(site_history_space), 4, FLOATS, 0, 0},
     {"site_history_objects", AT(site_history_objects), 4, FLOATS, AT(site_history_space), 0},
     {"site_top_stack", AT(site_top_stack), 4, INDEXES, AT(site_function), AT(stack_site)},
+    {"inlines", AT(inlines), sizeof(lupe_snapshot_inline), PLAIN, 0, 0},
+    {"threads", AT(threads), sizeof(lupe_snapshot_thread), PLAIN, 0, 0},
+    {"sample_stack", AT(sample_stack), 4, OPTIONAL_INDEXES, AT(sample_thread), AT(stack_site)},
+    {"sample_thread", AT(sample_thread), 4, INDEXES, 0, AT(threads)},
+    {"sample_state", AT(sample_state), 4, PLAIN, AT(sample_thread), 0},
+    {"sample_count", AT(sample_count), 8, DOUBLES, AT(sample_thread), 0},
+    {"sample_ns", AT(sample_ns), 8, DOUBLES, AT(sample_thread), 0},
 };
 
 typedef struct block {
@@ -82,8 +89,11 @@ static bool filled(const block *b, const rule *r) {
   const void *data = data_of(b, c);
   switch (r->kind) {
     case INDEXES:
+    case OPTIONAL_INDEXES: /* UINT32_MAX: none */
       for (size_t i = 0; i < c->count; i++) {
-        if (((const uint32_t *)data)[i] >= column_at(b, r->target)->count) return false;
+        uint32_t index = ((const uint32_t *)data)[i];
+        if (r->kind == OPTIONAL_INDEXES && index == UINT32_MAX) continue;
+        if (index >= column_at(b, r->target)->count) return false;
       }
       return true;
     case DOUBLES:
@@ -119,7 +129,7 @@ static const char *check_names(const block *b) {
   }
   const lupe_snapshot_function *functions = data_of(b, &h->functions);
   for (size_t i = 0; i < h->functions.count; i++) {
-    if (functions[i].name >= bytes) return "functions: a string out of bounds";
+    if (functions[i].name >= bytes || functions[i].file >= bytes) return "functions: a string out of bounds";
     if (functions[i].module >= h->modules.count) return "functions: a module out of bounds";
   }
   const lupe_snapshot_frame *frames = data_of(b, &h->frames);
@@ -127,6 +137,18 @@ static const char *check_names(const block *b) {
     if (frames[i].file >= bytes) return "frames: a string out of bounds";
     if (frames[i].module >= h->modules.count) return "frames: a module out of bounds";
     if (frames[i].function >= h->functions.count) return "frames: a function out of bounds";
+    if ((uint64_t)frames[i].inline_first + frames[i].inline_count > h->inlines.count)
+      return "frames: an inlined call out of bounds";
+  }
+  const lupe_snapshot_inline *inlines = data_of(b, &h->inlines);
+  for (size_t i = 0; i < h->inlines.count; i++) {
+    if (inlines[i].name >= bytes || inlines[i].file >= bytes) return "inlines: a string out of bounds";
+  }
+  const lupe_snapshot_thread *threads = data_of(b, &h->threads);
+  for (size_t i = 0; i < h->threads.count; i++) {
+    if (threads[i].name >= bytes) return "threads: a string out of bounds";
+    if (threads[i].target >= h->targets.count) return "threads: a target out of bounds";
+    if (!figure(threads[i].switches)) return "threads: a count";
   }
   return NULL;
 }
@@ -134,6 +156,8 @@ static const char *check_names(const block *b) {
 static const char *check_shape(const block *b) {
   const lupe_snapshot_header *h = b->header;
   if (!figure(h->time_ms) || !figure(h->started_ms)) return "header: a time";
+  if (!figure(h->profile_from_ms) || !figure(h->profile_to_ms) || h->profile_to_ms < h->profile_from_ms)
+    return "header: the window of the profile";
   if (h->tick_count > LUPE_SNAPSHOT_TICKS_MAX || h->tick_time_ms.count != h->tick_count)
     return "tick_count: out of bounds";
   uint64_t sites = h->site_function.count, stacks = h->stack_site.count;

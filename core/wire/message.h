@@ -12,6 +12,8 @@ typedef enum lupe_message_type {
   LUPE_PROFILE = 3,  /* runtime: lupe_profile_request */
   LUPE_PROFILED = 4, /* agent: lupe_profile_reply, with a memfd of heap_v2 text when status is 0 */
   LUPE_GOODBYE = 5,  /* agent: the program is exiting normally; nothing follows */
+  LUPE_MAPS = 6, /* agent, no body: a descriptor of its /proc/PID/maps, or of a copy; it takes the place of
+                    the last one. Read from 0 to its end by pread, as often as one likes */
 } lupe_message_type;
 
 typedef struct lupe_message {
@@ -28,6 +30,10 @@ typedef enum lupe_heap_state {
   LUPE_HEAP_SWITCHED_OFF = 5,  /* the operator asked for the system's allocator */
 } lupe_heap_state;
 
+enum { LUPE_MEMORY_FUNCTIONS = 8 };
+#define LUPE_MEMORY_FUNCTION_NAMES \
+  "memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strcmp", "strchr"
+
 typedef struct lupe_hello {
   uint32_t version; /* LUPE_WIRE_VERSION */
   int32_t pid, ppid;
@@ -37,12 +43,17 @@ typedef struct lupe_hello {
   uint32_t forked;              /* 1: a fork without exec of a program that was profiled already */
   char name[64];      /* base name of the file that was executed, as its exec named it; cut to size */
   char allocator[32]; /* "jemalloc 5.3.0-0-g..." cut to size, or "system" */
+  /* Where the C library's functions of LUPE_MEMORY_FUNCTION_NAMES really are: chosen for this processor at
+   * start, and often without a symbol. 0: not known. */
+  uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS];
 } lupe_hello;
 
 typedef struct lupe_welcome {
   uint32_t version;
   uint32_t enabled;             /* 0: stay connected and quiet */
   uint32_t figures_interval_ms; /* how often to refresh lupe_allocator_figures */
+  uint32_t cpu_hz;              /* CPU samples per second of a thread's CPU time; 0: none */
+  uint32_t wall_hz;             /* looks at every thread per second; 0: none */
 } lupe_welcome;
 
 typedef struct lupe_profile_request {

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum {
-  LUPE_WIRE_VERSION = 1,
+  LUPE_WIRE_VERSION = 2,
   LUPE_MAX_FRAMES = 128,       /* jemalloc's PROF_BT_MAX */
   LUPE_RING_BYTES = 1 << 20,   /* of payload; a power of two */
   LUPE_SIZE_CLASSES_MAX = 256, /* 36 small and 196 large in jemalloc 5.3 with 4 KiB pages */
@@ -25,7 +25,27 @@ typedef struct lupe_counters {
   _Atomic uint64_t thread_cpu_ns;    /* CPU time of the agent's own threads */
   _Atomic uint64_t profiles;         /* heap profiles taken */
   _Atomic uint64_t profile_ns;       /* wall time spent in prof.dump */
+  _Atomic uint64_t cpu_samples;      /* expirations of CPU timers, overruns included */
+  _Atomic uint64_t handler_ns;       /* time spent inside the signal handler */
+  _Atomic uint64_t wall_looks;       /* at threads, by the agent's thread */
+  _Atomic uint64_t wall_moved; /* of these: the thread ran on while its stack was read, so there is none */
+  _Atomic uint32_t cpu_state;  /* lupe_sampling_state */
+  _Atomic uint32_t wall_state; /* lupe_sampling_state */
+  _Atomic uint32_t threads;    /* that the agent knows of, its own left out */
+  _Atomic uint32_t
+      threads_untimed; /* of these: without a CPU timer, since they block SIGPROF or none was to be had */
+  _Atomic uint32_t threads_unread; /* of these: their system call cannot be read */
 } lupe_counters;
+
+typedef enum lupe_sampling_state {
+  LUPE_SAMPLING_OFF = 0, /* not asked for, or not yet */
+  LUPE_SAMPLING_ON = 1,
+  LUPE_SAMPLING_FOREIGN = 2, /* CPU: the program has a SIGPROF handler of its own */
+  LUPE_SAMPLING_REFUSED = 3, /* CPU: no timer could be made for any thread */
+  LUPE_SAMPLING_UNREADABLE =
+      4, /* wall: /proc/self/task/TID/syscall cannot be read (not dumpable, or sandboxed) */
+  LUPE_SAMPLING_UNSUPPORTED = 5, /* this glibc or kernel lacks what stacks are made with */
+} lupe_sampling_state;
 
 typedef struct lupe_size_class {
   uint64_t size_bytes;
@@ -63,13 +83,27 @@ typedef struct lupe_segment {
 enum lupe_record_kind {
   LUPE_RECORD_PADDING = 1, /* fills the ring's end */
   LUPE_RECORD_HEAP = 2,    /* one sampled allocation */
+  LUPE_RECORD_CPU = 3,     /* a CPU timer expired */
+  LUPE_RECORD_WALL = 4,    /* what a thread was seen doing by the clock on the wall */
 };
 
 enum lupe_record_flags {
   LUPE_RECORD_TRUNCATED = 1, /* the stack is longer than what was walked */
 };
 
-/* One record: this header, then `depth` return addresses, leaf first, 8 bytes each.
+/* What a thread did: `state` of CPU and wall records, and sample_state of snapshots.
+ * Bits 0-7 hold one of these; of LUPE_THREAD_WAITING bits 16-31 hold the number of the system call
+ * (LUPE_NO_SYSCALL: none, so a page fault), and bits 8-15 the command of a futex call. */
+enum lupe_thread_state {
+  LUPE_THREAD_USER = 0,    /* CPU: in the program's own code */
+  LUPE_THREAD_KERNEL = 1,  /* CPU: in a system call */
+  LUPE_THREAD_RUNNING = 2, /* wall: on a core or waiting for one; the record has no stack */
+  LUPE_THREAD_WAITING = 3, /* wall: in the system call that `state` names */
+};
+enum { LUPE_NO_SYSCALL = 0xffff };
+
+/* One record: this header, then `depth` return addresses, leaf first, 8 bytes each. (The first address of a
+ * CPU or wall record was interrupted: it is the address itself, not that behind a call.)
  * `commit` is written last (release); 0 means reserved but not yet written. */
 typedef struct lupe_record {
   _Atomic uint32_t commit; /* size in bytes with this header, a multiple of 8 */
@@ -77,8 +111,10 @@ typedef struct lupe_record {
   uint8_t flags;
   uint16_t depth;
   uint32_t tid;
-  uint32_t weight;  /* samples that this record stands for */
-  uint64_t time_ns; /* CLOCK_MONOTONIC */
+  uint32_t weight;   /* heap, CPU: samples that this record stands for; wall: microseconds */
+  uint32_t state;    /* CPU, wall: enum lupe_thread_state and what belongs to it */
+  uint32_t switches; /* wall: how often the thread was put on a core since its last record */
+  uint64_t time_ns;  /* CLOCK_MONOTONIC */
   uint64_t frames[];
 } lupe_record;
 

@@ -113,6 +113,8 @@ bool lupe_ring_push(lupe_segment *s, const lupe_record *fields, const uint64_t *
   record->depth = depth;
   record->tid = fields->tid;
   record->weight = fields->weight;
+  record->state = fields->state;
+  record->switches = fields->switches;
   record->time_ns = fields->time_ns;
   memcpy(record->frames, frames, depth * sizeof(uint64_t));
   atomic_store_explicit(&record->commit, size, memory_order_release);
@@ -255,7 +257,7 @@ lupe_status lupe_ring_reader_pop(lupe_ring_reader *r, lupe_record_copy *out) {
     }
     if (size < sizeof(lupe_record)) return throw_away(r, head);
     uint16_t depth = *(volatile uint16_t *)&record->depth;
-    if (kind != LUPE_RECORD_HEAP || depth > LUPE_MAX_FRAMES ||
+    if (kind < LUPE_RECORD_HEAP || kind > LUPE_RECORD_WALL || depth > LUPE_MAX_FRAMES ||
         size != sizeof(lupe_record) + depth * sizeof(uint64_t)) {
       return throw_away(r, head);
     }
@@ -264,6 +266,8 @@ lupe_status lupe_ring_reader_pop(lupe_ring_reader *r, lupe_record_copy *out) {
     out->depth = depth;
     out->tid = record->tid;
     out->weight = record->weight;
+    out->state = record->state;
+    out->switches = record->switches;
     out->time_ns = record->time_ns;
     memcpy(out->frames, record->frames, depth * sizeof(uint64_t));
     give_back(r, size);

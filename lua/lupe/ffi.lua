@@ -46,7 +46,7 @@ local M = {}
 -- Snapshots ---------------------------------------------------------------------------------
 
 local MAGIC_TEXT = "LUPESNP1"
-local VERSION = 1
+local VERSION = 2
 
 -- Column -> the C type of an element. The order is the layout's.
 local COLUMNS = {
@@ -58,12 +58,14 @@ local COLUMNS = {
   stack_alloc_objects = "double", site_function = "uint32_t", site_inuse_space = "double",
   site_inuse_objects = "double", site_alloc_space = "double", site_alloc_objects = "double",
   site_first_seen_ms = "double", site_last_grown_ms = "double", site_history_space = "float",
-  site_history_objects = "float", site_top_stack = "uint32_t",
+  site_history_objects = "float", site_top_stack = "uint32_t", inlines = "lupe_snapshot_inline",
+  threads = "lupe_snapshot_thread", sample_stack = "uint32_t", sample_thread = "uint32_t",
+  sample_state = "uint32_t", sample_count = "double", sample_ns = "double",
 }
 
 local SCALARS = {
   "time_ms", "started_ms", "generation", "tick_count", "heap_interval_ms", "sample_period_bytes",
-  "dropped_records", "truncated_stacks", "stack_overflows",
+  "dropped_records", "truncated_stacks", "stack_overflows", "profile_from_ms", "profile_to_ms", "cpu_hz", "wall_hz",
 }
 
 local SIZES, POINTERS = {}, {}

@@ -101,7 +101,7 @@ function fake_runtime:close()
   self.connections = {}
 end
 
-local names = { "hello", "welcome", "profile", "profiled", "goodbye" }
+local names = { "hello", "welcome", "profile", "profiled", "goodbye", "maps" }
 
 --- Takes one message if there is one: its name, its body (cdata, false), its descriptor. "gone" at the end.
 function connection:try()
