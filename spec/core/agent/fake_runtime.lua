@@ -155,7 +155,7 @@ end
 function connection:welcome(options)
   options = options or {}
   return self:say(2, ffi.new("lupe_welcome", {
-    version = options.version or 1, enabled = options.enabled == false and 0 or 1,
+    version = options.version or 2, enabled = options.enabled == false and 0 or 1,
     figures_interval_ms = options.figures_interval_ms or 50,
   }))
 end

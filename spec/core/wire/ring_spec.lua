@@ -96,7 +96,7 @@ describe("the ring", function()
   it("drops and counts what does not fit, and takes more once there is room", function()
     local pushed = 0
     while push(segment, 100) do pushed = pushed + 1 end
-    assert.are.equal(math.floor(RING_BYTES / 824), pushed)
+    assert.are.equal(math.floor(RING_BYTES / 832), pushed)
     assert.is_false(push(segment, 100))
     assert.are.equal(2, tonumber(segment.counters.dropped_records))
     for _ = 1, 2 do assert.are.equal(OK, pop()) end
@@ -240,7 +240,7 @@ describe("a segment from another process", function()
   end)
 
   it("is told apart when it is of another version", function()
-    assert.are.equal(VERSION, patched(function(s) s.version = 2 end))
+    assert.are.equal(VERSION, patched(function(s) s.version = 3 end))
   end)
 
   it("cannot be cut short or grown", function()
