@@ -40,6 +40,14 @@ return {
     max = 2 ^ 40, doc = "one sample per so many allocated bytes, on average; rounded to a power of two",
   },
   {
+    name = "cpu_hz", flag = "--cpu-hz", env = "LUPE_CPU_HZ", type = "integer", default = 99, min = 0, max = 1000,
+    doc = "CPU samples per second of CPU time of each thread; 0: none",
+  },
+  {
+    name = "wall_hz", flag = "--wall-hz", env = "LUPE_WALL_HZ", type = "integer", default = 20, min = 0, max = 100,
+    doc = "looks per second at what threads wait for; 0: none",
+  },
+  {
     name = "rules", flag = "--rules", env = "LUPE_RULES", type = "path", placeholder = "DIR",
     doc = "your own rules, added to the shipped ones (the same id shadows)",
   },
