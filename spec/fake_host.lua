@@ -147,7 +147,7 @@ function fake.new(given)
     for _, deliver in ipairs(pending) do deliver() end
     return #pending
   end
-  host.take_snapshot = function(_, callback) later(callback, nil, host.snapshot()) end
+  host.take_snapshot = function(...) later(select(select("#", ...), ...), nil, host.snapshot()) end
   local operations = fake.worker(host)
   host.worker = function(text, attach, _, callback)
     local request = json.decode(text)

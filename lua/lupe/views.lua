@@ -1,5 +1,6 @@
---- Snapshots of the store as views: the merged one of all live processes, and those of single ones.
--- Each is built once per round of heap profiles.
+--- Snapshots of the store as views: the merged one of all live processes, those of single ones, and those of a
+-- window of CPU and wall samples. Each is built once for all who ask: per round of heap profiles, or, for a window,
+-- per second.
 -- @module lupe.views
 
 local async = require("lupe.async")
@@ -8,12 +9,47 @@ local view = require("lupe.view")
 local views = {}
 views.__index = views
 
-local MOST_SINGLE = 4 -- a snapshot can be megabytes, so few are kept
+local MOST_SINGLE, MOST_WINDOWS = 4, 4 -- a snapshot can be megabytes, so few are kept
+local WINDOW_KEPT_MS = 1000
 
-function views.new(host) return setmetatable({ host = host, single = {}, count = 0 }, views) end
+function views.new(host)
+  return setmetatable({
+    host = host, single = {}, count = 0, windows = {}, -- windows: { key, view, made_ms }, oldest first
+    building = {}, building_windows = {}, -- key -> callbacks of those who wait for a build under way
+  }, views)
+end
 
 local function wrap(address, size, keepalive)
   return assert(view.from_snapshot(address, size, { keepalive = keepalive }))
+end
+
+local function taken(host, pid, window_ms)
+  local failure, address, size, keepalive
+  if window_ms then
+    failure, address, size, keepalive = async.await(host.take_snapshot, pid, window_ms)
+  else
+    failure, address, size, keepalive = async.await(host.take_snapshot, pid)
+  end
+  if failure then return nil, failure end
+  if not address then return nil, size end
+  return wrap(address, size, keepalive)
+end
+
+--- What `build` returns, which who asks for the same while it is under way gets too. Inside a task.
+local function shared(building, key, build)
+  local waiting = building[key]
+  if waiting then
+    local ok, result, reason = async.await(function(done) waiting[#waiting + 1] = done end)
+    if not ok then error(result, 0) end
+    return result, reason
+  end
+  waiting = {}
+  building[key] = waiting
+  local ok, result, reason = pcall(build)
+  building[key] = nil
+  for _, done in ipairs(waiting) do done(ok, result, reason) end
+  if not ok then error(result, 0) end
+  return result, reason
 end
 
 --- @return the merged view; or nil and why there is none yet
@@ -27,27 +63,54 @@ function views:merged()
 end
 
 --- The merged view as of now, profiles not yet in the merged one included. Inside a task.
-function views:fresh()
-  local failure, address, size, keepalive = async.await(self.host.take_snapshot, nil)
-  if failure then return nil, failure end
-  return wrap(address, size, keepalive)
-end
+function views:fresh() return taken(self.host, nil) end
 
 --- The view of one process. Inside a task.
 -- @return as `merged`
 function views:of(pid)
   local single = self.single
   if single[pid] then return single[pid] end
-  local failure, address, size, keepalive = async.await(self.host.take_snapshot, pid)
-  if failure then return nil, failure end
-  local fresh = wrap(address, size, keepalive)
-  if single ~= self.single or single[pid] then return fresh end -- a newer round is in, or somebody was faster
-  if self.count >= MOST_SINGLE then self.single, self.count = {}, 0 end
-  self.single[pid], self.count = fresh, self.count + 1
-  return fresh
+  return shared(self.building, pid, function()
+    local fresh, reason = taken(self.host, pid)
+    if not fresh then return nil, reason end
+    if single ~= self.single then return fresh end -- a newer round is in
+    if self.count >= MOST_SINGLE then self.single, self.count = {}, 0 end
+    self.single[pid], self.count = fresh, self.count + 1
+    return fresh
+  end)
+end
+
+local function forget_windows(self, oldest_ms, most)
+  local kept = {}
+  for i, entry in ipairs(self.windows) do
+    if entry.made_ms > oldest_ms and #self.windows - i < most then kept[#kept + 1] = entry end
+  end
+  self.windows = kept
+end
+
+--- A view whose `profile` holds the last `window_ms` of CPU and wall samples, at most a second old. Inside a task.
+-- @param pid of one process, or nil for all live ones
+-- @return as `merged`
+function views:profile(pid, window_ms)
+  local key = ("%s %d"):format(pid or "all", window_ms)
+  local oldest_ms = self.host.monotonic_ms() - WINDOW_KEPT_MS
+  for _, entry in ipairs(self.windows) do
+    if entry.key == key and entry.made_ms > oldest_ms then return entry.view end
+  end
+  return shared(self.building_windows, key, function()
+    local fresh, reason = taken(self.host, pid, window_ms)
+    if not fresh then return nil, reason end
+    local now_ms = self.host.monotonic_ms()
+    forget_windows(self, now_ms - WINDOW_KEPT_MS, MOST_WINDOWS - 1)
+    self.windows[#self.windows + 1] = { key = key, view = fresh, made_ms = now_ms }
+    return fresh
+  end)
 end
 
 --- A new round of profiles is in: what was built before is old.
-function views:clear() self.all, self.single, self.count = nil, {}, 0 end
+function views:clear()
+  self.all, self.single, self.count, self.building = nil, {}, 0, {}
+  forget_windows(self, self.host.monotonic_ms() - WINDOW_KEPT_MS, MOST_WINDOWS)
+end
 
 return views
