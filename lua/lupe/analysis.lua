@@ -4,11 +4,13 @@
 --
 -- A result: { findings, errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds,
 -- elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
--- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind` and `component` (the site's name or nil).
+-- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's name or nil) and
+-- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
 
 local async = require("lupe.async")
 local json = require("lupe.json")
+local known_findings = require("lupe.known_findings")
 local rule_health = require("lupe.rule_health")
 local rules = require("lupe.rules")
 
@@ -20,10 +22,10 @@ local SYSTEM_DEADLINE_MS = 2000
 local BATCH = 100 -- calls queued at once; the worker's queue takes 256
 local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
 local REFRESH_MS = 2000
-local MOST_KNOWN = 500
 local FIRST_KINDS = { leak = true, bottleneck = true, pattern = true, alert = true }
 local LAST_KINDS = { recommendation = true }
 local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
+local SAMPLES = { cpu = true, wall = true }
 local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5 }
 
 --- @param host what C offers; of it also `rules_dir` (shipped) and `config.rules` (the user's)
@@ -35,14 +37,22 @@ function analysis.new(host)
     host = host,
     registry = rules.new(directories, host.log),
     health = rule_health.new(host.log),
-    results = setmetatable({}, { __mode = "k" }), -- view -> { revision, result }
+    results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
     waiting = {},
-    known_findings = {}, -- key -> { finding, first_ms, last_ms, times }
+    known_findings = known_findings.new(host.now_ms),
     next_check_ms = host.monotonic_ms() + host.config.leak_check_interval_secs * 1000,
     next_refresh_ms = host.monotonic_ms() + REFRESH_MS,
   }, analysis)
   self.registry:refresh()
   return self
+end
+
+--- What a rule speaks of, by what it needs.
+local function subject(given)
+  for _, need in ipairs(given.needs or {}) do
+    if SAMPLES[need] then return "time" end
+  end
+  return "memory"
 end
 
 -- One analysis at a time: the worker holds one snapshot.
@@ -140,7 +150,7 @@ local function take(self, outcome, entry, reply)
     local found = reply.findings or {}
     self.health:succeeded(entry, reply.elapsed_us, #found)
     for _, finding in ipairs(found) do
-      finding.rule, finding.kind = entry.rule.id, entry.rule.kind
+      finding.rule, finding.kind, finding.about = entry.rule.id, entry.rule.kind, subject(entry.rule)
       finding.component = finding.site and finding.site.name
       outcome.findings[#outcome.findings + 1] = finding
     end
@@ -154,10 +164,11 @@ local function take(self, outcome, entry, reply)
 end
 
 --- Runs all rules of some kinds. A worker that died has forgotten everything: those that come after are asked again.
-local function run_kinds(self, view, kinds, findings, outcome)
+local function run_kinds(self, view, about, kinds, findings, outcome)
   local pending = {}
   for _, entry in ipairs(self.registry:in_force(kinds)) do
-    if not self.health:of(entry).quarantined then pending[#pending + 1] = entry end
+    local wanted = not about or subject(entry.rule) == about
+    if wanted and not self.health:of(entry).quarantined then pending[#pending + 1] = entry end
   end
   local idle_rounds = 0
   while pending[1] and idle_rounds < IDLE_ROUNDS do
@@ -194,10 +205,7 @@ end
 
 -- Results -----------------------------------------------------------------------------------
 
-local function key_of(finding)
-  local site = finding.site
-  return table.concat({ finding.rule, site and site.module or "", site and site.name or finding.summary }, "\0")
-end
+local key_of = known_findings.key
 
 --- Ordered by kind and urgency; of several about one site by one rule the first stays.
 local function settle(findings)
@@ -235,17 +243,17 @@ local function status_of(answers)
   return status, status == "insufficient_data" and needed or nil
 end
 
-local function compute(self, view)
+local function compute(self, view, about)
   local began = self.host.monotonic_ms()
   local outcome = { findings = {}, errors = json.array(), answers = {} }
   for _, entry in ipairs(self.registry:entries()) do
     if entry.error then outcome.errors[#outcome.errors + 1] = entry.error end
   end
-  run_kinds(self, view, FIRST_KINDS, nil, outcome)
+  run_kinds(self, view, about, FIRST_KINDS, nil, outcome)
   outcome.findings = settle(outcome.findings)
   local earlier = {}
   for i, finding in ipairs(outcome.findings) do earlier[i] = finding end
-  run_kinds(self, view, LAST_KINDS, earlier, outcome)
+  run_kinds(self, view, about, LAST_KINDS, earlier, outcome)
   local status, needed_seconds = status_of(outcome.answers)
   return {
     findings = settle(outcome.findings), errors = outcome.errors, status = status, needed_seconds = needed_seconds,
@@ -253,42 +261,44 @@ local function compute(self, view)
   }
 end
 
-local function remember(self, result)
-  self.last = result
-  local now, keys = self.host.now_ms(), {}
-  for _, finding in ipairs(result.findings) do
-    local key = key_of(finding)
-    local known = self.known_findings[key] or { first_ms = now, times = 0 }
-    known.finding, known.last_ms, known.times = finding, now, known.times + 1
-    self.known_findings[key] = known
+--- What was found in a view already, by the rules as they are.
+local function kept_result(self, view, about)
+  local kept = self.results[view]
+  if kept and kept.revision == self.registry.revision then return kept.all or kept[about] end
+end
+
+local function keep_result(self, view, about, revision, result)
+  local kept = self.results[view]
+  if not kept or kept.revision ~= revision then
+    kept = { revision = revision }
+    self.results[view] = kept
   end
-  for key in pairs(self.known_findings) do keys[#keys + 1] = key end
-  if #keys <= MOST_KNOWN then return end
-  table.sort(keys, function(a, b)
-    local at, bt = self.known_findings[a].last_ms, self.known_findings[b].last_ms
-    if at ~= bt then return at > bt end
-    return a < b
-  end)
-  for i = MOST_KNOWN + 1, #keys do self.known_findings[keys[i]] = nil end
+  kept[about] = result
 end
 
 --- Analyses a view, or gives what was found in it before. Inside a task (lupe.async).
 -- @param view of a snapshot, with its keepalive
--- @tparam[opt] table options `pid`: the view is of one process, so the result is not remembered as the run's
+-- @tparam[opt] table options `pid`: the view is of one process, so the result is not remembered as the run's;
+--   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either
 -- @return the result
 function analysis:run(view, options)
+  options = options or {}
+  local about = options.about or "all"
   lock(self)
   local ok, result = pcall(function()
-    local kept = self.results[view]
-    if kept and kept.revision == self.registry.revision then return kept.result end
+    local kept = kept_result(self, view, about)
+    if kept then return kept end
     local revision = self.registry.revision
-    local fresh = compute(self, view)
-    self.results[view] = { revision = revision, result = fresh }
+    local fresh = compute(self, view, options.about)
+    keep_result(self, view, about, revision, fresh)
     return fresh
   end)
   unlock(self)
   if not ok then error(result, 0) end
-  if not (options and options.pid) and self.last ~= result then remember(self, result) end
+  if not options.pid and not options.about and self.last ~= result then
+    self.last = result
+    self.known_findings:add(result.findings)
+  end
   return result
 end
 
@@ -298,23 +308,8 @@ function analysis:latest() return self.last end
 --- Its findings; an empty array before the first.
 function analysis:findings() return self.last and self.last.findings or json.array() end
 
---- All that was found so far: array of { finding, first_ms, last_ms, times, current }, newest first. `current`: the
--- newest result holds it too.
-function analysis:known()
-  local current, list = {}, json.array()
-  for _, finding in ipairs(self:findings()) do current[key_of(finding)] = true end
-  for key, known in pairs(self.known_findings) do
-    list[#list + 1] = {
-      finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
-      current = current[key] or false,
-    }
-  end
-  table.sort(list, function(a, b)
-    if a.last_ms ~= b.last_ms then return a.last_ms > b.last_ms end
-    return key_of(a.finding) < key_of(b.finding)
-  end)
-  return list
-end
+--- All that was found so far: see lupe.known_findings.
+function analysis:known() return self.known_findings:list(self:findings()) end
 
 --- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by, runs,
 -- errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".

@@ -137,6 +137,25 @@ describe("an analysis", function()
     assert.not_equal(first, run(self, leaking()))
   end)
 
+  it("runs only the rules that speak of time where asked for these, and is not the run's result then", function()
+    rule("heap", "leak", "return { { summary = 'heap' } }")
+    for name, need in pairs({ hot = "cpu", waits = "wall" }) do
+      write(name .. ".lua", ("return { api = 1, id = 'pattern.%s', kind = 'pattern', title = 'x', needs = { %q }, "
+        .. "check = function() return { { summary = %q } } end }"):format(name, need, name))
+    end
+    local self, seen = make(nil), leaking()
+    local result = run(self, seen, { about = "time" })
+    assert.same({ "hot", "waits" }, summaries(result))
+    assert.same({ "time", "time" }, { result.findings[1].about, result.findings[2].about })
+    assert.is_nil(self:latest())
+    local all = run(self, seen)
+    assert.same({ "heap", "hot", "waits" }, summaries(all))
+    assert.equal("memory", all.findings[1].about)
+    local calls = #world.calls
+    assert.equal(all, run(self, seen, { about = "memory" }))
+    assert.equal(calls, #world.calls)
+  end)
+
   it("lets those who ask at the same time share one run, however many they are", function()
     rule("one", "leak", "return {}")
     local self, seen, done = make(nil), leaking(), 0

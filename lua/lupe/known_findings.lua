@@ -1,0 +1,62 @@
+--- What the checks of a run found, with first and last time.
+-- @module lupe.known_findings
+
+local json = require("lupe.json")
+
+local known_findings = {}
+known_findings.__index = known_findings
+
+local MOST = 500
+
+--- What makes two findings the same one: their rule, and the function they speak of, or else their words.
+function known_findings.key(finding)
+  local place = finding.site or finding.hotspot
+  return table.concat({ finding.rule, place and place.module or "", place and place.name or finding.summary }, "\0")
+end
+
+local key_of = known_findings.key
+
+--- @param now_ms function() that gives Unix time
+function known_findings.new(now_ms)
+  return setmetatable({ now_ms = now_ms, entries = {} }, known_findings) -- key -> { finding, first_ms, last_ms, times }
+end
+
+--- Takes the findings of one check; past 500 those go that were there longest ago.
+function known_findings:add(findings)
+  local now, keys, entries = self.now_ms(), {}, self.entries
+  for _, finding in ipairs(findings) do
+    local key = key_of(finding)
+    local known = entries[key] or { first_ms = now, times = 0 }
+    known.finding, known.last_ms, known.times = finding, now, known.times + 1
+    entries[key] = known
+  end
+  for key in pairs(entries) do keys[#keys + 1] = key end
+  if #keys <= MOST then return end
+  table.sort(keys, function(a, b)
+    local at, bt = entries[a].last_ms, entries[b].last_ms
+    if at ~= bt then return at > bt end
+    return a < b
+  end)
+  for i = MOST + 1, #keys do entries[keys[i]] = nil end
+end
+
+--- @param latest the findings of the newest check
+-- @return array of { finding, first_ms, last_ms, times, current }, newest first; `current`: the newest check found
+--   it too
+function known_findings:list(latest)
+  local current, list = {}, json.array()
+  for _, finding in ipairs(latest) do current[key_of(finding)] = true end
+  for key, known in pairs(self.entries) do
+    list[#list + 1] = {
+      finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
+      current = current[key] or false,
+    }
+  end
+  table.sort(list, function(a, b)
+    if a.last_ms ~= b.last_ms then return a.last_ms > b.last_ms end
+    return key_of(a.finding) < key_of(b.finding)
+  end)
+  return list
+end
+
+return known_findings
