@@ -148,6 +148,10 @@ function fake.new(given)
     return #pending
   end
   host.take_snapshot = function(...) later(select(select("#", ...), ...), nil, host.snapshot()) end
+  host.after = function(ms, callback)
+    host.clock_ms = host.clock_ms + ms
+    later(callback, nil)
+  end
   local operations = fake.worker(host)
   host.worker = function(text, attach, _, callback)
     local request = json.decode(text)

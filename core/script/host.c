@@ -413,6 +413,7 @@ static int build_table(lua_State *L) {
   lua_createtable(L, 0, 32);
   add_functions(L, questions, h);
   add_functions(L, lupe__host_tasks, h);
+  add_functions(L, lupe__host_timers, h);
   set_string(L, "version", LUPE_VERSION);
   set_number(L, "started_ms", h->services.started_ms);
   lua_setglobal(L, "lupe_host");
@@ -436,7 +437,9 @@ lupe_status lupe_host_create(lupe_host **out, const lupe_host_services *services
 }
 
 void lupe_host_close(lupe_host *h) {
-  if (h) h->closing = true;
+  if (!h) return;
+  h->closing = true;
+  lupe__timers_close(h);
 }
 
 void lupe_host_free(lupe_host *h) {

@@ -1,4 +1,5 @@
-/* host_internal.h -- what the two halves of the host share: host.c (questions) and host_tasks.c. */
+/* host_internal.h -- what the parts of the host share: host.c (questions), host_tasks.c and host_timer.c
+ * (tasks), host_task.c (a task's callback). */
 #ifndef LUPE_SCRIPT_HOST_INTERNAL_H
 #define LUPE_SCRIPT_HOST_INTERNAL_H
 
@@ -10,12 +11,15 @@
 
 enum { LUPE__SERIES_ROWS = 1000 };
 
+struct lupe__timer;
+
 struct lupe_host {
   lupe_host_services services;
   lupe_memory_figures rows[LUPE__SERIES_ROWS]; /* what `series` reads into */
   uint32_t open_tasks;
-  bool closing;  /* callbacks are dropped */
-  bool orphaned; /* the last open task frees the host */
+  struct lupe__timer *timers; /* that run; closing the host ends them */
+  bool closing;               /* callbacks are dropped */
+  bool orphaned;              /* the last open task frees the host */
   struct {
     double time_ms, runtime_cpu_ns, agent_cpu_ns;
   } checkpoints[2]; /* [0] is 30 to 60 s old: own cost is told over that window */
@@ -24,5 +28,26 @@ struct lupe_host {
 /* The host of a function registered with it as its only upvalue. */
 lupe_host *lupe__host_of(lua_State *L);
 extern const struct luaL_Reg lupe__host_tasks[];
+extern const struct luaL_Reg lupe__host_timers[];
+
+/* A callback that is waited for. `push` puts its arguments on the stack and returns how many. */
+typedef struct lupe__task {
+  lupe_host *host;
+  int callback;
+  int (*push)(lua_State *L, struct lupe__task *t);
+  void *arg; /* what `push` needs; its owner is the caller of finish */
+} lupe__task;
+
+/* A task that calls the function at `index` of the stack. For C inside a protected call: raises what is
+ * wrong.
+ */
+lupe__task *lupe__task_create(lua_State *L, int index);
+/* Calls back, unless the host is closing, and frees `t`. Not for use inside a Lua function. */
+void lupe__task_finish(lupe__task *t, int (*push)(lua_State *L, lupe__task *t), void *arg);
+/* Frees it without a call back. */
+void lupe__task_abandon(lua_State *L, lupe__task *t);
+
+/* Ends all timers; their tasks finish as the loop runs on. */
+void lupe__timers_close(lupe_host *h);
 
 #endif

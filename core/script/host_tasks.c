@@ -17,55 +17,6 @@ static const char *errno_name(int error) {
   return name ? name : "EIO";
 }
 
-/* A callback that is waited for. `push` puts its arguments on the stack and returns how many. */
-typedef struct task {
-  lupe_host *host;
-  int callback;
-  int (*push)(lua_State *L, struct task *t);
-  void *arg; /* what `push` needs; its owner is the caller of finish */
-} task;
-
-static task *task_create(lua_State *L, int index) {
-  luaL_checktype(L, index, LUA_TFUNCTION);
-  task *t = calloc(1, sizeof *t);
-  if (!t) {
-    luaL_error(L, "out of memory");
-    return NULL; /* never reached: luaL_error does not return */
-  }
-  t->host = lupe__host_of(L);
-  lua_pushvalue(L, index);
-  t->callback = luaL_ref(L, LUA_REGISTRYINDEX);
-  t->host->open_tasks++;
-  return t;
-}
-
-static int call_back(lua_State *L) {
-  task *t = lua_touserdata(L, 1);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, t->callback);
-  luaL_unref(L, LUA_REGISTRYINDEX, t->callback);
-  lua_call(L, t->push(L, t), 0);
-  return 0;
-}
-
-/* Calls back and frees `t`. Not for use inside a Lua function. */
-static void task_finish(task *t, int (*push)(lua_State *, task *), void *arg) {
-  char error[LUPE_VM_ERROR_BYTES];
-  lupe_host *h = t->host;
-  t->push = push;
-  t->arg = arg;
-  if (!h->closing && lupe_vm_run(h->services.vm, call_back, t, error, sizeof error) != LUPE_OK) {
-    fprintf(stderr, "lupe: %s\n", error);
-  }
-  free(t);
-  if (--h->open_tasks == 0 && h->orphaned) free(h);
-}
-
-static void task_abandon(lua_State *L, task *t) {
-  luaL_unref(L, LUA_REGISTRYINDEX, t->callback);
-  t->host->open_tasks--;
-  free(t);
-}
-
 /* -- take_snapshot(pid | nil, callback(error, address, size, keepalive)) ----------------------- */
 
 typedef struct snapshot_result {
@@ -73,7 +24,7 @@ typedef struct snapshot_result {
   lupe_snapshot *snapshot;
 } snapshot_result;
 
-static int push_snapshot_result(lua_State *L, task *t) {
+static int push_snapshot_result(lua_State *L, lupe__task *t) {
   snapshot_result *r = t->arg;
   if (r->status != LUPE_OK) {
     lua_pushstring(L, lupe_status_text(r->status));
@@ -87,16 +38,16 @@ static int push_snapshot_result(lua_State *L, task *t) {
 
 static void on_snapshot(void *arg, lupe_status status, lupe_snapshot *snapshot) {
   snapshot_result result = {status, snapshot};
-  task_finish(arg, push_snapshot_result, &result);
+  lupe__task_finish(arg, push_snapshot_result, &result);
   lupe_snapshot_release(result.snapshot);
 }
 
 static int take_snapshot(lua_State *L) {
   int32_t pid = (int32_t)luaL_optinteger(L, 1, LUPE_TARGET_ALL_LIVE);
-  task *t = task_create(L, 2);
+  lupe__task *t = lupe__task_create(L, 2);
   lupe_status status = lupe_collector_snapshot(t->host->services.collector, pid, on_snapshot, t);
   if (status != LUPE_OK) {
-    task_abandon(L, t);
+    lupe__task_abandon(L, t);
     lua_pushvalue(L, 2);
     lua_pushstring(L, lupe_status_text(status));
     lua_call(L, 1, 0);
@@ -112,7 +63,7 @@ typedef struct worker_result {
   size_t bytes;
 } worker_result;
 
-static int push_worker_result(lua_State *L, task *t) {
+static int push_worker_result(lua_State *L, lupe__task *t) {
   static const char *const kinds[] = {
       [LUPE_WORKER_DEADLINE] = "deadline",
       [LUPE_WORKER_DIED] = "died",
@@ -134,7 +85,7 @@ static int push_worker_result(lua_State *L, task *t) {
 
 static void on_worker(void *arg, lupe_worker_outcome outcome, const char *text, size_t bytes) {
   worker_result result = {outcome, text, bytes};
-  task_finish(arg, push_worker_result, &result);
+  lupe__task_finish(arg, push_worker_result, &result);
 }
 
 /* What goes along with a call: nil, a snapshot's keepalive, or { file = path } (made here, 0600). */
@@ -182,12 +133,12 @@ static int worker(lua_State *L) {
   luaL_checktype(L, 4, LUA_TFUNCTION);
   attachment a = attach(L, 2);
   if (a.error) return refuse_file(L, 4, a.error);
-  task *t = task_create(L, 4);
+  lupe__task *t = lupe__task_create(L, 4);
   lupe_status status =
       lupe_worker_call(t->host->services.worker, request, bytes, a.fd, deadline_ms, on_worker, t);
   if (a.owned) close(a.fd);
   if (status != LUPE_OK) {
-    task_abandon(L, t);
+    lupe__task_abandon(L, t);
     return luaL_error(L, "the worker takes no call: %s", lupe_status_text(status));
   }
   return 0;
@@ -197,7 +148,7 @@ static int worker(lua_State *L) {
 
 typedef struct commit {
   uv_work_t work;
-  task *task;
+  lupe__task *task;
   int error; /* errno */
   char temporary[PATH_MAX], final[PATH_MAX];
 } commit;
@@ -226,7 +177,7 @@ static void commit_work(uv_work_t *w) {
   c->error = sync_path(slash && slash != folder ? folder : slash ? "/" : ".", O_RDONLY | O_DIRECTORY);
 }
 
-static int push_commit_result(lua_State *L, task *t) {
+static int push_commit_result(lua_State *L, lupe__task *t) {
   commit *c = t->arg;
   if (c->error == 0) {
     lua_pushnil(L);
@@ -240,7 +191,7 @@ static int push_commit_result(lua_State *L, task *t) {
 static void commit_done(uv_work_t *w, int status) {
   commit *c = w->data;
   if (status != 0) c->error = ECANCELED;
-  task_finish(c->task, push_commit_result, c);
+  lupe__task_finish(c->task, push_commit_result, c);
   free(c);
 }
 
@@ -255,10 +206,10 @@ static int commit_file(lua_State *L) {
   commit *c = lua_newuserdata(L, sizeof *c); /* filled where an error cannot leak it */
   check_path(L, 1, c->temporary);
   check_path(L, 2, c->final);
-  task *t = task_create(L, 3);
+  lupe__task *t = lupe__task_create(L, 3);
   commit *kept = malloc(sizeof *kept);
   if (!kept) {
-    task_abandon(L, t);
+    lupe__task_abandon(L, t);
     return luaL_error(L, "out of memory");
   }
   memcpy(kept, c, sizeof *kept);
