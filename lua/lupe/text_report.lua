@@ -2,65 +2,15 @@
 -- Takes the data that `lupe.report` assembles (the same that `--report json` writes) and knows nothing else.
 -- @module lupe.text_report
 
+local callers = require("lupe.callers")
 local format = require("lupe.format")
-local wrap = require("lupe.wrap")
+local page = require("lupe.page")
 
-local NARROWEST, WIDEST = 60, 120
 local INDENT = 2
 local STACK_ROWS = 8
 local MOST_LEAKS, MOST_OTHERS, MOST_ALLOCATORS, MOST_NAMES = 5, 5, 10, 8
 
-local COLORS = { strong = "1", dim = "2", bad = "1;31", warn = "1;33", good = "1;32" }
-
-local page = {}
-page.__index = page
-
-local function new_page(options)
-  local width = math.max(NARROWEST, math.min(WIDEST, options.columns or 80))
-  return setmetatable({
-    width = width, color = options.color, lines = {},
-    line_char = options.unicode and "─" or "-",
-  }, page)
-end
-
-function page:paint(style, text)
-  if not self.color or text == "" then return text end
-  return ("\27[%sm%s\27[0m"):format(COLORS[style], text)
-end
-
-function page:line(text) self.lines[#self.lines + 1] = text or "" end
-
---- Cut to so many columns, the middle left out. (Names are cut at bytes: they are ASCII but for a few.)
-local function fit(text, columns)
-  if #text <= columns then return text end
-  local head = math.ceil((columns - 3) * 0.6)
-  return text:sub(1, head) .. "..." .. text:sub(#text - (columns - 3 - head) + 1)
-end
-
---- Words, a number and its unit being one.
-local function pieces(text)
-  local list, number = {}, nil
-  for word in text:gmatch("%S+") do
-    if number then word = number .. " " .. word end
-    number = word:match("^[%d.,]*%d$")
-    if not number then list[#list + 1] = word end
-  end
-  list[#list + 1] = number
-  return list
-end
-
---- Words, broken at the width; `first` stands before the first line, blanks before the others.
-function page:paragraph(first, text, style)
-  for i, words in ipairs(wrap(pieces(text), self.width - #first)) do
-    local head = i == 1 and first or (" "):rep(#first)
-    self:line(head .. (style and self:paint(style, words) or words))
-  end
-end
-
-function page:heading(text, aside)
-  self:line()
-  self:line(self:paint("strong", text) .. (aside and self:paint("dim", ", " .. aside) or ""))
-end
+local fit = page.fit
 
 local function title(out, report)
   local outcome = report.outcome
@@ -85,16 +35,6 @@ local function answers(out, report)
   for _, answer in ipairs(report.answer) do
     out:paragraph("", answer.text, ANSWER_STYLES[answer.kind])
   end
-end
-
---- Who calls the site, nearest first. What lies beyond main is the start of the C library.
-local function callers(stack)
-  local list = {}
-  for i = 2, #stack do
-    list[#list + 1] = stack[i]
-    if stack[i] == "main" then break end
-  end
-  return list
 end
 
 local function stack_rows(out, margin, frames)
@@ -122,7 +62,7 @@ local function one_leak(out, index, leak)
   if leak.confidence then facts[#facts + 1] = ("%s sure"):format(format.percent(100 * leak.confidence)) end
   out:paragraph(margin, leak.severity .. ": " .. table.concat(facts, ", "))
   if #leak.reasons > 0 then out:paragraph(margin, table.concat(leak.reasons, "; "), "dim") end
-  stack_rows(out, margin, callers(leak.stack))
+  stack_rows(out, margin, callers.list(leak.stack))
 end
 
 local function leaks(out, report)
@@ -136,32 +76,6 @@ local function leaks(out, report)
     end
     one_leak(out, i, leak)
   end
-end
-
-local function sentences(out, heading, aside, list, most)
-  if #list == 0 then return end
-  out:heading(heading, aside)
-  for i, text in ipairs(list) do
-    if i > most then
-      out:line((" "):rep(INDENT) .. ("... and %d more"):format(#list - most))
-      break
-    end
-    out:paragraph((" "):rep(INDENT) .. "- ", text)
-  end
-end
-
---- As many callers as fit on the row; of those without a name only the module, once.
-local function caller_chain(stack, columns)
-  local text, before = "", nil
-  for _, frame in ipairs(callers(stack)) do
-    local shown = frame:match("^(.+)%+0x%x+$") or frame
-    if shown ~= before then
-      if #text + 3 + #shown > columns then break end
-      text = text .. " < " .. shown
-    end
-    before = shown
-  end
-  return text
 end
 
 local function allocators(out, report)
@@ -178,7 +92,7 @@ local function allocators(out, report)
       format.count(site.inuse_objects))
     local room = out.width - left
     local name = fit(site.name, room)
-    local chain = caller_chain(site.stack, room - #name)
+    local chain = callers.chain(site.stack, room - #name)
     out:line((" "):rep(INDENT) .. row .. name .. out:paint("dim", chain))
   end
 end
@@ -261,13 +175,13 @@ end
 -- @param options { columns, color, unicode }
 -- @return the text, with a line feed at its end
 return function(report, options)
-  local out = new_page(options)
+  local out = page.new(options)
   title(out, report)
   answers(out, report)
   leaks(out, report)
   advice(out, report)
-  sentences(out, "Also seen", nil, report.suspicious_patterns, MOST_OTHERS)
-  sentences(out, "Grew", "and judged not to leak", report.settled, MOST_OTHERS)
+  out:sentences("Also seen", nil, report.suspicious_patterns, MOST_OTHERS)
+  out:sentences("Grew", "and judged not to leak", report.settled, MOST_OTHERS)
   allocators(out, report)
   memory(out, report)
   measured(out, report)

@@ -1,0 +1,30 @@
+--- Who calls a function, by the names of a stack, the function itself first.
+-- @module lupe.callers
+
+local callers = {}
+
+--- Its callers, nearest first. What lies beyond main is the start of the C library.
+function callers.list(stack)
+  local list = {}
+  for i = 2, #stack do
+    list[#list + 1] = stack[i]
+    if stack[i] == "main" then break end
+  end
+  return list
+end
+
+--- " < caller < its caller", as many as fit into so many columns; of those without a name only the module, once.
+function callers.chain(stack, columns)
+  local text, before = "", nil
+  for _, frame in ipairs(callers.list(stack)) do
+    local shown = frame:match("^(.+)%+0x%x+$") or frame
+    if shown ~= before then
+      if #text + 3 + #shown > columns then break end
+      text = text .. " < " .. shown
+    end
+    before = shown
+  end
+  return text
+end
+
+return callers
