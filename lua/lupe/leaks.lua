@@ -3,6 +3,7 @@
 -- @module lupe.leaks
 
 local json = require("lupe.json")
+local places = require("lupe.places")
 local time = require("lupe.time")
 
 local leaks = {}
@@ -15,7 +16,8 @@ leaks.LEAK = json.shape({
   "component string", "allocation_count integer", "total_size_bytes integer", "average_size_bytes number?",
   "growth_rate_mb_per_hour number?", "severity string", "first_seen string?", "last_seen string?",
   "confidence number?", "verdict string", "module string?", "evidence object", "reasons string[]", "advice string[]",
-  "summary string", "rule string", "stack string[]",
+  "summary string", "rule string", "stack string[]", "file_location string?", "line_number integer?",
+  "location_reason string?",
 })
 
 local function whole(number) return math.floor((number or 0) + 0.5) end
@@ -47,6 +49,9 @@ local function described(finding)
     summary = finding.summary,
     rule = finding.rule,
     stack = first(site.stack or {}, MOST_FRAMES),
+    file_location = site.file,
+    line_number = site.line,
+    location_reason = places.missing(site),
   })
 end
 

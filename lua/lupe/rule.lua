@@ -16,7 +16,7 @@ rule.SEVERITIES = { "critical", "high", "medium", "low", "info" }
 local FIELDS = { "api", "id", "kind", "title", "version", "needs", "params", "check" }
 local PARAM_FIELDS = { "default", "min", "max", "unit", "doc" }
 local FINDING_FIELDS = {
-  "site", "score", "verdict", "severity", "confidence", "summary", "evidence", "reasons", "advice",
+  "site", "hotspot", "score", "verdict", "severity", "confidence", "summary", "evidence", "reasons", "advice",
 }
 local MOST_FINDINGS = 1000
 local LONGEST_TEXT = 4096
@@ -214,7 +214,7 @@ end
 
 local SITE_FIELDS = {
   "name", "module", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects", "average_size", "survival",
-  "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms",
+  "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "file", "line",
 }
 
 local function plain_site(where, site)
@@ -226,6 +226,33 @@ local function plain_site(where, site)
     plain.stack = {}
     for i, name in ipairs(want_strings(where, "site.stack", site.stack)) do plain.stack[i] = name end
   end
+  return plain
+end
+
+local function copy_strings(where, field, list)
+  local copy = {}
+  for i, text in ipairs(want_strings(where, field, list)) do copy[i] = text:sub(1, LONGEST_TEXT) end
+  return copy
+end
+
+-- Numbers but the first three.
+local HOTSPOT_FIELDS = {
+  "name", "module", "file", "line", "definition_line", "cpu_percent", "wall_percent", "cum_cpu_percent",
+  "cum_wall_percent", "cpu_ns", "wall_ns", "cum_cpu_ns", "cum_wall_ns", "kernel_ns", "memory_ns", "io_ns", "lock_ns",
+  "idle_ns", "allocator_ns", "samples", "threads",
+}
+
+--- A function's figures: one of view.profile's functions, or a table with the fields of one.
+local function plain_hotspot(where, hotspot)
+  want(where, "hotspot", hotspot, "table")
+  want(where, "hotspot.name", hotspot.name, "string")
+  local plain = {}
+  for i, field in ipairs(HOTSPOT_FIELDS) do
+    local value = hotspot[field]
+    if value ~= nil then want(where, "hotspot." .. field, value, i <= 3 and "string" or "number") end
+    plain[field] = value
+  end
+  if hotspot.stack then plain.stack = copy_strings(where, "hotspot.stack", hotspot.stack) end
   return plain
 end
 
@@ -242,17 +269,12 @@ local function plain_evidence(where, evidence)
   return plain
 end
 
-local function copy_strings(where, field, list)
-  local copy = {}
-  for i, text in ipairs(want_strings(where, field, list)) do copy[i] = text:sub(1, LONGEST_TEXT) end
-  return copy
-end
-
 local function plain_finding(where, found)
   if type(found) ~= "table" then error(("%s: expected a table, got %s"):format(where, got(found)), 0) end
   refuse_unknown(where, "", found, FINDING_FIELDS)
   local plain = { summary = want(where, "summary", found.summary, "string"):sub(1, LONGEST_TEXT) }
   if found.site ~= nil then plain.site = plain_site(where, found.site) end
+  if found.hotspot ~= nil then plain.hotspot = plain_hotspot(where, found.hotspot) end
   if found.score ~= nil then plain.score = want(where, "score", found.score, "number") end
   if found.verdict ~= nil then plain.verdict = want_one_of(where, "verdict", found.verdict, rule.VERDICTS) end
   if found.severity ~= nil then plain.severity = want_one_of(where, "severity", found.severity, rule.SEVERITIES) end
@@ -269,8 +291,10 @@ local function plain_finding(where, found)
 end
 
 --- Runs a rule's check and makes its answer plain: no sites, no functions, no metatables, ready for JSON.
--- A check returns an array of findings; where it had too little to say anything, it adds a second value,
--- { needed_seconds = n }: so much history it would need in all.
+-- A check returns an array of findings: `summary`, and where they apply `site` (a site of view.heap, or its figures),
+-- `hotspot` (a function of view.profile, or its figures: see lupe.profile_function), `score`, `verdict`, `severity`,
+-- `confidence` (0..1), `evidence` (a flat table), `reasons` and `advice` (texts). Where it had too little to say
+-- anything, it adds a second value, { needed_seconds = n }: so much history it would need in all.
 -- Throws what the check throws, and "FILE: finding 1: field 'x': expected ..." for an answer against the
 -- contract: call it protected.
 -- @string path for messages

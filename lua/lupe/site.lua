@@ -9,7 +9,7 @@
 -- * `first_seen_ms`, `last_grown_ms` nil: never
 -- * `stack` names of its stack with most live bytes: the site itself, its caller, the caller's caller ... (the
 --   allocator's wrappers, which it called, are left out); `frames` the same as
---   { name, module, file, line, address } (`file`, `line` nil where not known)
+--   { name, module, file, line, address } (`file`, `line` nil where not known); `file`, `line` of the site itself there
 -- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects,
 --   stack = names, frames = ... }
 --
@@ -129,6 +129,10 @@ function makers.frames(heap, index)
   end
   return stack_frames(heap.columns, stack)
 end
+
+function makers.file(heap, index) return makers.frames(heap, index)[1].file end
+
+function makers.line(heap, index) return makers.frames(heap, index)[1].line end
 
 function makers.stacks(heap, index)
   local columns, list = heap.columns, {}

@@ -5,6 +5,7 @@
 local callers = require("lupe.callers")
 local format = require("lupe.format")
 local page = require("lupe.page")
+local places = require("lupe.places")
 
 local INDENT = 2
 local STACK_ROWS = 8
@@ -51,9 +52,10 @@ end
 local function one_leak(out, index, leak)
   local head = ("%s%d. "):format((" "):rep(INDENT), index)
   local margin = (" "):rep(#head)
-  local module = leak.module or ""
-  out:line(head .. out:paint("strong", fit(leak.component, out.width - #head - #module - 2))
-    .. "  " .. out:paint("dim", module))
+  local module, place = leak.module or "", places.short(leak.file_location, leak.line_number)
+  local aside = place == "" and module or module .. "  " .. place
+  out:line(head .. out:paint("strong", fit(leak.component, out.width - #head - #aside - 2))
+    .. "  " .. out:paint("dim", aside))
   local facts = {}
   if leak.growth_rate_mb_per_hour then facts[1] = "grows " .. format.rate(leak.growth_rate_mb_per_hour) end
   local each = leak.average_size_bytes and (" of %s"):format(format.bytes(leak.average_size_bytes)) or ""

@@ -182,6 +182,14 @@ describe("the report's text", function()
     end
   end)
 
+  it("tells the line of a leak where it is known", function()
+    local site = {
+      name = "session_open", module = "server", inuse_space = MIB, inuse_objects = 1, file = "/src/app/session.c",
+      line = 45, stack = STACK,
+    }
+    assert.truthy(text({ findings = { leak({ site = site }) } }):find("session_open  server  session.c:45\n", 1, true))
+  end)
+
   it("keeps to the terminal's width", function()
     local long = ("very::long::name<"):rep(20)
     local site = { name = long, module = "m", inuse_space = 1, inuse_objects = 1, stack = { long } }

@@ -1,0 +1,21 @@
+--- Where in the source a function is, in words.
+-- @module lupe.places
+
+local places = {}
+
+--- Why file and line of a function are not known, or nil where they are.
+-- @param place a table with `file`, `module` (its module's file name)
+function places.missing(place)
+  if place.file then return nil end
+  return ("no debug information of %s covers it: compile it with -g, or install its -dbgsym package"):format(
+    place.module and place.module ~= "" and place.module or "its module")
+end
+
+--- "parse.c:45", "parse.c", or "" where it is not known.
+function places.short(file, line)
+  if not file then return "" end
+  local name = file:match("[^/]+$") or file
+  return line and ("%s:%d"):format(name, line) or name
+end
+
+return places
