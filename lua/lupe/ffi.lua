@@ -68,6 +68,7 @@ local SCALARS = {
   "dropped_records", "truncated_stacks", "stack_overflows", "profile_from_ms", "profile_to_ms", "cpu_hz", "wall_hz",
 }
 
+local NUMBERS = ffi.typeof("double[?]")
 local SIZES, POINTERS = {}, {}
 for name, ctype in pairs(COLUMNS) do
   SIZES[name] = ffi.sizeof(ctype)
@@ -122,6 +123,9 @@ function M.snapshot(address, size)
   end
   return columns
 end
+
+--- So many numbers from index 0, all 0: what is summed over columns in a compiled loop.
+function M.numbers(count) return NUMBERS(math.max(1, count)) end
 
 -- Building one, for specs and recordings ------------------------------------------------------
 

@@ -5,72 +5,16 @@
 -- Methods: `sites`, `trend`.
 -- @module lupe.heap_view
 
+local largest = require("lupe.largest")
 local lazy = require("lupe.lazy")
-local nearest = require("lupe.nearest")
+local options_of = require("lupe.options")
 local site = require("lupe.site")
 local trend = require("lupe.trend")
 
 local MIB = 2 ^ 20
 
---- a goes before b in the result: larger key, then lower index, so that order never depends on chance.
-local function before(keys, a, b)
-  local ka, kb = keys[a], keys[b]
-  return ka > kb or (ka == kb and a < b)
-end
-
-local function sift_down(heap, keys, at, size)
-  while true do
-    local child = 2 * at
-    if child > size then return end
-    if child < size and before(keys, heap[child], heap[child + 1]) then child = child + 1 end
-    if not before(keys, heap[at], heap[child]) then return end
-    heap[at], heap[child] = heap[child], heap[at]
-    at = child
-  end
-end
-
---- The `limit` first of `count` candidates, in order. A heap with the last of them on top: most
--- candidates cost one comparison.
-local function top(candidates, count, keys, limit)
-  local size = math.min(limit, count)
-  local heap = {}
-  for i = 1, size do heap[i] = candidates[i] end
-  for at = math.floor(size / 2), 1, -1 do sift_down(heap, keys, at, size) end
-  for i = size + 1, count do
-    if before(keys, candidates[i], heap[1]) then
-      heap[1] = candidates[i]
-      sift_down(heap, keys, 1, size)
-    end
-  end
-  for last = size, 2, -1 do
-    heap[1], heap[last] = heap[last], heap[1]
-    sift_down(heap, keys, 1, last - 1)
-  end
-  return heap, size
-end
-
 local OPTIONS = { "by", "limit", "min_growth", "min_inuse_space" }
 local KEYS = { "inuse_space", "inuse_objects", "alloc_space", "alloc_objects", "growth" }
-
-local function one_of(list, word)
-  for _, known in ipairs(list) do
-    if known == word then return true end
-  end
-  local near = nearest(tostring(word), list)
-  return false, ("'%s'%s; known: %s"):format(tostring(word), near and (", did you mean '%s'?"):format(near) or "",
-    table.concat(list, ", "))
-end
-
-local function check_options(options)
-  for name in pairs(options) do
-    local ok, message = one_of(OPTIONS, name)
-    if not ok then error("sites: unknown option " .. message, 3) end
-  end
-  if options.by ~= nil then
-    local ok, message = one_of(KEYS, options.by)
-    if not ok then error("sites: cannot order by " .. message, 3) end
-  end
-end
 
 --- @tparam table columns of lupe.ffi
 return function(columns)
@@ -120,7 +64,8 @@ return function(columns)
   -- `min_growth` MiB/h of that slope; `limit` at most so many.
   local function sites(_, options)
     options = options or {}
-    check_options(options)
+    options_of.check("sites", options, OPTIONS)
+    if options.by ~= nil then options_of.check_word("sites: cannot order by", options.by, KEYS) end
     local smallest = options.min_inuse_space or 0
     local space = columns.site_inuse_space
     local candidates, count = {}, 0
@@ -135,7 +80,7 @@ return function(columns)
     if options.by then
       local keys = slopes
       if options.by ~= "growth" then keys = columns["site_" .. options.by] end
-      candidates, count = top(candidates, count, keys, options.limit or count)
+      candidates, count = largest(candidates, count, keys, options.limit or count)
     elseif options.limit then
       count = math.min(count, options.limit)
     end

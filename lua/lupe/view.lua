@@ -5,6 +5,7 @@
 -- * `time_ms`, `started_ms` Unix ms: when the snapshot was taken, when the run began; `generation`
 -- * `sample_period_bytes` one sample per so many bytes on average, 0: no heap profile; `sampled` boolean
 -- * `heap` see lupe.heap_view, lupe.site, lupe.trend; `memory` see lupe.memory_view
+-- * `profile` where the time went: see lupe.profile_view
 -- * `allocator` nil where no allocator's figures are known; else `name`, bytes `allocated_bytes active_bytes
 --   metadata_bytes resident_bytes mapped_bytes retained_bytes`, ratios 0..1 `fragmentation` (1 - allocated /
 --   active), `efficiency` (allocated / resident), `distribution` (live counts `small_0_1kb medium_1_100kb
@@ -21,6 +22,7 @@ local heap_view = require("lupe.heap_view")
 local lazy = require("lupe.lazy")
 local literal = require("lupe.view_literal")
 local memory_view = require("lupe.memory_view")
+local profile_view = require("lupe.profile_view")
 
 local view = {}
 
@@ -112,7 +114,7 @@ local function assemble(columns, shared, extra)
     classes = function() return classes_of(columns) end,
     allocator = function(me) return allocator_of(me, extra.allocator) end,
   }, {
-    heap = shared.heap, memory = shared.memory,
+    heap = shared.heap, memory = shared.memory, profile = shared.profile,
     time_ms = columns.time_ms, started_ms = columns.started_ms, generation = columns.generation,
     sample_period_bytes = columns.sample_period_bytes, sampled = columns.sample_period_bytes > 0,
     dropped_records = columns.dropped_records, truncated_stacks = columns.truncated_stacks,
@@ -127,7 +129,9 @@ local function from_columns(address, size, owner, extra)
   local columns, message, name = columns_of(address, size)
   if not columns then return nil, message, name end
   columns.owner = owner -- the memory lives as long as any site does
-  return assemble(columns, { heap = heap_view(columns), memory = memory_view.new(columns) }, extra)
+  return assemble(columns, {
+    heap = heap_view(columns), memory = memory_view.new(columns), profile = profile_view(columns),
+  }, extra)
 end
 
 --- A view of a snapshot in memory.

@@ -8,14 +8,26 @@
 --                   stack = { "leak", "main" }, or stacks = { { stack = { ... }, inuse_space = n } ... } } },
 --       ticks = { ms, ... }, allocated = { bytes per tick },
 --       memory = { { time_ms = 0, rss_bytes = n, ... } ... }, classes = { { size_bytes, live_count } ... },
---       targets = { { pid = 1, name = "app", live = true, heap_state = "on", allocator = "jemalloc" } } }
+--       targets = { { pid = 1, name = "app", live = true, heap_state = "on", allocator = "jemalloc",
+--                     cpu_state = "on" where there is a profile, wall_state likewise } },
+--       profile = { from_ms = 0, to_ms = 60000, cpu_hz = 99, wall_hz = 20, threads = { { tid, name, pid, switches } },
+--                   samples = { { stack = { "leaf", "caller", ... }, lines = { 12, ... }, thread = 1 (in `threads`),
+--                                 state = "user", "kernel", "running" or "waiting", syscall = number or nil: none,
+--                                 futex = its command, count = 1, ns = count * 1e9 / cpu_hz (or wall_hz) } ... } } }
 --
+-- A frame of a sample is "name", "module!name", or a table { name, module, file, line, inlines } with inlines
+-- { { name, file, line } ... innermost first }.
 -- A history shorter than the longest one ends with it: what came before is 0.
 -- @module lupe.view_literal
 
 local build = require("lupe.ffi").build
 
+local NOTHING = 0xffffffff
+local NO_SYSCALL = 0xffff
 local STATES = { on = 0, no_jemalloc = 1, no_profiling = 2, prof_disabled = 3, no_hook = 4, switched_off = 5 }
+
+local SAMPLING = { off = 0, on = 1, foreign = 2, refused = 3, unreadable = 4, unsupported = 5 }
+local THREAD = { user = 0, kernel = 1, running = 2, waiting = 3 }
 
 --- Gives each distinct key a 0-based number, and keeps what was made for it.
 local function numbering(list)
@@ -56,13 +68,15 @@ local function times_of(history, ticks)
   return first, grown
 end
 
-local function target_of(target)
+local function target_of(target, profiled)
   local copy = {}
   for name, value in pairs(target) do copy[name] = value end
   copy.pid, copy.ppid = target.pid or 1, target.ppid or 0
   copy.live = target.live == false and 0 or 1
   copy.heap_state = STATES[target.heap_state or "on"]
   copy.name, copy.allocator = target.name or "app", target.allocator or "jemalloc"
+  copy.cpu_state = SAMPLING[target.cpu_state or (profiled and profiled.cpu_hz ~= 0 and "on" or "off")]
+  copy.wall_state = SAMPLING[target.wall_state or (profiled and profiled.wall_hz ~= 0 and "on" or "off")]
   return copy
 end
 
@@ -71,6 +85,27 @@ local function memory_of(row)
   for name, value in pairs(row) do copy[name] = value end
   copy.has_allocator = row.allocated_bytes and 1 or 0
   return copy
+end
+
+--- A frame as it may be written: "name", "module!name" or a table.
+local function frame_parts(given, line)
+  local frame = type(given) == "table" and given or { name = given }
+  local module, name = frame.name:match("^([^!]+)!(.+)$")
+  return name or frame.name, module or frame.module or "app", frame.file or "", frame.line or line or 0,
+    frame.inlines or {}
+end
+
+--- `state` of record.h.
+local function state_of(sample)
+  local state = THREAD[sample.state or "user"]
+  if state ~= THREAD.waiting then return state end
+  return state + (sample.futex or 0) * 2 ^ 8 + (sample.syscall or NO_SYSCALL) * 2 ^ 16
+end
+
+local function ns_of(sample, profile)
+  if sample.ns then return sample.ns end
+  local by_clock = sample.state == "running" or sample.state == "waiting"
+  return (sample.count or 1) * 1e9 / (by_clock and profile.wall_hz or profile.cpu_hz)
 end
 
 --- @tparam table t as above
@@ -89,10 +124,12 @@ return function(t)
     site_function = {}, site_inuse_space = {}, site_inuse_objects = {}, site_alloc_space = {},
     site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
     site_history_objects = {}, site_top_stack = {}, tick_time_ms = ticks, tick_inuse_space = {},
-    tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {}, memory = {},
+    tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {}, memory = {}, inlines = {},
+    threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {}, sample_count = {}, sample_ns = {},
   }
   local module_number, function_number = numbering(arrays.modules), numbering(arrays.functions)
   local frame_number = numbering(arrays.frames)
+  local stack_number = numbering(arrays.stack_site)
 
   local function module_of(path)
     return module_number(path, function() return { path = path, build_id = "" } end)
@@ -113,6 +150,56 @@ return function(t)
     arrays.stack_site[at], arrays.stack_inuse_space[at], arrays.stack_inuse_objects[at] = owner, space, objects
     arrays.stack_alloc_space[at], arrays.stack_alloc_objects[at] = alloc_space, alloc_objects
     return at - 1
+  end
+
+  local function inlines_of(list)
+    local first = #arrays.inlines
+    for _, inline in ipairs(list) do
+      arrays.inlines[#arrays.inlines + 1] = { name = inline.name, file = inline.file or "", line = inline.line or 0 }
+    end
+    return first, #list
+  end
+  local function sampled_frame(given, line)
+    local name, path, file, at, inlines = frame_parts(given, line)
+    local number = function_of(name, path)
+    local key = table.concat({ path, name, file, at, inlines[1] and tostring(inlines) or "" }, "\0")
+    return frame_number(key, function()
+      local first, inlined = inlines_of(inlines)
+      return {
+        ["function"] = number, module = module_of(path), file = file, line = at, inline_first = first,
+        inline_count = inlined,
+      }
+    end)
+  end
+  local function sampled_stack(names, lines)
+    local numbers = {}
+    for k, name in ipairs(names) do numbers[k] = sampled_frame(name, lines and lines[k]) end
+    return stack_number(table.concat(numbers, " "), function()
+      arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
+      for _, number in ipairs(numbers) do arrays.stack_frames[#arrays.stack_frames + 1] = number end
+      for _, column in ipairs({ "inuse_space", "inuse_objects", "alloc_space", "alloc_objects" }) do
+        local list = arrays["stack_" .. column]
+        list[#list + 1] = 0
+      end
+      return NOTHING
+    end)
+  end
+  local function add_profile(profile, targets)
+    for i, thread in ipairs(profile.threads) do
+      local target = 0
+      for k, each in ipairs(targets) do
+        if thread.pid and each.pid == thread.pid then target = k - 1 end
+      end
+      arrays.threads[i] = {
+        target = target, tid = thread.tid or i, name = thread.name or "", switches = thread.switches or 0,
+      }
+    end
+    for i, sample in ipairs(profile.samples) do
+      arrays.sample_stack[i] = sample.stack and sampled_stack(sample.stack, sample.lines) or NOTHING
+      arrays.sample_thread[i] = (sample.thread or 1) - 1
+      arrays.sample_state[i] = state_of(sample)
+      arrays.sample_count[i], arrays.sample_ns[i] = sample.count or 1, ns_of(sample, profile)
+    end
   end
 
   for i, site in ipairs(sites) do
@@ -144,18 +231,29 @@ return function(t)
     end
     arrays.site_top_stack[i] = best
   end
+  local profile
+  if t.profile then
+    profile = {
+      from_ms = 0, to_ms = 60000, cpu_hz = 99, wall_hz = 20, threads = { { tid = 1, name = "app" } }, samples = {},
+    }
+    for name, value in pairs(t.profile) do profile[name] = value end
+    add_profile(profile, t.targets or {})
+  end
   arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
   for i = 1, count do
     arrays.tick_inuse_space[i] = arrays.tick_inuse_space[i] or 0
     arrays.tick_allocated[i] = arrays.tick_allocated[i] or 0
   end
   for i, row in ipairs(t.memory or {}) do arrays.memory[i] = memory_of(row) end
-  for i, target in ipairs(t.targets or { {} }) do arrays.targets[i] = target_of(target) end
+  for i, target in ipairs(t.targets or { {} }) do arrays.targets[i] = target_of(target, profile) end
 
+  local last_ms = ticks[count] or profile and profile.to_ms or 0
   return build({
-    time_ms = t.time_ms or ticks[count] or 0, started_ms = t.started_ms or 0, generation = t.generation or 1,
+    time_ms = t.time_ms or last_ms, started_ms = t.started_ms or 0, generation = t.generation or 1,
     tick_count = count, heap_interval_ms = t.interval_ms or 1000, sample_period_bytes = t.sample_period_bytes or 0,
     dropped_records = t.dropped_records or 0, truncated_stacks = t.truncated_stacks or 0,
-    stack_overflows = t.stack_overflows or 0,
+    stack_overflows = t.stack_overflows or 0, profile_from_ms = profile and profile.from_ms or 0,
+    profile_to_ms = profile and profile.to_ms or 0, cpu_hz = profile and profile.cpu_hz or 0,
+    wall_hz = profile and profile.wall_hz or 0,
   }, arrays)
 end
