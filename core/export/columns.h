@@ -1,0 +1,63 @@
+/* columns.h -- a snapshot's columns as typed arrays, for what writes them in other formats.
+ * Borrowed from the snapshot: valid as long as that is. Only what the store built, or lupe_snapshot_map has
+ * validated, may be read this way. */
+#ifndef LUPE_EXPORT_COLUMNS_H
+#define LUPE_EXPORT_COLUMNS_H
+
+#include "core/store/snapshot.h"
+
+enum { LUPE_NO_STACK = UINT32_MAX };
+
+typedef struct lupe_columns {
+  const lupe_snapshot_header *header;
+  const char *strings;
+  const lupe_snapshot_target *targets;
+  const lupe_snapshot_module *modules;
+  const lupe_snapshot_function *functions;
+  const lupe_snapshot_frame *frames;
+  const lupe_snapshot_inline *inlines;
+  const lupe_snapshot_thread *threads;
+  const uint32_t *stack_first, *stack_frames;
+  const double *inuse_space, *inuse_objects, *alloc_space, *alloc_objects; /* by stack */
+  const uint32_t *sample_stack, *sample_thread, *sample_state;
+  const double *sample_count, *sample_ns;
+  size_t target_count, module_count, function_count, frame_count, stack_count,
+      row_count; /* rows: of samples */
+} lupe_columns;
+
+static inline lupe_columns lupe_columns_of(const lupe_snapshot *s) {
+  const lupe_snapshot_header *h = lupe_snapshot_block(s);
+  const char *bytes = (const char *)h;
+#define AT(field) ((const void *)(bytes + h->field.offset))
+  lupe_columns c = {
+      .header = h,
+      .strings = AT(strings),
+      .targets = AT(targets),
+      .modules = AT(modules),
+      .functions = AT(functions),
+      .frames = AT(frames),
+      .inlines = AT(inlines),
+      .threads = AT(threads),
+      .stack_first = AT(stack_first),
+      .stack_frames = AT(stack_frames),
+      .inuse_space = AT(stack_inuse_space),
+      .inuse_objects = AT(stack_inuse_objects),
+      .alloc_space = AT(stack_alloc_space),
+      .alloc_objects = AT(stack_alloc_objects),
+      .sample_stack = AT(sample_stack),
+      .sample_thread = AT(sample_thread),
+      .sample_state = AT(sample_state),
+      .sample_count = AT(sample_count),
+      .sample_ns = AT(sample_ns),
+      .target_count = h->targets.count,
+      .module_count = h->modules.count,
+      .function_count = h->functions.count,
+      .frame_count = h->frames.count,
+      .stack_count = h->stack_site.count,
+      .row_count = h->sample_thread.count,
+  };
+#undef AT
+  return c;
+}
+
+#endif
