@@ -1,8 +1,6 @@
 // flags: -O2
 // link: dl
-// clang-format off
-// sources: core/agent/unwind.c core/agent/unwind_cfi.c core/agent/unwind_cursor.c core/agent/unwind_expression.c core/agent/unwind_fde.c core/agent/unwind_memory.c
-// clang-format on
+// sources: core/agent/unwind*.c
 /* unwind_cost.c -- the price of one capture, warm, beside libunwind's unw_backtrace in the same run; of the
  * first one in a new thread; of a row that is read for the first time; and the memory that 200 threads cost.
  * The stack is 30 frames, two thirds of them in Debian's libc: qsort whose comparison calls qsort.

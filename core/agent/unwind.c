@@ -7,6 +7,8 @@
 #include <time.h>
 
 #include "core/agent/unwind_cfi.h"
+#include "core/agent/unwind_code.h"
+#include "core/agent/unwind_fde.h"
 #include "core/agent/unwind_memory.h"
 #include "core/agent/unwind_x86_64.h"
 
@@ -130,7 +132,8 @@ static uint64_t module_print(const module *m, uint64_t hash, unsigned second) {
   return print;
 }
 
-static bool module_find(uint64_t address, unsigned second, module *out) {
+__attribute__((always_inline)) static inline bool module_find(uint64_t address, unsigned second,
+                                                              module *out) {
   struct dl_find_object object;
   if (&_dl_find_object == NULL || _dl_find_object((void *)(uintptr_t)address, &object) != 0) return false;
   out->start = (uint64_t)(uintptr_t)object.dlfo_map_start;
@@ -152,7 +155,7 @@ typedef struct capture {
   unsigned second;
 } capture;
 
-static bool enter_module(capture *c, uint64_t address, module *out) {
+__attribute__((always_inline)) static inline bool enter_module(capture *c, uint64_t address, module *out) {
   for (unsigned i = 0; i < MODULES_PER_CAPTURE; i++) {
     if (address - c->modules[i].start < c->modules[i].bytes) {
       *out = c->modules[i];
@@ -172,9 +175,13 @@ static size_t read_module(void *context, uint64_t address, void *to, size_t byte
 
 /* Another thread may unload a module that only garbage on the stack refers to; hence checked reads here, too.
  */
-__attribute__((noinline)) static lupe_row read_row(const module *m, uint64_t address, uint64_t key) {
-  lupe_cfi_image image = {
+static lupe_cfi_image image_of(const module *m) {
+  return (lupe_cfi_image){
       .start = m->start, .end = m->start + m->bytes, .header = m->header, .read = read_module};
+}
+
+__attribute__((noinline)) static lupe_row read_row(const module *m, uint64_t address, uint64_t key) {
+  lupe_cfi_image image = image_of(m);
   lupe_row row = m->header != 0 ? lupe_cfi_row(&image, address) : (lupe_row)LUPE_ROW_UNCOVERED;
   if (row != LUPE_ROW_EMPTY) cache_put(address, key, row);
   return row;
@@ -234,7 +241,7 @@ static bool find_cfa_rarely(lupe_memory *memory, lupe_row row, lupe_registers no
   return true;
 }
 
-static bool step_out_of_signal(lupe_memory *memory, uint64_t frame, lupe_registers *out) {
+static inline bool step_out_of_signal(lupe_memory *memory, uint64_t frame, lupe_registers *out) {
   lupe_registers next;
   bool all = lupe_memory_load(memory, frame + LUPE_SIGFRAME_PC, &next.pc) &&
              lupe_memory_load(memory, frame + LUPE_SIGFRAME_SP, &next.sp) &&
@@ -247,7 +254,8 @@ static bool step_out_of_signal(lupe_memory *memory, uint64_t frame, lupe_registe
 }
 
 /* Applies an ordinary row. False when the caller cannot be found. */
-static inline bool step(lupe_memory *memory, lupe_row row, lupe_registers *at) {
+__attribute__((always_inline)) static inline bool step(lupe_memory *memory, lupe_row row,
+                                                       lupe_registers *at) {
   lupe_registers now = *at;
   uint64_t cfa, pc, bp = now.bp, bx = now.bx;
   if (lupe_row_kind(row) == LUPE_ROW_SP) {
@@ -284,15 +292,88 @@ __attribute__((noinline)) static bool ends_uncovered(const module *m, uint64_t p
   return kind != LUPE_ROW_UNCOVERED && kind != LUPE_ROW_EMPTY;
 }
 
+/* ---- A thread that stands still: the kernel tells where, but not its BP. ---- */
+
+static uint64_t function_start(const module *m, uint64_t address) {
+  lupe_cfi_image image = image_of(m);
+  lupe_cursor cursor = {.image = &image};
+  lupe_fde fde;
+  return m->header != 0 && lupe_fde_find(&cursor, address, &fde) ? fde.location : 0;
+}
+
+/* Whether the frame's BP can be `bp`: where it takes the walk, and how sure that is. */
+__attribute__((noinline)) static lupe_call try_bp(capture *c, lupe_row row, uint64_t function, uint64_t bp,
+                                                  lupe_registers *at) {
+  module caller;
+  at->bp = bp;
+  if (!step(&c->memory, row, at) || !enter_module(c, at->pc - 1, &caller)) return LUPE_CALL_NONE;
+  return lupe_code_call(at->pc, function);
+}
+
+/* A call of something else is believed only where the next frame up looks like one, too. */
+static bool is_linked(capture *c, uint64_t bp, uint64_t callers_bp) {
+  uint64_t next, pc;
+  module there;
+  return callers_bp > bp && callers_bp % 8 == 0 && lupe_memory_load(&c->memory, callers_bp, &next) &&
+         next > callers_bp && lupe_memory_load(&c->memory, callers_bp + 8, &pc) &&
+         enter_module(c, pc - 1, &there) && lupe_code_call(pc, 0) != LUPE_CALL_NONE;
+}
+
+/* Steps out of a frame whose row needs BP, which is not known: it points to some word above SP. To the one
+ * that the function's entry tells, if a call may return from there; else to the one where the call is surest,
+ * and of these to the lowest. Only words of the copy count. */
+__attribute__((noinline)) static bool step_without_bp(capture *c, const module *m, uint64_t address,
+                                                      lupe_row row, lupe_registers *at) {
+  unsigned kind = lupe_row_kind(row), checked_left = c->memory.checked_left;
+  if (at->bp != LUPE_REGISTER_UNKNOWN || (kind != LUPE_ROW_BP && kind != LUPE_ROW_DEREF_BP)) return false;
+  lupe_registers best = *at, now;
+  uint64_t function = function_start(m, address), frame_bytes;
+  lupe_call surest = LUPE_CALL_NONE;
+  c->memory.checked_left = 0;
+  if (lupe_code_frame_bytes(function, &frame_bytes)) {
+    now = *at;
+    surest = try_bp(c, row, function, at->sp + frame_bytes, &now);
+    if (surest >= LUPE_CALL_UNKNOWN) best = now;
+  }
+  if (surest < LUPE_CALL_UNKNOWN) {
+    surest = LUPE_CALL_NONE;
+    uint64_t end = c->memory.copy_at + c->memory.copy_bytes;
+    for (uint64_t bp = at->sp; bp < end && surest != LUPE_CALL_CERTAIN; bp += 8) {
+      now = *at;
+      lupe_call call = try_bp(c, row, function, bp, &now);
+      if (call <= surest || (call == LUPE_CALL_OTHER && !is_linked(c, bp, now.bp))) continue;
+      surest = call;
+      best = now;
+    }
+  }
+  c->memory.checked_left = checked_left;
+  *at = best;
+  return surest != LUPE_CALL_NONE;
+}
+
+/* ---- The walk. ---- */
+
+typedef struct copied {
+  const void *copy;
+  size_t bytes;
+} copied;
+
 /* `exact`: pc was interrupted. Else it is a return address, and the call before it counts: it may be the
- * last instruction of a function that calls one that never returns. */
-static size_t walk(const lupe_registers *from, bool exact, bool leave_out_first, uint64_t *pcs, size_t max,
-                   bool *truncated) {
+ * last instruction of a function that calls one that never returns.
+ * Inlined together with what a frame needs, once for the own stack and once for copies: there is not one
+ * register to spare, and what only copies need would make every frame a third dearer. */
+__attribute__((always_inline)) static inline size_t walk(const lupe_registers *from, const copied *stack,
+                                                         bool exact, bool leave_out_first, uint64_t *pcs,
+                                                         size_t max, bool *truncated) {
   capture c;
   c.modules_met = 0;
   for (unsigned i = 0; i < MODULES_PER_CAPTURE; i++) c.modules[i].start = c.modules[i].bytes = 0;
-  lupe_memory_open(&c.memory);
-  lupe_memory_enter_stack(&c.memory, from->sp);
+  if (stack != NULL) {
+    lupe_memory_open_copy(&c.memory, from->sp, stack->copy, stack->bytes);
+  } else {
+    lupe_memory_open(&c.memory);
+    lupe_memory_enter_stack(&c.memory, from->sp);
+  }
 
   lupe_registers at = *from;
   module here = {0};
@@ -323,10 +404,17 @@ static size_t walk(const lupe_registers *from, bool exact, bool leave_out_first,
       if (!step_out_of_signal(&c.memory, at.sp, &interrupted)) break;
       at = interrupted;
     } else if (!step(&c.memory, row, &at)) {
-      break;
+      lupe_registers stuck = at;
+      if (stack == NULL || !step_without_bp(&c, &here, address, row, &stuck)) break;
+      at = stuck;
     }
   }
   return depth;
+}
+
+__attribute__((noinline)) static size_t walk_own(const lupe_registers *from, bool exact, bool leave_out_first,
+                                                 uint64_t *pcs, size_t max, bool *truncated) {
+  return walk(from, NULL, exact, leave_out_first, pcs, max, truncated);
 }
 
 /* ---- The interface. ---- */
@@ -338,7 +426,13 @@ bool lupe_unwind_supported(void) {
 }
 
 size_t lupe_unwind_from(const lupe_registers *regs, uint64_t *pcs, size_t max, bool *truncated) {
-  return walk(regs, true, false, pcs, max, truncated);
+  return walk_own(regs, true, false, pcs, max, truncated);
+}
+
+size_t lupe_unwind_copied(const lupe_registers *regs, const void *copy, size_t bytes, uint64_t *pcs,
+                          size_t max, bool *truncated) {
+  const copied stack = {.copy = copy, .bytes = bytes};
+  return walk(regs, &stack, true, false, pcs, max, truncated);
 }
 
 /* Called by lupe_unwind's entry code only, hence not static. */
@@ -346,7 +440,7 @@ __attribute__((visibility("hidden"), used)) size_t lupe_unwind_caller(const lupe
                                                                       uint64_t *pcs, size_t max,
                                                                       bool *truncated);
 size_t lupe_unwind_caller(const lupe_registers *regs, uint64_t *pcs, size_t max, bool *truncated) {
-  return walk(regs, false, true, pcs, max, truncated);
+  return walk_own(regs, false, true, pcs, max, truncated);
 }
 
 __attribute__((naked)) size_t lupe_unwind(uint64_t *pcs __attribute__((unused)),

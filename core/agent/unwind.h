@@ -43,4 +43,11 @@ size_t lupe_unwind(uint64_t *pcs, size_t max, bool *truncated);
  * handler. */
 size_t lupe_unwind_from(const lupe_registers *regs, uint64_t *pcs, size_t max, bool *truncated);
 
+/* The stack of another thread, one that stands still at regs->pc and regs->sp: words of [regs->sp, regs->sp +
+ * bytes) come from `copy`, all others by checked reads. Where bp is LUPE_REGISTER_UNKNOWN and a frame needs
+ * it, it is looked for in the copy: where the words and the code they lead to say that a call of that frame's
+ * function returns there. regs and copy may be garbage. pcs[0] is regs->pc itself. Thread: any. */
+size_t lupe_unwind_copied(const lupe_registers *regs, const void *copy, size_t bytes, uint64_t *pcs,
+                          size_t max, bool *truncated);
+
 #endif

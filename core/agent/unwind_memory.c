@@ -66,6 +66,7 @@ static bool find_stack(uint64_t sp, bounds *out) {
 }
 
 void lupe_memory_enter_stack(lupe_memory *m, uint64_t sp) {
+  if (m->copy != NULL) return;
   m->direct_at = (uint64_t)(uintptr_t)&m->nothing;
   m->direct_span = 0;
   bounds stack;
@@ -81,14 +82,28 @@ void lupe_memory_enter_stack(lupe_memory *m, uint64_t sp) {
 void lupe_memory_open(lupe_memory *m) {
   m->direct_at = (uint64_t)(uintptr_t)&m->nothing;
   m->direct_span = 0;
+  m->copy = NULL;
+  m->copy_at = m->copy_bytes = 0;
   m->checked_at = 0;
   m->checked_bytes = 0;
   m->checked_left = LUPE_MEMORY_CHECKED_MAX;
   m->nothing = 0;
 }
 
+void lupe_memory_open_copy(lupe_memory *m, uint64_t sp, const void *copy, size_t bytes) {
+  lupe_memory_open(m);
+  m->copy = copy;
+  m->copy_at = sp;
+  m->copy_bytes = bytes;
+}
+
 bool lupe_memory_load_checked(lupe_memory *m, uint64_t address, uint64_t *out) {
-  uint64_t offset = address - m->checked_at;
+  uint64_t offset = address - m->copy_at;
+  if (m->copy_bytes >= 8 && offset <= m->copy_bytes - 8) {
+    memcpy(out, m->copy + offset, sizeof *out);
+    return true;
+  }
+  offset = address - m->checked_at;
   if (m->checked_bytes < 8 || offset > m->checked_bytes - 8) {
     if (m->checked_left == 0 || address < LOWEST_ADDRESS) return false;
     m->checked_left--;

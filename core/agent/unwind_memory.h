@@ -19,6 +19,9 @@ enum {
 typedef struct lupe_memory {
   uint64_t direct_at; /* words whose address - direct_at <= direct_span are read directly */
   uint64_t direct_span;
+  const unsigned char
+      *copy; /* of another thread's stack; NULL: there is none, and the stack is the own one */
+  uint64_t copy_at, copy_bytes;
   uint64_t checked_at;
   size_t checked_bytes;
   unsigned checked_left;
@@ -32,8 +35,12 @@ size_t lupe_memory_read_checked(uint64_t address, void *to, size_t bytes);
 
 void lupe_memory_open(lupe_memory *m);
 
+/* For the stack of another thread, one that stands still: words of [sp, sp + bytes) come from `copy`, which
+ * must stay there while m is used. Nothing is read directly then. */
+void lupe_memory_open_copy(lupe_memory *m, uint64_t sp, const void *copy, size_t bytes);
+
 /* The walk now stands on the stack that `sp` points into: chooses the direct window. To be called at the
- * start and after each signal frame. sp may be garbage. */
+ * start and after each signal frame. sp may be garbage. A copy stays what it is. */
 void lupe_memory_enter_stack(lupe_memory *m, uint64_t sp);
 
 bool lupe_memory_load_checked(lupe_memory *m, uint64_t address, uint64_t *out);
