@@ -44,16 +44,18 @@ end
 
 local function about_time(finding) return finding.about == "time" end
 
---- @return whether CPU, and whether waiting is known of the profile's window
+--- @return whether time on the CPU, and whether waiting is known of the profile's window
 local function known(profile)
-  local sampled = profile and profile.total_samples > 0
+  local sampled = profile.total_samples > 0
   return sampled and profile.cpu.state == "on", sampled and profile.wall.state == "on"
 end
 
 -- Hotspots ----------------------------------------------------------------------------------
 
+--- Wall time is CPU time and waits: with one of the two missing its shares are not known.
 local function described(finding, cpu_known, wall_known)
   local hotspot = finding.hotspot
+  wall_known = wall_known and cpu_known
   return HOTSPOT({
     function_name = hotspot.name,
     file_location = hotspot.file,
@@ -107,8 +109,8 @@ end
 --- @return shares by part, empty where they are not known; and why not
 local function bound_of(profile, cpu_known, wall_known)
   if not cpu_known and not wall_known then return {}, nil end
-  if not cpu_known then return {}, "the time on the CPU is not known: " .. tostring(profile.cpu.reason) end
-  if not wall_known then return {}, "what threads wait for is not known: " .. tostring(profile.wall.reason) end
+  if not cpu_known then return {}, "the time on the CPU is not known: " .. profile.cpu.reason end
+  if not wall_known then return {}, "what threads wait for is not known: " .. profile.wall.reason end
   if not profile.bound then return {}, "no thread did anything but wait for work" end
   return percentages(profile.bound), nil
 end
@@ -169,16 +171,26 @@ function bottlenecks.summaries(findings, kind)
   return list
 end
 
+--- What bounds the program, in the words of the rules that found it.
+function bottlenecks.bounds(findings)
+  local list, seen = json.array(), {}
+  for _, finding in ipairs(findings) do
+    if about_time(finding) and finding.kind == "bottleneck" and finding.rule ~= HOTSPOT_RULE then
+      collect(list, seen, finding.summary)
+    end
+  end
+  return list
+end
+
 -- All together ------------------------------------------------------------------------------
 
-local function profile_state(part) return PROFILE({ state = part.state, reason = part.reason, hz = part.hz or 0 }) end
+local function profile_state(part) return PROFILE({ state = part.state, reason = part.reason, hz = part.hz }) end
 
 --- Why there is nothing to tell, or nil where there is.
 local function missing(profile, seconds)
   local cpu, wall = profile.cpu, profile.wall
   if cpu.state ~= "on" and wall.state ~= "on" then
-    return ("neither CPU nor wall time is sampled: CPU: %s; wall: %s"):format(tostring(cpu.reason),
-      tostring(wall.reason))
+    return ("neither the time on the CPU nor waits are sampled: %s; %s"):format(cpu.reason, wall.reason)
   end
   if profile.total_samples == 0 then
     return ("no samples in the last %.14g s: no thread has run or waited yet, or the first are still on their way")

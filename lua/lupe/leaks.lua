@@ -101,11 +101,14 @@ local function collect(list, seen, text, most)
   end
 end
 
+-- What is about time is told elsewhere: see lupe.bottlenecks.
+local function about_memory(finding) return finding.about ~= "time" end
+
 --- The summaries of all findings of one kind.
 function leaks.summaries(findings, kind)
   local list, seen = json.array(), {}
   for _, finding in ipairs(findings) do
-    if finding.kind == kind then collect(list, seen, finding.summary, 100) end
+    if finding.kind == kind and about_memory(finding) then collect(list, seen, finding.summary, 100) end
   end
   return list
 end
@@ -117,13 +120,13 @@ function leaks.recommendations(findings, skipped)
   skipped = skipped or {}
   local list, seen, spoken_of = json.array(), {}, {}
   for _, finding in ipairs(findings) do
-    if finding.kind == "recommendation" then
+    if finding.kind == "recommendation" and about_memory(finding) then
       if not skipped[finding.rule] then collect(list, seen, finding.summary, 20) end
       if finding.site then spoken_of[finding.site.name] = true end
     end
   end
   for _, finding in ipairs(findings) do
-    local told = skipped[finding.rule] or finding.site and spoken_of[finding.site.name]
+    local told = not about_memory(finding) or skipped[finding.rule] or finding.site and spoken_of[finding.site.name]
     if finding.kind ~= "recommendation" and not told then
       for _, text in ipairs(finding.advice or {}) do collect(list, seen, text, 20) end
     end

@@ -1,6 +1,7 @@
 --- The report at the end of a run: what `--report json` writes, and what `lupe.text_report` puts in words.
 -- @module lupe.report
 
+local bottlenecks = require("lupe.bottlenecks")
 local format = require("lupe.format")
 local json = require("lupe.json")
 local leaks = require("lupe.leaks")
@@ -11,10 +12,11 @@ local view_of = require("lupe.view").from_snapshot
 
 local report = {}
 
-local MOST_ALLOCATORS, MOST_FRAMES = 20, 32
+local MOST_ALLOCATORS, MOST_FRAMES, MOST_HOTSPOTS = 20, 32, 20
 local SIGKILL = 9
 local SAME_TIME_MS = 2000
 local FEWEST_COMPARED = 5 -- profiles
+local MOST_BOUNDS = 2
 local OF_ALLOCATOR = { "allocated_bytes", "active_bytes", "resident_bytes" }
 
 local OUTCOME = json.shape({ "exit_code integer?", "signal integer?", "signal_name string?", "timed_out boolean" })
@@ -44,8 +46,9 @@ local REPORT = json.shape({
   "status string", "reason string?", "needed_seconds number?", "potential_leaks object[]", "observed object[]",
   "growth_rate_mb_per_hour number?", "highest_risk_component string?", "suspicious_patterns string[]",
   "settled string[]", "recommendations string[]", "allocators object[]", "memory object?", "targets object[]",
-  "measurement object", "profiler object", "rule_errors string[]", "notes string[]",
+  "measurement object", "profiler object", "rule_errors string[]", "notes string[]", "bottlenecks object?",
 })
+local BOTTLENECKS = json.shape(bottlenecks.FIELDS)
 
 local function whole(number) return math.floor((number or 0) + 0.5) end
 
@@ -214,6 +217,21 @@ local function leak_answer(leak)
   })
 end
 
+--- Of all samples that are still there: the last ten minutes at most.
+local function bottlenecks_of(view, result)
+  local seconds = view.profile.seconds
+  local values = bottlenecks.describe(view, result, { limit = MOST_HOTSPOTS, seconds = seconds })
+  values.analysis_duration_ms = json.round(result.elapsed_ms)
+  return BOTTLENECKS(values)
+end
+
+--- What to do about memory, then about time.
+local function recommendations_of(findings)
+  local list = leaks.recommendations(findings)
+  for _, text in ipairs(bottlenecks.recommendations(findings)) do list[#list + 1] = text end
+  return list
+end
+
 --- What a reader wants to know, in sentences.
 local function answer_of(data, findings)
   local answers = {}
@@ -233,6 +251,8 @@ local function answer_of(data, findings)
     add("none", ("No leak: no function's live memory grew steadily in %s."):format(seconds))
   end
   for _, text in ipairs(leaks.summaries(findings, "alert")) do add("alert", text) end
+  local bounds = bottlenecks.bounds(findings)
+  for i = 1, math.min(#bounds, MOST_BOUNDS) do add("time", bounds[i]) end
   return answers
 end
 
@@ -276,7 +296,7 @@ function report.assemble(app, info, view, result)
     highest_risk_component = accused[1] and accused[1].component,
     suspicious_patterns = leaks.summaries(findings, "pattern"),
     settled = settled,
-    recommendations = leaks.recommendations(findings),
+    recommendations = recommendations_of(findings),
     allocators = view and allocators_of(view) or {},
     memory = view and memory_of(view),
     targets = targets_of(host),
@@ -284,6 +304,7 @@ function report.assemble(app, info, view, result)
     profiler = profiler_of(host, duration_seconds),
     rule_errors = result.errors,
     notes = notes,
+    bottlenecks = view and bottlenecks_of(view, result),
   }
   data.answer = answer_of(data, findings)
   return REPORT(data)

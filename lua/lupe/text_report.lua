@@ -2,6 +2,7 @@
 -- Takes the data that `lupe.report` assembles (the same that `--report json` writes) and knows nothing else.
 -- @module lupe.text_report
 
+local bottleneck_report = require("lupe.bottleneck_report")
 local callers = require("lupe.callers")
 local format = require("lupe.format")
 local page = require("lupe.page")
@@ -29,6 +30,7 @@ end
 
 local ANSWER_STYLES = {
   leak = "bad", growing = "warn", alert = "warn", unprofiled = "warn", unknown = "warn", none = "good",
+  time = "strong",
 }
 
 local function answers(out, report)
@@ -181,6 +183,7 @@ return function(report, options)
   title(out, report)
   answers(out, report)
   leaks(out, report)
+  bottleneck_report(out, report.bottlenecks)
   advice(out, report)
   out:sentences("Also seen", nil, report.suspicious_patterns, MOST_OTHERS)
   out:sentences("Grew", "and judged not to leak", report.settled, MOST_OTHERS)
