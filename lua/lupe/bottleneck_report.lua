@@ -9,7 +9,7 @@ local places = require("lupe.places")
 
 local INDENT = "  "
 local MOST_HOTSPOTS, MOST_PATTERNS = 10, 5
-local SMALLEST_PERCENT = 0.5 -- a row of less says nothing
+local SMALLEST_PERCENT, SMALLEST_SHARE = 0.5, 0.1 -- a row, or a share, of less says nothing
 
 local PARTS = {
   { "cpu_bound_percent", "computing" }, { "io_bound_percent", "waiting for I/O" },
@@ -18,7 +18,9 @@ local PARTS = {
 
 local function shares(data)
   local parts = {}
-  for _, part in ipairs(PARTS) do parts[#parts + 1] = { share = data[part[1]], what = part[2] } end
+  for _, part in ipairs(PARTS) do
+    if data[part[1]] >= SMALLEST_SHARE then parts[#parts + 1] = { share = data[part[1]], what = part[2] } end
+  end
   table.sort(parts, function(a, b) return a.share > b.share end)
   local words = {}
   for i, part in ipairs(parts) do words[i] = format.percent(part.share) .. " " .. part.what end
@@ -27,11 +29,8 @@ end
 
 local function summary(out, data)
   if data.cpu_bound_percent then
-    local text = "of the time that threads were not idle: " .. shares(data)
-    if data.idle_percent then
-      text = ("%s; idle for %s of all their time"):format(text, format.percent(data.idle_percent))
-    end
-    out:paragraph(INDENT, text)
+    out:paragraph(INDENT, ("threads were idle for %s of their time; of the rest they spent %s"):format(
+      format.percent(data.idle_percent), shares(data)))
   elseif data.bound_reason then
     out:paragraph(INDENT, "what bounds the program is not known: " .. data.bound_reason, "warn")
   end
