@@ -74,8 +74,8 @@ describe("the report's bottlenecks", function()
   it("say in words and rows where the time went", function()
     assert.equal([[
 Where the time goes, 10 s of CPU in 20 s
-  threads were idle for 25 % of their time; of the rest they spent 67 % computing,
-  33 % waiting for I/O
+  threads were idle for 25 % of their time; of the rest they spent 67 %
+  computing, 33 % waiting for I/O
      cpu    wall  function  line < its callers
     50 %    40 %  parse_row  parse.c:45 < read_table < main
   - one thread is saturated while 3 others idle]], part(text(assemble(a_view()))))
