@@ -1,6 +1,8 @@
 --- A host for specs: what core/script/view.c offers, from literal figures. Asynchronous calls answer
 -- when the spec calls `host.run_pending()`, or at once with `host.immediate = true`.
+local columns_of = require("lupe.ffi").snapshot
 local config = require("lupe.config")
+local flamegraph = require("lupe.flamegraph")
 local json = require("lupe.json")
 local literal = require("lupe.view_literal")
 local rule = require("lupe.rule")
@@ -69,6 +71,16 @@ function fake.worker(host)
     if host.export_fails then return host.export_fails end
     host.files[attach.file] = { size = 1000, mtime_ms = host.clock_ms, findings = request.findings }
     return { ok = true, bytes = 1000 }
+  end
+
+  function operations.flamegraph(request)
+    local columns = assert(columns_of(current, require("ffi").sizeof(current)))
+    local text, message = flamegraph.render(columns, {
+      type = request.type, format = request.format, title = request.title, subtitle = request.subtitle,
+      base = request.base and json.decode(request.base),
+    })
+    if not text then return { ok = false, kind = "base", error = message } end
+    return { ok = true, text = text }
   end
 
   return operations

@@ -9,17 +9,22 @@
 -- * `targets` {pid, ppid, name, live, allocator, sample_period_bytes, first_ms, last_ms}
 -- * `modules` {path, build_id}
 -- * `functions` {name, module, start, named, wrapper}: symbols; `start` is an address in the module's file
--- * `frames` {function, module, address, file, line}
+-- * `frames` {function, module, address, file, line}; where calls are inlined there also `inlined`: {name, file, line},
+--   innermost first
 -- * `classes` {size_bytes, live_count}: exact counts per size class of the allocator
 -- * `memory`: the series of readings, oldest first
 -- * `ticks` {time_ms, inuse_space, allocated}: times of the history
 -- * `sites` {function, inuse_space, inuse_objects, alloc_space, alloc_objects, first_seen_ms, last_grown_ms,
 --   history_space, history_objects}: a value per tick
--- * `stacks` {site, frames (leaf first), inuse_space, inuse_objects, alloc_space, alloc_objects}: the heap profile
+-- * `profile` {from_ms, to_ms, cpu_hz, wall_hz}: the window of the CPU and wall samples
+-- * `stacks` {site, frames (leaf first), inuse_space, inuse_objects, alloc_space, alloc_objects}: the heap profile; those
+--   with samples have `cpu_ns io_ns lock_ns idle_ns` too, the time spent on a core and waiting, and where they have
+--   nothing else `site` is null
 -- * `findings`, and members of the caller's after it
 -- @module lupe.export
 
 local json = require("lupe.json")
+local sums_of = require("lupe.profile_sums")
 
 local export = {}
 
@@ -83,6 +88,11 @@ local function write_header(out, columns)
   end
 end
 
+--- File and line of a frame or an inlined call, as JSON.
+local function place(text, of)
+  return of.file > 0 and text(of.file) or "null", of.line > 0 and tostring(of.line) or "null"
+end
+
 local function write_symbols(out, columns, text)
   list(out, "targets", columns.count.targets, function(i)
     local t = columns.targets[i]
@@ -102,9 +112,15 @@ local function write_symbols(out, columns, text)
   end)
   list(out, "frames", columns.count.frames, function(i)
     local f = columns.frames[i]
-    out.add(('{"function":%d,"module":%d,"address":%s,"file":%s,"line":%s}')
-      :format(f["function"], f.module, number(f.address), f.file > 0 and text(f.file) or "null",
-        f.line > 0 and tostring(f.line) or "null"))
+    out.add(('{"function":%d,"module":%d,"address":%s,"file":%s,"line":%s')
+      :format(f["function"], f.module, number(f.address), place(text, f)))
+    local inlined = {}
+    for n = 1, f.inline_count do
+      local call = columns.inlines[f.inline_first + n - 1]
+      inlined[n] = ('{"name":%s,"file":%s,"line":%s}'):format(text(call.name), place(text, call))
+    end
+    if inlined[1] then out.add((',"inlined":[%s]'):format(table.concat(inlined, ","))) end
+    out.add("}")
   end)
 end
 
@@ -150,16 +166,28 @@ local function write_sites(out, columns)
   end)
 end
 
+local NO_SITE = 4294967295
+
 local function write_stacks(out, columns)
   local frames = {}
+  local sums = sums_of(columns).stack
+  out.add((',\n"profile":{"from_ms":%s,"to_ms":%s,"cpu_hz":%d,"wall_hz":%d}'):format(number(columns.profile_from_ms),
+    number(columns.profile_to_ms), columns.cpu_hz, columns.wall_hz))
   list(out, "stacks", columns.count.stacks, function(i)
     local first = columns.stack_first[i]
     local depth = columns.stack_first[i + 1] - first
     for n = 1, depth do frames[n] = columns.stack_frames[first + n - 1] end
-    out.add(('{"site":%d,"frames":[%s]'):format(columns.stack_site[i], table.concat(frames, ",", 1, depth)))
-    out.add((',"inuse_space":%s,"inuse_objects":%s,"alloc_space":%s,"alloc_objects":%s}'):format(
+    local site = columns.stack_site[i]
+    out.add(('{"site":%s,"frames":[%s]'):format(site == NO_SITE and "null" or tostring(site),
+      table.concat(frames, ",", 1, depth)))
+    out.add((',"inuse_space":%s,"inuse_objects":%s,"alloc_space":%s,"alloc_objects":%s'):format(
       number(columns.stack_inuse_space[i]), number(columns.stack_inuse_objects[i]),
       number(columns.stack_alloc_space[i]), number(columns.stack_alloc_objects[i])))
+    if sums.self[i] >= 0 then
+      out.add((',"cpu_ns":%s,"io_ns":%s,"lock_ns":%s,"idle_ns":%s'):format(number(sums.cpu_ns[i]),
+        number(sums.io_ns[i]), number(sums.lock_ns[i]), number(sums.idle_ns[i])))
+    end
+    out.add("}")
   end)
 end
 

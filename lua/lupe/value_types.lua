@@ -5,6 +5,8 @@
 
 local types = {}
 
+local LONGEST_TEXT = 256
+
 local function number_of(given)
   if type(given) == "number" then return given end
   if type(given) ~= "string" or not given:match("^%-?%d+%.?%d*$") then return nil end
@@ -103,6 +105,13 @@ types.choice = {
     return nil
   end,
   expected = function(spec) return "one of " .. table.concat(spec.values, ", ") end,
+}
+
+types.text = {
+  placeholder = "TEXT",
+  schema = "string",
+  parse = function(given) return type(given) == "string" and #given <= LONGEST_TEXT and given or nil end,
+  expected = function() return ("a text of at most %d bytes"):format(LONGEST_TEXT) end,
 }
 
 types.path = {

@@ -11,6 +11,9 @@
 --   `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
 --   `{ok=true, bytes}`
+-- * `{op="flamegraph", type, format, title, subtitle, base?}`: the snapshot as a flame graph, see lupe.flamegraph;
+--   `base` is the text of an exported snapshot to compare with. `{ok=true, text}`; what is wrong with the base has
+--   kind "base"
 -- * `{op="status"}`: `{ok=true, rules=[ids], snapshot=boolean, memory_bytes}`
 --
 -- What fails answers `{ok=false, kind, error}`: kind "error" (a rule's own, "FILE:LINE: message"), "deadline",
@@ -135,6 +138,25 @@ function operations.export(self, request)
   return { ok = true, bytes = bytes }
 end
 
+function operations.flamegraph(self, request)
+  local address, size = current_snapshot(self)
+  if not address then return size end
+  local columns, message = require("lupe.ffi").snapshot(address, size)
+  if not columns then return failure("system", message) end
+  local base
+  if request.base then
+    base, message = json.decode(request.base)
+    request.base = nil
+    if not base then return failure("base", "not JSON: " .. tostring(message)) end
+  end
+  local text
+  text, message = require("lupe.flamegraph").render(columns, {
+    type = request.type, format = request.format, title = request.title, subtitle = request.subtitle, base = base,
+  })
+  if not text then return failure("base", message) end
+  return { ok = true, text = text }
+end
+
 function operations.status(self)
   local ids = json.array()
   for id in pairs(self.rules) do ids[#ids + 1] = id end
@@ -165,7 +187,7 @@ function worker.new(host)
     end
     local operation = operations[request.op]
     if not operation then
-      return json.encode(failure("request", ("op: expected load, snapshot, check, export or status, got %s")
+      return json.encode(failure("request", ("op: expected load, snapshot, check, export, flamegraph or status, got %s")
         :format(tostring(request.op))))
     end
     local reply = json.encode(operation(self, request))
