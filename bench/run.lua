@@ -8,7 +8,8 @@ local harness = require("bench.harness")
 local machine = require("bench.machine")
 
 local NAMES = {
-  "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy",
+  "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "cpu_profile", "bound",
+  "profile_cost", "flamegraph", "storm",
 }
 
 local function wanted()
