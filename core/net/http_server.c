@@ -15,7 +15,6 @@
 #include "core/net/listener.h"
 
 enum {
-  BACKLOG = 4096, /* the kernel caps it by net.core.somaxconn */
   DRAIN_BYTES =
       1024 * 1024, /* a body too large is read up to here, so that the client gets to read the 413 */
   DESCRIPTORS_FOR_OTHERS = 128, /* kept free of connections */
@@ -48,7 +47,7 @@ struct lupe_http_server {
   void *arg;
   request *requests;
   bool running; /* inside MHD_run */
-  bool kicked;  /* a connection was resumed: run again at once */
+  bool kicked;  /* a connection was resumed or has closed: run again at once */
   uint16_t port;
   lupe_http_counters counters;
 };
@@ -194,6 +193,17 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
   return dispatch(s, r, true);
 }
 
+/* At its limit MHD takes the listener out of the epoll set, and puts it back at the beginning of the next run
+ * only, which it asks for by no timeout. Where the last connections close in one run nothing would ever cause
+ * another. */
+static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode code) {
+  lupe_http_server *s = arg;
+  (void)connection;
+  (void)context;
+  if (code == MHD_CONNECTION_NOTIFY_CLOSED) s->kicked = true;
+}
+
 static void on_timer(uv_timer_t *timer);
 
 static void run(lupe_http_server *s) {
@@ -271,7 +281,8 @@ lupe_status lupe_http_server_create(lupe_http_server **out, uv_loop_t *loop, con
       listener, MHD_OPTION_CONNECTION_LIMIT, connection_limit(), MHD_OPTION_CONNECTION_TIMEOUT,
       (unsigned)LUPE_HTTP_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)LUPE_HTTP_CONNECTION_BYTES,
       MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, on_request_line, s,
-      MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
+      MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
+      MHD_OPTION_END);
   if (!s->daemon) goto fail_daemon;
   const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
   if (!info || uv_poll_init(loop, &s->poll, info->epoll_fd) != 0) goto fail_poll;
