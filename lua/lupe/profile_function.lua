@@ -6,7 +6,8 @@
 -- * itself, with what is inlined into it and with the libc, loader and vdso functions that it calls: `cpu_ns`,
 --   `kernel_ns` (of it, in system calls), `memory_ns` (of it, in memcpy and the like, or in the allocator), `io_ns`,
 --   `lock_ns`, `wall_ns` (cpu + io + lock), `idle_ns`; `samples` (idle ones not counted)
--- * with all that it calls: `cum_cpu_ns`, `cum_wall_ns`, and `allocator_ns` (CPU time of it in the allocator)
+-- * with all that it calls: `cum_cpu_ns`, `cum_wall_ns`, and `allocator_ns` (CPU time of it in the allocator);
+--   `allocating_ns` of it where this function called the allocator, itself or through a wrapper such as operator new
 -- * `root` true: it only begins a thread, or is main
 -- * `threads` how many it was busy in; `lock_threads` how many waited for a lock in it
 -- * `stack` names of its heaviest stack, itself first, then its caller ...
@@ -28,7 +29,7 @@ local makers = {}
 
 for _, name in ipairs({
   "cpu_ns", "kernel_ns", "memory_ns", "io_ns", "lock_ns", "idle_ns", "wall_ns", "samples", "cum_cpu_ns", "cum_wall_ns",
-  "allocator_ns",
+  "allocator_ns", "allocating_ns",
 }) do
   makers[name] = function(profile, index) return profile.sums.of[name][index] end
 end

@@ -2,13 +2,14 @@
 -- Two passes over columns in compiled loops: the rows, then the stacks that have any. Figures are ns, in arrays
 -- from index 0 (lupe.ffi's numbers).
 --
--- * the whole: `cpu_ns kernel_ns memory_ns io_ns lock_ns idle_ns running_ns cpu_samples wall_samples`
+-- * the whole: `cpu_ns kernel_ns memory_ns allocator_ns io_ns lock_ns idle_ns running_ns cpu_samples wall_samples`
 -- * `thread`, by thread: `cpu_ns running_ns io_ns lock_ns idle_ns samples`
 -- * `stack`, by stack: `cpu_ns kernel_ns io_ns lock_ns idle_ns samples` (idle ones not counted), and `self`: the
 --   function whose time it is (-1: no samples, or no frames), `self_at`: its place in stack_frames
 -- * `of`, by function: `cpu_ns kernel_ns memory_ns io_ns lock_ns idle_ns samples` of stacks whose self it is, `wall_ns`
 --   (cpu + io + lock); `cum_cpu_ns cum_wall_ns allocator_ns` of all stacks that it is in, each counted once;
---   `best_stack`, `best_cum_stack` (plus 1; 0: none); `root`: 1 it only begins threads, 2 it is main
+--   `allocating_ns` in the allocator, of stacks in which it is who called that; `best_stack`, `best_cum_stack` (plus 1;
+--   0: none); `root`: 1 it only begins threads, 2 it is main
 -- * `frame`, by frame: `cpu_ns wall_ns` of stacks in which it is the self
 -- @module lupe.profile_sums
 
@@ -29,28 +30,43 @@ local function arrays(count, names)
   return made
 end
 
---- What is known of a function by its name and module, worked out when first asked for.
+--- What a function's name and module tell, by its index; each worked out when first asked for, as text is slow.
 local function traits_of(columns)
-  local known, libc_modules = {}, {}
+  local text, functions = columns.text, columns.functions
+  local libc_modules, traits = {}, {}
+
+  local function trait(work_out)
+    local known = {}
+    return function(index)
+      local answer = known[index]
+      if answer == nil then
+        local f = functions[index]
+        answer = work_out(text(f.name), f) or false
+        known[index] = answer
+      end
+      return answer
+    end
+  end
   local function file_name(module)
-    if module >= columns.count.modules then return "" end
-    return columns.text(columns.modules[module].path):match("[^/]*$")
+    return module < columns.count.modules and text(columns.modules[module].path):match("[^/]*$") or ""
   end
-  return function(index)
-    local traits = known[index]
-    if traits then return traits end
-    local f = columns.functions[index]
-    local module = file_name(f.module)
-    if libc_modules[f.module] == nil then libc_modules[f.module] = attribution.passed_over(module) end
-    local name, libc = columns.text(f.name), libc_modules[f.module]
-    traits = {
-      name = name, passed_over = libc, allocates = attribution.allocates(name, module),
-      moves_memory = attribution.moves_memory(name), futex_word = waits.futex_word(name),
-      begins = attribution.begins_thread(name, libc, f.named == 1), main = name == "main",
-    }
-    known[index] = traits
-    return traits
+  function traits.passed_over(index)
+    local module = functions[index].module
+    local answer = libc_modules[module]
+    if answer == nil then
+      answer = attribution.passed_over(file_name(module))
+      libc_modules[module] = answer
+    end
+    return answer
   end
+  traits.allocates = trait(function(name, f) return attribution.allocates(name, file_name(f.module)) end)
+  traits.moves_memory = trait(attribution.moves_memory)
+  traits.futex_word = trait(waits.futex_word)
+  function traits.begins(index)
+    local f = functions[index]
+    return attribution.begins_thread(text(f.name), traits.passed_over(index), f.named == 1)
+  end
+  return traits
 end
 
 --- Classes of waits as numbers: by state, and of futex calls by the functions on their stack.
@@ -59,7 +75,7 @@ local function classifier(columns, traits)
   local function of_stack(stack)
     local first, last = columns.stack_first[stack], columns.stack_first[stack + 1] - 1
     for k = first, math.min(last, first + DEEPEST_WAITER - 1) do
-      local word = traits(columns.frames[columns.stack_frames[k]]["function"]).futex_word
+      local word = traits.futex_word(columns.frames[columns.stack_frames[k]]["function"])
       if word then return CLASS[word] end
     end
     return 0
@@ -128,32 +144,40 @@ local function sum_rows(columns, sums, class_of)
   end
 end
 
---- The leaf end of one stack: where its self is, whether the allocator is at work, and whether it is memory's time.
+--- The leaf end of one stack: where its self is, whether the allocator is at work, whether it is memory's time.
 local function look_at(columns, traits, first, last)
   local frames, function_of = columns.frames, columns.stack_frames
   local self_at, allocates = nil, false
   for k = first, last do
-    local seen = traits(frames[function_of[k]]["function"])
-    allocates = allocates or seen.allocates
-    if not seen.passed_over then
+    local f = frames[function_of[k]]["function"]
+    allocates = allocates or traits.allocates(f)
+    if not traits.passed_over(f) then
       self_at = k
       break
     end
   end
-  local moves = traits(frames[function_of[first]]["function"]).moves_memory
-  return self_at or first, allocates, moves or allocates
+  return self_at or first, allocates, allocates or traits.moves_memory(frames[function_of[first]]["function"])
+end
+
+--- Who called the allocator: the first frame that neither is part of it nor wraps it; nil where nobody is left.
+local function who_allocates(columns, traits, first, last)
+  for k = first, last do
+    local index = columns.frames[columns.stack_frames[k]]["function"]
+    local helps = traits.passed_over(index) or columns.functions[index].wrapper == 1 or traits.allocates(index)
+    if not helps then return index end
+  end
 end
 
 --- Marks the functions at a stack's root end that only begin the thread, and main.
 local function mark_roots(columns, traits, root, first, last)
   for k = last, first, -1 do
     local index = columns.frames[columns.stack_frames[k]]["function"]
-    local seen = traits(index)
-    if seen.begins then
+    if root[index] ~= 1 then
+      if not traits.begins(index) then
+        if columns.text(columns.functions[index].name) == "main" then root[index] = 2 end
+        return
+      end
       root[index] = 1
-    else
-      if seen.main then root[index] = 2 end
-      return
     end
   end
 end
@@ -193,6 +217,11 @@ local function sum_stacks(columns, sums, traits)
         of.memory_ns[f] = of.memory_ns[f] + cpu
         sums.memory_ns = sums.memory_ns + cpu
       end
+      if allocates then
+        sums.allocator_ns = sums.allocator_ns + cpu
+        local caller = who_allocates(columns, traits, first, last)
+        if caller then of.allocating_ns[caller] = of.allocating_ns[caller] + cpu end
+      end
       -- What the program is busy with comes before where it idles.
       local weight = wall > 0 and wall + 1e15 or idle
       if weight > of.best_ns[f] then of.best_ns[f], of.best_stack[f] = weight, at + 1 end
@@ -205,11 +234,11 @@ end
 --- @tparam table columns of lupe.ffi
 return function(columns)
   local sums = {
-    cpu_ns = 0, kernel_ns = 0, memory_ns = 0, io_ns = 0, lock_ns = 0, idle_ns = 0, running_ns = 0,
+    cpu_ns = 0, kernel_ns = 0, memory_ns = 0, allocator_ns = 0, io_ns = 0, lock_ns = 0, idle_ns = 0, running_ns = 0,
     thread = arrays(columns.count.threads, "cpu_ns running_ns io_ns lock_ns idle_ns samples"),
     stack = arrays(columns.count.stacks, "cpu_ns kernel_ns io_ns lock_ns idle_ns samples self self_at"),
     of = arrays(columns.count.functions, [[cpu_ns kernel_ns memory_ns io_ns lock_ns idle_ns wall_ns samples
-      cum_cpu_ns cum_wall_ns allocator_ns best_ns best_stack best_cum_ns best_cum_stack root]]),
+      cum_cpu_ns cum_wall_ns allocator_ns allocating_ns best_ns best_stack best_cum_ns best_cum_stack root]]),
     frame = arrays(columns.count.frames, "cpu_ns wall_ns"),
   }
   local traits = traits_of(columns)

@@ -2,8 +2,9 @@
 -- Each: `pid`, `tid`, `name` ("" not known); ns of the window `cpu_ns` on a core, `running_ns` on a core or waiting for
 -- one (by the clock), `io_ns`, `lock_ns`, `idle_ns`; `seconds_seen` how long it was looked at, and `switches` how often
 -- it was put on a core (both nil without wall profiling); `samples`; and a method
--- `where(class)`: the function that most of its "cpu", "io", "lock" or "idle" time was spent in, a plain table { name,
--- module, ns, waits = name of the system call that it waited in longest, nil for "cpu" }; nil where there is none.
+-- `where(class)`: the function (lupe.profile_function) that most of its "cpu", "io", "lock" or "idle" time was spent
+-- in, the ns of that, and the name of the system call that it waited in longest there (nil for "cpu"); nil where there
+-- is none.
 -- @module lupe.profile_threads
 
 local bit = require("bit")
@@ -43,23 +44,17 @@ local function most(figures)
   return best
 end
 
-local function where(inner, found, class)
+local function where(function_at, found, class)
   local figures = {}
   for self, entry in pairs(found[class] or {}) do
     if self >= 0 then figures[self] = entry.ns end
   end
   local self = most(figures)
   if not self then return nil end
-  local columns = inner.columns
-  local of = columns.functions[self]
-  local path = of.module < columns.count.modules and columns.text(columns.modules[of.module].path) or ""
-  return {
-    name = columns.text(of.name), module = path:match("[^/]*$"), ns = figures[self],
-    waits = most(found[class][self].by),
-  }
+  return function_at(self), figures[self], most(found[class][self].by)
 end
 
-local function thread_of(inner, index, looked_at)
+local function thread_of(inner, index, looked_at, function_at)
   local columns, sums = inner.columns, inner.sums.thread
   local thread = columns.threads[index]
   local target = thread.target < columns.count.targets and columns.targets[thread.target]
@@ -72,14 +67,15 @@ local function thread_of(inner, index, looked_at)
     seconds_seen = looked_at and seen_ns / 1e9 or nil, switches = looked_at and thread.switches or nil,
     where = function(_, class)
       found = found or places(inner, index)
-      return where(inner, found, class)
+      return where(function_at, found, class)
     end,
   }, "a thread")
 end
 
 --- @tparam table inner of lupe.profile_view
 -- @tparam boolean looked_at wall profiling is on
-return function(inner, looked_at)
+-- @tparam function function_at the function of an index
+return function(inner, looked_at, function_at)
   local list, order = {}, {}
   for i = 0, inner.columns.count.threads - 1 do order[i + 1] = i end
   local cpu, running = inner.sums.thread.cpu_ns, inner.sums.thread.running_ns
@@ -88,6 +84,6 @@ return function(inner, looked_at)
     if running[a] ~= running[b] then return running[a] > running[b] end
     return a < b
   end)
-  for i, index in ipairs(order) do list[i] = thread_of(inner, index, looked_at) end
+  for i, index in ipairs(order) do list[i] = thread_of(inner, index, looked_at, function_at) end
   return list
 end

@@ -7,7 +7,8 @@
 --   on; hz }; of several processes "on" where any is. `threads_untimed`, `threads_unread` threads that have no CPU
 --   timer, and whose waits cannot be read
 -- * `from_ms`, `to_ms`, `seconds` of the window; `cpu_samples`, `wall_samples`, `total_samples`
--- * `cpu_ns` on a core, of it `kernel_ns` in system calls and `memory_ns` in memcpy and the like and in the allocator;
+-- * `cpu_ns` on a core, of it `kernel_ns` in system calls, `memory_ns` in memcpy and the like and in the allocator, and
+--   `allocator_ns` in the latter;
 --   `io_ns`, `lock_ns`, `idle_ns` waiting (see lupe.waits); `running_ns` on a core or waiting for one, by the clock (it
 --   is no part of the rest); `busy_ns` cpu + io + lock: thread time that is not idle
 -- * `bound` { cpu (cpu - memory), io, lock, memory } shares of busy_ns, 0..1, sum 1. nil where nothing was busy, or the
@@ -68,11 +69,12 @@ end
 
 --- Fields of lupe.profile_sums that are fields here too.
 local TOTALS = {
-  "cpu_ns", "kernel_ns", "memory_ns", "io_ns", "lock_ns", "idle_ns", "running_ns", "cpu_samples", "wall_samples",
+  "cpu_ns", "kernel_ns", "memory_ns", "allocator_ns", "io_ns", "lock_ns", "idle_ns", "running_ns", "cpu_samples",
+  "wall_samples",
 }
 local ORDERS = {
-  "cpu_ns", "cum_cpu_ns", "wall_ns", "cum_wall_ns", "io_ns", "lock_ns", "idle_ns", "allocator_ns", "kernel_ns",
-  "memory_ns", "samples",
+  "cpu_ns", "cum_cpu_ns", "wall_ns", "cum_wall_ns", "io_ns", "lock_ns", "idle_ns", "allocator_ns", "allocating_ns",
+  "kernel_ns", "memory_ns", "samples",
 }
 local BELOW = { cum_cpu_ns = true, cum_wall_ns = true, allocator_ns = true }
 local TYPES = { "cpu", "wall", "io", "lock", "idle" }
@@ -194,10 +196,15 @@ end
 
 --- @tparam table columns of lupe.ffi
 return function(columns)
-  local inner, objects, frame_of
+  local objects, inner, frame_of = {}, nil, nil
   local function summary()
     inner = inner or inner_of(columns)
     return inner
+  end
+
+  local function function_at(index)
+    objects[index] = objects[index] or functions.new(summary(), index)
+    return objects[index]
   end
 
   local function function_iterator(_, options)
@@ -205,7 +212,6 @@ return function(columns)
     options_of.check("functions", options, { "by", "limit", "roots" })
     local by = options.by or "wall_ns"
     options_of.check_word("functions: cannot order by", by, ORDERS)
-    objects = objects or {}
     local of = summary().sums.of
     local keys, root, main_too = of[by], of.root, BELOW[by]
     local candidates, count = {}, 0
@@ -221,8 +227,7 @@ return function(columns)
       at = at + 1
       local index = candidates[at]
       if at > count then return nil end
-      objects[index] = objects[index] or functions.new(inner, index)
-      return objects[index]
+      return function_at(index)
     end
   end
 
@@ -276,7 +281,7 @@ return function(columns)
     from_ms = columns.profile_from_ms, to_ms = columns.profile_to_ms,
     seconds = (columns.profile_to_ms - columns.profile_from_ms) / 1000,
     functions = function_iterator, stacks = stack_iterator, lacks = lacks,
-    threads = function(self) return profile_threads(summary(), self.wall.state == "on") end,
+    threads = function(self) return profile_threads(summary(), self.wall.state == "on", function_at) end,
     waits = function() return waits_of(summary()) end,
   }, "view.profile")
 end

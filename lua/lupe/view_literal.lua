@@ -15,8 +15,8 @@
 --                                 state = "user", "kernel", "running" or "waiting", syscall = number or nil: none,
 --                                 futex = its command, count = 1, ns = count * 1e9 / cpu_hz (or wall_hz) } ... } } }
 --
--- A frame of a sample is "name", "module!name", or a table { name, module, file, line, inlines } with inlines
--- { { name, file, line } ... innermost first }.
+-- A frame of a sample is "name", "module!name", or a table { name, module, file, line, definition_line, wrapper,
+-- inlines } with inlines { { name, file, line } ... innermost first }.
 -- A history shorter than the longest one ends with it: what came before is 0.
 -- @module lupe.view_literal
 
@@ -162,6 +162,10 @@ return function(t)
   local function sampled_frame(given, line)
     local name, path, file, at, inlines = frame_parts(given, line)
     local number = function_of(name, path)
+    if type(given) == "table" then
+      local about = arrays.functions[number + 1]
+      about.wrapper, about.file, about.line = given.wrapper and 1 or 0, file, given.definition_line or 0
+    end
     local key = table.concat({ path, name, file, at, inlines[1] and tostring(inlines) or "" }, "\0")
     return frame_number(key, function()
       local first, inlined = inlines_of(inlines)
