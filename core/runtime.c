@@ -399,7 +399,12 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
     snprintf(error, error_bytes, "%s: %s", r->folder, strerror(errno));
     goto no_folder;
   }
-  lupe_aggregator_options aggregator = {.heap_interval_ms = o->heap_interval_ms, .started_ms = started_ms};
+  lupe_aggregator_options aggregator = {
+      .heap_interval_ms = o->heap_interval_ms,
+      .started_ms = started_ms,
+      .cpu_hz = o->cpu_hz,
+      .wall_hz = o->wall_hz,
+  };
   status = lupe_aggregator_create(&r->aggregator, &aggregator);
   if (status != LUPE_OK) goto no_aggregator;
   const char *worker[] = {o->paths->executable, "worker", NULL};
@@ -411,6 +416,8 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
       .socket_path = r->socket,
       .memory_interval_ms = o->memory_interval_ms,
       .profile_budget = PROFILE_BUDGET,
+      .cpu_hz = o->cpu_hz,
+      .wall_hz = o->wall_hz,
       .on_snapshot = on_snapshot,
       .arg = r,
   };

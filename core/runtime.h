@@ -25,6 +25,7 @@ typedef struct lupe_runtime_options {
   uint16_t port;
   bool port_given; /* false: a taken port means the next free one, up to 100 further */
   uint32_t heap_interval_ms, memory_interval_ms;
+  uint32_t cpu_hz, wall_hz; /* samples per second; 0: none */
 } lupe_runtime_options;
 
 /* How the program ended, for the report. */

@@ -218,10 +218,11 @@ function run.figures(_, target, fields)
   return row
 end
 
---- A snapshot: { header, address, bytes, fd }. `pid`: default 0, all live targets.
-function run:snapshot(pid, time_ms)
+--- A snapshot: { header, address, bytes, fd }. `pid`: default 0, all live targets; `window_ms`: of samples.
+function run:snapshot(pid, time_ms, window_ms)
   local core, out = support.core(), ffi.new("lupe_snapshot *[1]")
-  check(core.lupe_aggregator_snapshot(self.a, pid or 0, time_ms or snapshots.epoch_ms, out), "snapshot")
+  check(core.lupe_aggregator_snapshot(self.a, pid or 0, time_ms or snapshots.epoch_ms, window_ms or 0, out),
+    "snapshot")
   local s = ffi.gc(out[0], core.lupe_snapshot_release)
   local header = core.lupe_snapshot_block(s)
   return {

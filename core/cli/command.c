@@ -54,6 +54,8 @@ static void read_settings(lua_State *L, int config, lupe_command *c) {
   c->require = boolean_field(L, config, "require");
   c->duration_s = number_field(L, config, "duration_secs");
   c->heap_interval_ms = (uint32_t)(number_field(L, config, "heap_interval_secs") * 1e3);
+  c->cpu_hz = (uint32_t)number_field(L, config, "cpu_hz");
+  c->wall_hz = (uint32_t)number_field(L, config, "wall_hz");
   c->memory_interval_ms = (uint32_t)(number_field(L, config, "memory_interval_secs") * 1e3);
 }
 

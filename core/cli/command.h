@@ -21,6 +21,7 @@ typedef struct lupe_command {
   char *output;      /* file for the report, NULL: stderr */
   double duration_s; /* 0: until it ends by itself */
   uint32_t heap_interval_ms, memory_interval_ms;
+  uint32_t cpu_hz, wall_hz;
 } lupe_command;
 
 /* LUPE_OK also for a command line that is wrong (argv NULL, text, exit_code). LUPE_ESCRIPT, LUPE_ENOMEM with

@@ -194,6 +194,8 @@ static int start(run *r, lupe_vm *vm, const lupe_paths *paths) {
       .port = command->port,
       .port_given = command->port_given,
       .heap_interval_ms = command->heap_interval_ms,
+      .cpu_hz = command->cpu_hz,
+      .wall_hz = command->wall_hz,
       .memory_interval_ms = command->memory_interval_ms,
   };
   if (lupe_runtime_create(&r->runtime, &options, error, sizeof error) != LUPE_OK) {

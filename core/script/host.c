@@ -30,6 +30,15 @@ static const char *const heap_states[] = {
     [LUPE_HEAP_SWITCHED_OFF] = "switched_off",
 };
 
+static const char *const sampling_states[] = {
+    [LUPE_SAMPLING_OFF] = "off",
+    [LUPE_SAMPLING_ON] = "on",
+    [LUPE_SAMPLING_FOREIGN] = "foreign",
+    [LUPE_SAMPLING_REFUSED] = "refused",
+    [LUPE_SAMPLING_UNREADABLE] = "unreadable",
+    [LUPE_SAMPLING_UNSUPPORTED] = "unsupported",
+};
+
 lupe_host *lupe__host_of(lua_State *L) {
   return lua_touserdata(L, lua_upvalueindex(1));
 }
@@ -92,7 +101,7 @@ static int targets(lua_State *L) {
   lua_createtable(L, (int)count, 0);
   for (size_t i = 0; i < count && i < capacity; i++) {
     const lupe_target_status *t = &rows[i];
-    lua_createtable(L, 0, 14);
+    lua_createtable(L, 0, 18);
     set_number(L, "pid", t->pid);
     set_number(L, "ppid", t->ppid);
     set_string(L, "name", t->name);
@@ -105,6 +114,11 @@ static int targets(lua_State *L) {
     set_number(L, "last_ms", t->last_ms);
     set_number(L, "pending_drops", (double)t->pending_drops);
     set_number(L, "bad_profiles", (double)t->bad_profiles);
+    set_string(L, "cpu_state", sampling_states[t->sampling.cpu_state]);
+    set_string(L, "wall_state", sampling_states[t->sampling.wall_state]);
+    set_number(L, "threads_untimed", t->sampling.threads_untimed);
+    set_number(L, "threads_unread", t->sampling.threads_unread);
+    set_number(L, "sample_drops", (double)t->sample_drops);
     set_boolean(L, "connected", t->live && lupe_collector_connected(h->services.collector, t->pid));
     lua_rawseti(L, -2, (int)i + 1);
   }
@@ -277,7 +291,7 @@ static int profiler(lua_State *L) {
   lupe_collector_cost(h->services.collector, &cost);
   double now = clock_ms(CLOCK_MONOTONIC);
   double runtime_ns = (double)lupe_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-  double agent_ns = (double)cost.hook_ns + (double)cost.thread_cpu_ns;
+  double agent_ns = (double)cost.hook_ns + (double)cost.handler_ns + (double)cost.thread_cpu_ns;
   if (now - h->checkpoints[1].time_ms > CHECKPOINT_MS) {
     h->checkpoints[0] = h->checkpoints[1];
     h->checkpoints[1].time_ms = now;
@@ -304,9 +318,13 @@ static int profiler(lua_State *L) {
   set_number(L, "http_requests", (double)http.requests);
   set_number(L, "http_aborted", (double)http.aborted);
   set_number(L, "http_pending", (double)http.pending);
-  lua_createtable(L, 0, 8);
+  lua_createtable(L, 0, 12);
   set_number(L, "heap_samples", (double)cost.heap_samples);
+  set_number(L, "cpu_samples", (double)cost.cpu_samples);
+  set_number(L, "wall_looks", (double)cost.wall_looks);
+  set_number(L, "wall_moved", (double)cost.wall_moved);
   set_number(L, "hook_ns", (double)cost.hook_ns);
+  set_number(L, "handler_ns", (double)cost.handler_ns);
   set_number(L, "thread_cpu_ns", (double)cost.thread_cpu_ns);
   set_number(L, "dropped_records", (double)cost.dropped_records);
   set_number(L, "truncated_stacks", (double)cost.truncated_stacks);

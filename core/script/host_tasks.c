@@ -17,7 +17,7 @@ static const char *errno_name(int error) {
   return name ? name : "EIO";
 }
 
-/* -- take_snapshot(pid | nil, callback(error, address, size, keepalive)) ----------------------- */
+/* -- take_snapshot(pid | nil, window_ms | nil, callback(error, address, size, keepalive)) -------- */
 
 typedef struct snapshot_result {
   lupe_status status;
@@ -44,11 +44,14 @@ static void on_snapshot(void *arg, lupe_status status, lupe_snapshot *snapshot) 
 
 static int take_snapshot(lua_State *L) {
   int32_t pid = (int32_t)luaL_optinteger(L, 1, LUPE_TARGET_ALL_LIVE);
-  lupe__task *t = lupe__task_create(L, 2);
-  lupe_status status = lupe_collector_snapshot(t->host->services.collector, pid, on_snapshot, t);
+  lua_Number window_ms = luaL_optnumber(L, 2, 0);
+  luaL_argcheck(L, window_ms >= 0 && window_ms <= LUPE_WINDOW_MAX_MS, 2, "0 to 600,000 ms");
+  lupe__task *t = lupe__task_create(L, 3);
+  lupe_status status =
+      lupe_collector_snapshot(t->host->services.collector, pid, (uint32_t)window_ms, on_snapshot, t);
   if (status != LUPE_OK) {
     lupe__task_abandon(L, t);
-    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 3);
     lua_pushstring(L, lupe_status_text(status));
     lua_call(L, 1, 0);
   }

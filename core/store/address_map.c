@@ -151,8 +151,8 @@ lupe_status lupe_address_map_commit(lupe_address_map *m) {
   return LUPE_OK;
 }
 
-lupe_frame lupe_address_map_frame(const lupe_address_map *m, uint64_t return_address) {
-  uint64_t address = return_address - 1;
+/* The range that an address is in, or NULL. */
+static const range *find(const lupe_address_map *m, uint64_t address) {
   size_t low = 0, high = m->known.count; /* the first range that starts behind the address */
   while (low < high) {
     size_t middle = low + (high - low) / 2;
@@ -161,12 +161,20 @@ lupe_frame lupe_address_map_frame(const lupe_address_map *m, uint64_t return_add
     else
       high = middle;
   }
-  if (low == 0) return LUPE_FRAME_UNKNOWN;
-  const range *r = &m->known.items[low - 1];
-  if (address >= r->end || r->module == LUPE_MODULE_UNKNOWN) return LUPE_FRAME_UNKNOWN;
+  return low > 0 && address < m->known.items[low - 1].end ? &m->known.items[low - 1] : NULL;
+}
+
+lupe_frame lupe_address_map_frame(const lupe_address_map *m, uint64_t return_address) {
+  uint64_t address = return_address - 1;
+  const range *r = find(m, address);
+  if (!r || r->module == LUPE_MODULE_UNKNOWN) return LUPE_FRAME_UNKNOWN;
   uint64_t offset = address - r->start + r->offset;
   if (offset > OFFSET_MASK) return LUPE_FRAME_UNKNOWN;
   return (lupe_frame)r->module << 48 | offset;
+}
+
+bool lupe_address_map_covers(const lupe_address_map *m, uint64_t return_address) {
+  return find(m, return_address - 1) != NULL;
 }
 
 size_t lupe_address_map_count(const lupe_address_map *m) {

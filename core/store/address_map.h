@@ -8,6 +8,7 @@
 #ifndef LUPE_STORE_ADDRESS_MAP_H
 #define LUPE_STORE_ADDRESS_MAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,9 @@ lupe_status lupe_address_map_commit(lupe_address_map *m);
 
 /* The frame of a return address; LUPE_FRAME_UNKNOWN where no file is mapped. */
 lupe_frame lupe_address_map_frame(const lupe_address_map *m, uint64_t return_address);
+
+/* Whether anything at all is known to be mapped there, code of no file included. */
+bool lupe_address_map_covers(const lupe_address_map *m, uint64_t return_address);
 
 size_t lupe_address_map_count(const lupe_address_map *m);
 uint64_t lupe_address_map_left_out(const lupe_address_map *m);

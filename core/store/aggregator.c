@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/store/run.h"
-#include "core/wire/message.h"
 #include "core/wire/record.h"
 
 enum {
@@ -25,6 +25,8 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
   a->series_capacity = o->series_capacity ? o->series_capacity : SERIES_ROWS;
   a->started_ms = isfinite(o->started_ms) && o->started_ms > 0 ? o->started_ms : 0;
   a->next_tick = 1;
+  a->cpu_hz = o->cpu_hz;
+  a->wall_hz = o->wall_hz;
   lupe_status status = LUPE_ENOMEM;
   if (pthread_mutex_init(&a->work, NULL) != 0) goto fail_work;
   if (pthread_mutex_init(&a->lock, NULL) != 0) goto fail_lock;
@@ -36,9 +38,13 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
   if (status != LUPE_OK) goto fail_series;
   status = lupe_frame_names_create(&a->names, a->stacks, a->modules);
   if (status != LUPE_OK) goto fail_names;
+  status = lupe_sample_log_create(&a->samples);
+  if (status != LUPE_OK) goto fail_samples;
   *out = a;
   return LUPE_OK;
 
+fail_samples:
+  lupe_frame_names_free(a->names);
 fail_names:
   lupe_series_free(a->series);
 fail_series:
@@ -61,6 +67,7 @@ void lupe_aggregator_free(lupe_aggregator *a) {
     a->first = t->next;
     lupe_target_release(t);
   }
+  lupe_sample_log_free(a->samples);
   lupe_frame_names_free(a->names);
   lupe_series_free(a->series);
   lupe_module_table_free(a->modules);
@@ -89,6 +96,9 @@ void lupe_target_release(lupe_target *t) {
   lupe_heap_profile_free(t->profile);
   lupe_address_map_free(t->map);
   lupe_pending_samples_clear(&t->pending);
+  lupe_record_queue_clear(&t->queue);
+  if (t->new_maps >= 0) close(t->new_maps);
+  if (t->maps >= 0) close(t->maps);
   lupe_series_free(t->series);
   free(t->classes);
   free(t);
@@ -119,7 +129,9 @@ static lupe_target *make_target(lupe_aggregator *a, const lupe_target_info *i) {
   }
   atomic_init(&t->references, 1);
   t->aggregator = a;
+  t->maps = t->new_maps = -1;
   t->forked = i->forked;
+  if (i->memory_functions) memcpy(t->memory_functions, i->memory_functions, sizeof t->memory_functions);
   t->status.pid = i->pid;
   t->status.start_ticks = i->start_ticks;
   snprintf(t->status.name, sizeof t->status.name, "%s", i->name ? i->name : "");
@@ -160,6 +172,7 @@ lupe_status lupe_aggregator_add(lupe_aggregator *a, const lupe_target_info *info
     old->superseded = true; /* it became another program: what the old one had is gone */
   }
   if (t == fresh) {
+    t->number = a->next_number++;
     if (a->last)
       a->last->next = t;
     else
@@ -180,30 +193,52 @@ lupe_status lupe_aggregator_add(lupe_aggregator *a, const lupe_target_info *info
   return LUPE_OK;
 }
 
-void lupe__targets_evict(lupe_aggregator *a) {
-  for (;;) {
-    lupe_target *oldest = NULL, *before = NULL, *previous = NULL;
-    pthread_mutex_lock(&a->lock);
-    if (a->dead_count > LUPE_TARGETS_DEAD_MAX) {
-      for (lupe_target *t = a->first; t; previous = t, t = t->next) {
-        if (t->status.live || (oldest && oldest->died_ms <= t->died_ms)) continue;
-        oldest = t;
-        before = previous;
-      }
+const lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t) {
+  /* An exec goes on in the program that came of it. */
+  const lupe_target *same = t->superseded ? lupe__target_find(a, t->status.pid) : NULL;
+  if (same && same != t) return same;
+  const lupe_target *parent = lupe__target_find(a, t->status.ppid);
+  return parent != t ? parent : NULL;
+}
+
+/* Forgets the one that died first where they are too many. Caller holds `work`; on the loop, which must not
+ * wait, only where nothing of it is left to absorb. */
+static bool evict_one(lupe_aggregator *a, bool on_loop) {
+  lupe_target *oldest = NULL, *before = NULL, *previous = NULL;
+  bool has_heir = false;
+  uint32_t heir = 0;
+  pthread_mutex_lock(&a->lock);
+  if (a->dead_count > LUPE_TARGETS_DEAD_MAX) {
+    for (lupe_target *t = a->first; t; previous = t, t = t->next) {
+      if (t->status.live || (oldest && oldest->died_ms <= t->died_ms)) continue;
+      oldest = t;
+      before = previous;
     }
-    if (oldest) {
-      if (before)
-        before->next = oldest->next;
-      else
-        a->first = oldest->next;
-      if (a->last == oldest) a->last = before;
-      a->dead_count--;
-      a->series_rows -= lupe_series_room(oldest->series);
-    }
-    pthread_mutex_unlock(&a->lock);
-    if (!oldest) return;
-    lupe_target_release(oldest);
   }
+  if (oldest && on_loop && (oldest->queue.used > 0 || oldest->new_maps >= 0)) oldest = NULL;
+  if (oldest) {
+    const lupe_target *parent = lupe__target_parent(a, oldest);
+    if (before)
+      before->next = oldest->next;
+    else
+      a->first = oldest->next;
+    if (a->last == oldest) a->last = before;
+    a->dead_count--;
+    a->series_rows -= lupe_series_room(oldest->series);
+    if (!parent) parent = a->first; /* most likely the program that was started */
+    has_heir = parent != NULL;
+    if (has_heir) heir = parent->number;
+  }
+  pthread_mutex_unlock(&a->lock);
+  if (!oldest) return false;
+  lupe__target_absorb_records(oldest);
+  if (has_heir) lupe_sample_log_hand_over(a->samples, oldest->number, heir);
+  lupe_target_release(oldest);
+  return true;
+}
+
+void lupe__targets_evict(lupe_aggregator *a) {
+  while (evict_one(a, false)) continue;
 }
 
 void lupe_target_died(lupe_target *t, double time_ms) {
@@ -220,9 +255,9 @@ void lupe_target_died(lupe_target *t, double time_ms) {
     many = a->dead_count > LUPE_TARGETS_DEAD_MAX;
   }
   pthread_mutex_unlock(&a->lock);
-  /* The loop must not wait for a job; that job's end, or the next death, evicts otherwise. */
+  /* The loop must not wait for a job; the next one's end, or the next death, evicts otherwise. */
   if (many && pthread_mutex_trylock(&a->work) == 0) {
-    lupe__targets_evict(a);
+    while (evict_one(a, true)) continue;
     pthread_mutex_unlock(&a->work);
   }
 }

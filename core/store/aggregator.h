@@ -1,5 +1,6 @@
 /* aggregator.h -- all that is known of one run: its processes ("targets"), their heap profiles on one
- * shared timeline, their memory figures; and the snapshots made of that.
+ * shared timeline, their CPU and wall samples of the last ten minutes, their memory figures; and the
+ * snapshots made of that.
  *
  * Threads. "Loop" functions are short (they take `lock`, held for microseconds). "Pool" functions may
  * take long; they take `work`, so that one of them runs at a time, whoever calls. Order: work, lock.
@@ -21,6 +22,8 @@ enum {
   LUPE_TARGETS_DEAD_MAX = 64,   /* of which the last profile is kept; the oldest goes first */
   LUPE_TARGET_ALL_LIVE = 0,     /* in place of a pid: all live targets, merged */
   LUPE_TARGET_ALL = -1,         /* ... and the dead ones: for the report at exit */
+  LUPE_WINDOW_MS = 60000,       /* of CPU and wall samples, where nothing else is asked for */
+  LUPE_WINDOW_MAX_MS = 600000,  /* how long they are kept */
 };
 
 typedef struct lupe_aggregator lupe_aggregator;
@@ -31,6 +34,7 @@ typedef struct lupe_aggregator_options {
   uint32_t series_capacity;  /* rows of memory figures kept; 0 = 1000 */
   size_t stack_bytes;        /* bound of the stack table; 0 = 24 MiB */
   double started_ms;         /* Unix time at which the run began */
+  uint32_t cpu_hz, wall_hz;  /* what the agents were asked for; 0: off */
 } lupe_aggregator_options;
 
 typedef struct lupe_target_info {
@@ -39,10 +43,25 @@ typedef struct lupe_target_info {
   uint32_t heap_state;  /* lupe_heap_state */
   uint32_t forked;      /* of lupe_hello: a fork without exec of a target */
   uint64_t sample_period_bytes;
-  double time_ms;        /* when it connected */
-  const char *name;      /* the program's file name; copied, cut at 63 bytes */
-  const char *allocator; /* copied, cut at 31 bytes */
+  double time_ms;                   /* when it connected */
+  const char *name;                 /* the program's file name; copied, cut at 63 bytes */
+  const char *allocator;            /* copied, cut at 31 bytes */
+  const uint64_t *memory_functions; /* of lupe_hello: LUPE_MEMORY_FUNCTIONS addresses, copied; NULL: none */
 } lupe_target_info;
+
+/* How the sampling of a process goes, from its agent's counters. */
+typedef struct lupe_target_sampling {
+  uint32_t cpu_state, wall_state;           /* lupe_sampling_state */
+  uint32_t threads_untimed, threads_unread; /* threads without CPU samples; without wall samples */
+} lupe_target_sampling;
+
+/* One CPU or wall sample: the fields of lupe_record, and when. */
+typedef struct lupe_thread_sample {
+  uint32_t kind; /* LUPE_RECORD_CPU or LUPE_RECORD_WALL */
+  int32_t tid;
+  uint32_t weight, state, switches;
+  double time_ms; /* Unix */
+} lupe_thread_sample;
 
 typedef struct lupe_target_status {
   int32_t pid, ppid;
@@ -52,6 +71,8 @@ typedef struct lupe_target_status {
   double first_ms, last_ms; /* connected; last heap profile, or when it was last seen */
   uint64_t pending_drops;   /* samples that found no room between two profiles */
   uint64_t bad_profiles;    /* dumps that were refused */
+  uint64_t sample_drops;    /* CPU and wall samples that found no room */
+  lupe_target_sampling sampling;
   char name[64];
   char allocator[32];
 } lupe_target_status;
@@ -93,6 +114,15 @@ void lupe_target_release(lupe_target *t);
 /* One sampled allocation from the ring: return addresses, leaf first. Cheap: it is translated and
  * interned by the next ingest. `weight`: samples it stands for. Bounded; drops are counted. */
 void lupe_target_sample(lupe_target *t, const uint64_t *addresses, size_t depth, uint32_t weight);
+/* One CPU or wall sample: its first address was interrupted, the others are return addresses. Cheap: it is
+ * translated and summed by the next absorb, and only then seen by snapshots. Bounded; drops are counted. */
+void lupe_target_thread_sample(lupe_target *t, const lupe_thread_sample *s, const uint64_t *addresses,
+                               size_t depth);
+/* An unknown state is taken as LUPE_SAMPLING_OFF. */
+void lupe_target_set_sampling(lupe_target *t, const lupe_target_sampling *sampling);
+/* Takes `fd` over: its /proc/PID/maps, or a copy of that, from which the next absorbs tell addresses.
+ * LUPE_EINVAL: it is something else (and closed). */
+lupe_status lupe_target_set_maps(lupe_target *t, int fd);
 /* The newest reading of its memory and CPU (copied). */
 void lupe_target_figures(lupe_target *t, const lupe_memory_figures *figures);
 /* Live counts per size class (copied; at most LUPE_SIZE_CLASSES_MAX, more are cut). */
@@ -118,6 +148,16 @@ lupe_status lupe_aggregator_classes(lupe_aggregator *a, int32_t pid, lupe_snapsh
 uint32_t lupe_aggregator_heap_interval_ms(lupe_aggregator *a); /* between two rounds, now */
 uint64_t lupe_aggregator_stack_overflows(lupe_aggregator *a);
 
+/* -- CPU and wall samples ---------------------------------------------------------------------- */
+
+/* Loop. Whether there is something for absorb to do. */
+bool lupe_aggregator_unabsorbed(lupe_aggregator *a);
+/* Pool. Takes in what came: translates and sums the samples of all targets, and reads the names of their
+ * threads. Snapshots do so too. */
+void lupe_aggregator_absorb(lupe_aggregator *a);
+/* Pool. Names a thread of a target that has samples, as absorb does from /proc. Cut at 15 bytes. */
+void lupe_target_name_thread(lupe_target *t, int32_t tid, const char *name);
+
 /* -- heap profiles ---------------------------------------------------------------------------- */
 
 /* Loop. Opens a round at `time_ms` (must be later than the last one's; else it is moved 1 ms past it);
@@ -135,10 +175,12 @@ lupe_status lupe_target_ingest(lupe_target *t, int fd, uint64_t tick, const char
  * every second one is dropped and the interval doubles. No-op where none is open. */
 void lupe_aggregator_end_round(lupe_aggregator *a);
 
-/* Pool. Symbolizes what is new and builds a snapshot of one target, of all live ones, or of all
+/* Pool. Absorbs and symbolizes what is new, and builds a snapshot of one target, of all live ones, or of all
  * (LUPE_TARGET_ALL: without forked children that ended long before the others). The caller releases it.
+ * CPU and wall samples are those of the last `window_ms` (0: LUPE_WINDOW_MS), as far back as they are kept.
  * LUPE_ENOENT: no such target; LUPE_ENOMEM; LUPE_EIO (errno). No heap profile yet is no error: the heap
  * columns are empty then. `time_ms` is when it is built. */
-lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double time_ms, lupe_snapshot **out);
+lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double time_ms, uint32_t window_ms,
+                                     lupe_snapshot **out);
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/store/jobs.h"
 #include "core/wire/channel.h"
 
 enum {
@@ -15,31 +16,10 @@ enum {
   LAST_ROUND_MS = 2000,
   RECORDS_APART_MS = 100, /* of the memory series, however many processes exit */
   FIRST_READING_MS = 250, /* of the memory figures: the start of the series */
-  JOBS_MAX = 4096,        /* dumps: one of each live target */
-  SNAPSHOTS_MAX = 1024,   /* snapshots asked for: twice as many as HTTP serves requests at once */
+  DRAINS_PER_ABSORB = 10,
   PACE_MAX_MS =
       600000, /* one slow dump (a stopped process, a swapped-out one) is not the end of all rounds */
 };
-
-typedef enum job_kind { JOB_INGEST, JOB_END_ROUND, JOB_SNAPSHOT, JOB_KINDS } job_kind;
-
-/* Something for the pool. Jobs run one at a time, in the order in which they were made. */
-typedef struct job {
-  uv_work_t work;
-  struct job *next;
-  lupe_collector *collector;
-  job_kind kind;
-  lupe_target *target; /* JOB_INGEST: retained */
-  int fd;              /* JOB_INGEST: owned */
-  uint64_t tick;
-  int32_t pid;
-  double time_ms;
-  lupe_status status;
-  const char *why;
-  lupe_snapshot *snapshot;
-  lupe_collector_snapshot_cb done;
-  void *arg;
-} job;
 
 typedef struct connection {
   uv_poll_t poll;
@@ -58,8 +38,8 @@ struct lupe_collector {
   uv_poll_t listening;
   uv_timer_t drain, rounds, memory, deadline;
   connection *connections;
-  job *first_job, *last_job; /* the first one runs */
-  uint32_t job_counts[JOB_KINDS];
+  lupe_jobs *jobs;
+  uint32_t drains; /* since samples were absorbed last */
   bool round_open, stopping, finishing;
   bool deaf; /* no new connection could be taken; the next look is at the next draining */
   uint64_t serial, tick;
@@ -75,82 +55,24 @@ struct lupe_collector {
   uint32_t open_handles;
 };
 
-/* -- jobs ------------------------------------------------------------------------------------- */
+static void end_round_when_complete(lupe_collector *c);
+static void begin_round(lupe_collector *c, uint64_t timeout_ms);
+static void free_when_idle(void *arg);
 
-static void after_round(lupe_collector *c, job *j);
-static void run_first_job(lupe_collector *c);
-static void free_when_idle(lupe_collector *c);
+/* -- samples ---------------------------------------------------------------------------------- */
 
-static void work(uv_work_t *w) {
-  job *j = w->data;
-  lupe_aggregator *a = j->collector->aggregator;
-  switch (j->kind) {
-    case JOB_INGEST:
-      j->status = lupe_target_ingest(j->target, j->fd, j->tick, &j->why);
-      break;
-    case JOB_END_ROUND:
-      lupe_aggregator_end_round(a);
-      j->status = lupe_aggregator_snapshot(a, j->pid, j->time_ms, &j->snapshot);
-      break;
-    case JOB_SNAPSHOT:
-      j->status = lupe_aggregator_snapshot(a, j->pid, j->time_ms, &j->snapshot);
-      break;
-    case JOB_KINDS: /* how many there are */
-      break;
+static void drain_all(lupe_collector *c) {
+  for (connection *k = c->connections; k; k = k->next) {
+    if (k->session) lupe_session_drain(k->session);
   }
 }
 
-static void after_work(uv_work_t *w, int uv_status) {
-  job *j = w->data;
-  lupe_collector *c = j->collector;
-  if (uv_status != 0) j->status = LUPE_EAGAIN; /* cancelled: never started */
-  c->first_job = j->next;
-  if (!c->first_job) c->last_job = NULL;
-  c->job_counts[j->kind]--;
-  run_first_job(c);
-
-  if (j->kind == JOB_INGEST) {
-    if (j->status != LUPE_OK) {
-      fprintf(stderr, "lupe: a heap profile was refused: %s%s%s\n", lupe_status_text(j->status),
-              j->why ? ": " : "", j->why ? j->why : "");
-    }
-    lupe_target_release(j->target);
-    close(j->fd);
-  } else if (j->kind == JOB_END_ROUND) {
-    after_round(c, j);
-  } else {
-    j->done(j->arg, j->status, j->snapshot);
-  }
-  free(j);
-  free_when_idle(c);
-}
-
-static void run_first_job(lupe_collector *c) {
-  if (c->first_job) uv_queue_work(c->loop, &c->first_job->work, work, after_work);
-}
-
-/* Takes the fields of `fields` over on LUPE_OK. LUPE_EFULL: too many of its kind wait. */
-static lupe_status add_job(lupe_collector *c, const job *fields) {
-  /* The end of a round is never refused: no other one could begin. */
-  static const uint32_t most[JOB_KINDS] = {
-      [JOB_INGEST] = JOBS_MAX, [JOB_END_ROUND] = UINT32_MAX, [JOB_SNAPSHOT] = SNAPSHOTS_MAX};
-  if (c->job_counts[fields->kind] >= most[fields->kind]) return LUPE_EFULL;
-  job *j = malloc(sizeof *j);
-  if (!j) return LUPE_ENOMEM;
-  *j = *fields;
-  j->collector = c;
-  j->work.data = j;
-  j->time_ms = lupe_unix_ms();
-  j->next = NULL;
-  c->job_counts[j->kind]++;
-  if (c->last_job) {
-    c->last_job->next = j;
-    c->last_job = j;
-  } else {
-    c->first_job = c->last_job = j;
-    run_first_job(c);
-  }
-  return LUPE_OK;
+/* Refused, it is done by the one that waits, or the next time. */
+static void absorb(lupe_collector *c) {
+  c->drains = 0;
+  if (!lupe_aggregator_unabsorbed(c->aggregator)) return;
+  lupe_job job = {.kind = LUPE_JOB_ABSORB};
+  (void)lupe_jobs_add(c->jobs, &job);
 }
 
 /* -- rounds ----------------------------------------------------------------------------------- */
@@ -159,6 +81,8 @@ static uint64_t round_interval_ms(const lupe_collector *c) {
   uint64_t interval = lupe_aggregator_heap_interval_ms(c->aggregator);
   return interval > c->pace_ms ? interval : c->pace_ms;
 }
+
+static void after_round(void *arg, const lupe_job *j);
 
 static void end_round_when_complete(lupe_collector *c) {
   if (!c->round_open) return;
@@ -170,8 +94,15 @@ static void end_round_when_complete(lupe_collector *c) {
   lupe_agent_cost cost;
   lupe_collector_cost(c, &cost);
   lupe_aggregator_set_losses(c->aggregator, cost.dropped_records, cost.truncated_stacks);
-  job j = {.kind = JOB_END_ROUND, .pid = c->finishing ? LUPE_TARGET_ALL : LUPE_TARGET_ALL_LIVE};
-  lupe_status status = add_job(c, &j);
+  drain_all(c);
+  lupe_job job = {
+      .kind = LUPE_JOB_END_ROUND,
+      .pid = c->finishing ? LUPE_TARGET_ALL : LUPE_TARGET_ALL_LIVE,
+      .window_ms = c->finishing ? LUPE_WINDOW_MAX_MS : LUPE_WINDOW_MS,
+      .done = after_round,
+      .arg = c,
+  };
+  lupe_status status = lupe_jobs_add(c->jobs, &job);
   if (status != LUPE_OK) {
     fprintf(stderr, "lupe: a profile round was lost: %s\n", lupe_status_text(status));
     if (c->finishing) c->finished(c->finished_arg, status, NULL);
@@ -207,7 +138,8 @@ static void on_round_due(uv_timer_t *timer) {
 }
 
 /* On the loop, after a round's snapshot was built. */
-static void after_round(lupe_collector *c, job *j) {
+static void after_round(void *arg, const lupe_job *j) {
+  lupe_collector *c = arg;
   double pace_ms = (double)c->spent_ns / 1e6 / c->options.profile_budget;
   c->pace_ms = pace_ms < PACE_MAX_MS ? (uint64_t)pace_ms : PACE_MAX_MS;
   if (c->finishing && j->pid == LUPE_TARGET_ALL) {
@@ -229,6 +161,13 @@ static void after_round(lupe_collector *c, job *j) {
   }
 }
 
+static void after_ingest(void *arg, const lupe_job *j) {
+  (void)arg;
+  if (j->status == LUPE_OK) return;
+  fprintf(stderr, "lupe: a heap profile was refused: %s%s%s\n", lupe_status_text(j->status),
+          j->why ? ": " : "", j->why ? j->why : "");
+}
+
 static void record_memory(lupe_collector *c) {
   double now = lupe_unix_ms();
   if (now - c->recorded_ms < RECORDS_APART_MS) return;
@@ -246,16 +185,17 @@ static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *re
   c->spent_ns += reply->elapsed_ns;
   if (fd >= 0) {
     lupe_session_drain(s); /* so that allocations and the profile belong to the same moment */
-    job j = {
-        .kind = JOB_INGEST,
+    lupe_job job = {
+        .kind = LUPE_JOB_INGEST,
         .target = lupe_target_retain(lupe_session_target(s)),
         .fd = fd,
         .tick = of_this_round ? c->tick : 0,
+        .done = after_ingest,
     };
-    lupe_status status = add_job(c, &j);
+    lupe_status status = lupe_jobs_add(c->jobs, &job);
     if (status != LUPE_OK) {
       fprintf(stderr, "lupe: a heap profile was lost: %s\n", lupe_status_text(status));
-      lupe_target_release(j.target);
+      lupe_target_release(job.target);
       close(fd);
     }
   } else {
@@ -263,6 +203,11 @@ static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *re
             strerror(reply->status));
   }
   end_round_when_complete(c);
+}
+
+/* Read at once: a short program may be gone soon. */
+static void on_mapped(void *arg) {
+  absorb(((connection *)arg)->collector);
 }
 
 /* -- connections ------------------------------------------------------------------------------ */
@@ -315,8 +260,14 @@ static lupe_status adopt(lupe_collector *c, int fd) {
     return LUPE_ENOMEM;
   }
   k->collector = c;
-  lupe_welcome welcome = {.version = LUPE_WIRE_VERSION, .enabled = 1, .figures_interval_ms = 1000};
-  lupe_session_events events = {.profiled = on_profiled, .arg = k};
+  lupe_welcome welcome = {
+      .version = LUPE_WIRE_VERSION,
+      .enabled = 1,
+      .figures_interval_ms = 1000,
+      .cpu_hz = c->options.cpu_hz,
+      .wall_hz = c->options.wall_hz,
+  };
+  lupe_session_events events = {.profiled = on_profiled, .mapped = on_mapped, .arg = k};
   lupe_status status = lupe_session_create(&k->session, fd, c->aggregator, &welcome, events);
   if (status != LUPE_OK) {
     free(k);
@@ -371,9 +322,8 @@ static void listen_again(lupe_collector *c) {
 static void on_drain(uv_timer_t *timer) {
   lupe_collector *c = timer->data;
   if (c->deaf) listen_again(c);
-  for (connection *k = c->connections; k; k = k->next) {
-    if (k->session) lupe_session_drain(k->session);
-  }
+  drain_all(c);
+  if (++c->drains >= DRAINS_PER_ABSORB) absorb(c);
 }
 
 static void on_memory_due(uv_timer_t *timer) {
@@ -419,10 +369,27 @@ lupe_snapshot *lupe_collector_latest(const lupe_collector *c) {
   return c->latest;
 }
 
-lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, lupe_collector_snapshot_cb done,
-                                    void *arg) {
-  job j = {.kind = JOB_SNAPSHOT, .pid = pid, .done = done, .arg = arg};
-  return add_job(c, &j);
+typedef struct question {
+  lupe_collector_snapshot_cb done;
+  void *arg;
+} question;
+
+static void answer(void *arg, const lupe_job *j) {
+  question q = *(question *)arg;
+  free(arg);
+  q.done(q.arg, j->status, j->snapshot);
+}
+
+lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, uint32_t window_ms,
+                                    lupe_collector_snapshot_cb done, void *arg) {
+  question *q = malloc(sizeof *q);
+  if (!q) return LUPE_ENOMEM;
+  *q = (question){done, arg};
+  drain_all(c);
+  lupe_job job = {.kind = LUPE_JOB_SNAPSHOT, .pid = pid, .window_ms = window_ms, .done = answer, .arg = q};
+  lupe_status status = lupe_jobs_add(c->jobs, &job);
+  if (status != LUPE_OK) free(q);
+  return status;
 }
 
 /* -- life ------------------------------------------------------------------------------------- */
@@ -445,6 +412,8 @@ lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_ag
   c->options = *options;
   c->socket_path = strdup(options->socket_path);
   if (!c->socket_path) goto no_path;
+  status = lupe_jobs_create(&c->jobs, loop, a, free_when_idle, c);
+  if (status != LUPE_OK) goto no_jobs;
   status = lupe_channel_listen(c->socket_path, &c->listen_fd);
   if (status != LUPE_OK) goto no_socket;
 
@@ -460,6 +429,8 @@ lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_ag
   return LUPE_OK;
 
 no_socket:
+  lupe_jobs_free(c->jobs);
+no_jobs:
   free(c->socket_path);
 no_path:
   free(c);
@@ -474,22 +445,22 @@ void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, v
   c->finished = done;
   c->finished_arg = arg;
   uv_timer_stop(&c->rounds);
-  bool round_under_way = c->round_open;
-  for (job *j = c->first_job; j; j = j->next) round_under_way |= j->kind == JOB_END_ROUND;
-  if (!round_under_way) begin_round(c, LAST_ROUND_MS);
+  if (!c->round_open && lupe_jobs_count(c->jobs, LUPE_JOB_END_ROUND) == 0) begin_round(c, LAST_ROUND_MS);
   if (c->round_open) uv_timer_start(&c->deadline, on_deadline, LAST_ROUND_MS, 0); /* also one that was open */
 }
 
-static void free_when_idle(lupe_collector *c) {
-  if (!c->stopping || c->open_handles > 0 || c->first_job) return;
+static void free_when_idle(void *arg) {
+  lupe_collector *c = arg;
+  if (!c->stopping || c->open_handles > 0 || !lupe_jobs_idle(c->jobs)) return;
   lupe_collector_close_cb closed = c->closed;
-  void *arg = c->closed_arg;
+  void *closed_arg = c->closed_arg;
   unlink(c->socket_path);
   close(c->listen_fd);
   lupe_snapshot_release(c->latest);
+  lupe_jobs_free(c->jobs);
   free(c->socket_path);
   free(c);
-  closed(arg);
+  closed(closed_arg);
 }
 
 void lupe_collector_close(lupe_collector *c, lupe_collector_close_cb done, void *arg) {

@@ -22,6 +22,7 @@ typedef struct lupe_collector_options {
   const char *socket_path;     /* made by create, removed by close */
   uint32_t memory_interval_ms; /* between two rows of the memory series */
   double profile_budget;       /* share of one core that taking profiles may cost, 0..1 */
+  uint32_t cpu_hz, wall_hz;    /* what the agents are asked for; 0: off. As the aggregator knows them */
   /* After a round; the collector keeps `latest`. Called on the loop. */
   void (*on_snapshot)(void *arg, lupe_snapshot *latest);
   void *arg;
@@ -37,9 +38,10 @@ lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_ag
 
 /* The newest merged snapshot, borrowed; NULL before the first round ended. */
 lupe_snapshot *lupe_collector_latest(const lupe_collector *c);
-/* Builds one now: for a pid, LUPE_TARGET_ALL_LIVE or LUPE_TARGET_ALL. LUPE_EFULL: too many are waiting. */
-lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, lupe_collector_snapshot_cb done,
-                                    void *arg);
+/* Builds one now, as lupe_aggregator_snapshot: for a pid, LUPE_TARGET_ALL_LIVE or LUPE_TARGET_ALL, with CPU
+ * and wall samples up to this moment. LUPE_EFULL: too many are waiting; LUPE_ENOMEM. */
+lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, uint32_t window_ms,
+                                    lupe_collector_snapshot_cb done, void *arg);
 
 /* The last round of a run: takes in what the ending processes `left`, asks those that still run for a profile
  * (at most two seconds), and gives the snapshot of all targets. No rounds come after it. */

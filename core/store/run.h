@@ -1,6 +1,6 @@
 /* run.h -- the insides of lupe_aggregator and lupe_target, for the files that make up the aggregator:
- * aggregator.c (targets and figures), heap_rounds.c (profiles) and snapshot_builder.c. Nobody else includes
- * it.
+ * aggregator.c (targets and figures), heap_rounds.c (profiles), absorb.c (CPU and wall samples) and
+ * snapshot_builder.c. Nobody else includes it.
  *
  * `lock` is held for moments; `work` by one pool job at a time, for as long as it takes, and taken first.
  * Targets are in a list: added at its end under `lock`, removed under `work` and `lock`; so whoever
@@ -17,8 +17,11 @@
 #include "core/store/heap_profile.h"
 #include "core/store/module_table.h"
 #include "core/store/pending_samples.h"
+#include "core/store/record_queue.h"
+#include "core/store/sample_log.h"
 #include "core/store/series.h"
 #include "core/store/stack_table.h"
+#include "core/wire/message.h"
 
 enum { LUPE__WHY_BYTES = 192 };
 
@@ -28,6 +31,7 @@ struct lupe_target {
   lupe_target *next;      /* lock */
 
   lupe_target_status status; /* lock */
+  uint32_t number;           /* in the sample log; never given out again */
   uint32_t forked;
   double died_ms;                    /* lock */
   bool superseded;                   /* lock; its process runs another program now */
@@ -38,18 +42,27 @@ struct lupe_target {
   size_t class_count;                /* lock */
   lupe_series *series;               /* lock */
   lupe_pending_samples pending;      /* lock */
+  lupe_record_queue queue;           /* lock */
+  int new_maps;                      /* lock; a descriptor that came since the last absorb, or -1 */
 
   lupe_heap_profile *profile; /* work; NULL before the first dump */
-  lupe_address_map *map;      /* work; likewise */
-  uint64_t delivered;         /* work; the last tick it gave a dump for */
-  char why[LUPE__WHY_BYTES];  /* work */
+  lupe_address_map *map;      /* work; NULL before the first dump or absorb */
+  int maps;                   /* work; where the map is read from as the process goes on, or -1 */
+  double maps_read_ms;        /* work; when that was last done */
+  double maps_pause_ms;       /* work; how long to wait with the next reading */
+  uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS]; /* work; 0: unknown, or passed on */
+  uint64_t delivered;                               /* work; the last tick it gave a dump for */
+  char why[LUPE__WHY_BYTES];                        /* work */
 };
 
 struct lupe_aggregator {
   pthread_mutex_t work, lock;
   lupe_stack_table *stacks;
   lupe_module_table *modules;
-  lupe_frame_names *names; /* work */
+  lupe_frame_names *names;  /* work */
+  lupe_sample_log *samples; /* work */
+  uint32_t names_left;      /* work; of threads, to read in this absorb */
+  uint32_t cpu_hz, wall_hz;
   double started_ms;
   uint32_t series_capacity;
 
@@ -58,6 +71,9 @@ struct lupe_aggregator {
   lupe_series *series;                        /* lock; of the sums */
   size_t series_rows;                         /* lock; that targets have memory for */
   lupe_memory_figures retired;                /* lock; CPU and faults of the dead */
+  uint32_t next_number;                       /* lock; of targets */
+  size_t queued_bytes;                        /* lock; in the queues of all targets */
+  bool new_maps;                              /* lock; some target has some */
   uint64_t dropped_records, truncated_stacks; /* lock */
   uint32_t heap_interval_ms;                  /* lock */
   uint64_t generation, next_tick, open_tick;  /* lock; open_tick 0: none is open */
@@ -70,8 +86,11 @@ struct lupe_aggregator {
 
 /* The next target of the list, the first one after NULL; NULL at its end. Caller holds `work`. */
 lupe_target *lupe__target_next(lupe_aggregator *a, lupe_target *t);
-/* Forgets the dead that are too many. Caller holds `work`. */
+/* Forgets the dead that are too many; what samples they left go to the nearest ancestor. Caller holds `work`.
+ */
 void lupe__targets_evict(lupe_aggregator *a);
+/* The one that goes on with what `t` left; NULL. Caller holds `lock`. */
+const lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t);
 /* Sum of the newest figures over live targets; false where there is none. Caller holds `lock`. */
 bool lupe__memory_sum(const lupe_aggregator *a, lupe_memory_figures *out);
 /* The target of a pid, live before dead, newest first; NULL. Caller holds `lock`. */
@@ -81,5 +100,30 @@ void lupe__classes_add(lupe_snapshot_size_class *rows, size_t *count, size_t cap
                        const lupe_snapshot_size_class *more, size_t more_count);
 /* Moves the pending samples into the profile, if there is one. Caller holds `work`. */
 void lupe__target_absorb(lupe_target *t);
+/* Translates and sums what is queued, of one target and of all. Caller holds `work`. */
+void lupe__target_absorb_records(lupe_target *t);
+void lupe__absorb_records(lupe_aggregator *a);
+
+/* The window of a snapshot: seconds of the sample log, and the same in Unix milliseconds; equal ones where no
+ * samples are taken at all. */
+typedef struct lupe__sample_seconds {
+  int64_t from, to; /* `to` is behind the last one */
+  double from_ms, to_ms;
+} lupe__sample_seconds;
+/* The last `window_ms` (0: LUPE_WINDOW_MS) before `time_ms`, in whole seconds but for the last, as far as
+ * samples reach. Caller holds `work`. */
+void lupe__sample_window(const lupe_aggregator *a, double time_ms, uint32_t window_ms,
+                         lupe__sample_seconds *out);
+
+/* Whose samples belong in a snapshot: the number of a target in the sample log, and the row of the snapshot's
+ * targets that they are shown with. */
+typedef struct lupe__sample_owner {
+  uint32_t number, row;
+} lupe__sample_owner;
+/* For a snapshot of the targets `rows`, in the order of the list. `merged`: with the samples of all other
+ * processes of the run, shown with the nearest ancestor that has a row: the time that they used is spent.
+ * *out is malloc'd, by number ascending. Caller holds `work`. LUPE_ENOMEM. */
+lupe_status lupe__sample_owners(lupe_aggregator *a, lupe_target *const *rows, size_t count, bool merged,
+                                lupe__sample_owner **out, size_t *out_count);
 
 #endif

@@ -15,6 +15,8 @@
 enum {
   DRAIN_MAX_RECORDS = 65536, /* at a time: more than the ring can hold */
   RECEIVE_MAX_MESSAGES = 64, /* at a time: an honest agent never has more than three under way */
+  LATE_MS = 2000, /* before the last drain: a record is written some time after what it tells of, a second of
+                     standing still among that */
 };
 
 struct lupe_session {
@@ -24,6 +26,8 @@ struct lupe_session {
   lupe_welcome welcome;
   lupe_session_events events;
   lupe_target *target;
+  lupe_target_sampling sampling; /* as the target has it */
+  double drained_ms;             /* when the ring was emptied last */
   lupe_ring_reader *reader;
   bool profiles;
   lupe_memory_figures last;        /* what /proc said; time_ms 0: nothing yet */
@@ -103,6 +107,7 @@ static lupe_status on_hello(lupe_session *s, const lupe_hello *hello, int segmen
       .time_ms = lupe_unix_ms(),
       .name = name,
       .allocator = allocator,
+      .memory_functions = hello->memory_functions,
   };
   status = lupe_aggregator_add(s->aggregator, &info, &s->target);
   if (status != LUPE_OK) {
@@ -110,6 +115,7 @@ static lupe_status on_hello(lupe_session *s, const lupe_hello *hello, int segmen
     return status;
   }
   s->reader = reader;
+  s->drained_ms = lupe_unix_ms();
   s->profiles = hello->heap_state == LUPE_HEAP_ON || hello->heap_state == LUPE_HEAP_NO_HOOK;
   lupe_session_measure(s);
   status = lupe_channel_send(s->fd, LUPE_WELCOME, &s->welcome, sizeof s->welcome, -1);
@@ -125,6 +131,15 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
     if (reply->serial != 0) s->asked = false; /* 0: the unasked one of a process that exits */
     lupe_session_measure(s);                  /* the figures that belong to this profile */
     s->events.profiled(s->events.arg, s, body, fd);
+    return LUPE_OK;
+  } else if (m->type == LUPE_MAPS && m->body_bytes == 0 && s->target) {
+    /* Without one its samples have no names, no more than that. */
+    if (fd < 0) return LUPE_OK;
+    if (lupe_target_set_maps(s->target, fd) == LUPE_OK) {
+      s->events.mapped(s->events.arg);
+    } else {
+      fprintf(stderr, "lupe: process %d sent something else than its mappings\n", (int)s->pid);
+    }
     return LUPE_OK;
   } else if (m->type != LUPE_GOODBYE) {
     status = LUPE_ECORRUPT;
@@ -151,16 +166,46 @@ lupe_status lupe_session_receive(lupe_session *s) {
   return LUPE_OK;
 }
 
+static void update_sampling(lupe_session *s) {
+  const lupe_counters *c = lupe_ring_reader_counters(s->reader);
+  lupe_target_sampling sampling = {
+      .cpu_state = atomic_load_explicit(&c->cpu_state, memory_order_relaxed),
+      .wall_state = atomic_load_explicit(&c->wall_state, memory_order_relaxed),
+      .threads_untimed = atomic_load_explicit(&c->threads_untimed, memory_order_relaxed),
+      .threads_unread = atomic_load_explicit(&c->threads_unread, memory_order_relaxed),
+  };
+  if (memcmp(&sampling, &s->sampling, sizeof sampling) == 0) return;
+  s->sampling = sampling;
+  lupe_target_set_sampling(s->target, &sampling);
+}
+
 void lupe_session_drain(lupe_session *s) {
   if (!s->reader) return;
-  lupe_record_copy record;
+  lupe_record_copy r;
+  double now_ms = lupe_unix_ms(), oldest_ms = s->drained_ms - LATE_MS;
+  double clock_ms = (double)lupe_clock_ns(CLOCK_MONOTONIC) / 1e6;
+  update_sampling(s);
   for (int i = 0; i < DRAIN_MAX_RECORDS; i++) {
-    lupe_status status = lupe_ring_reader_pop(s->reader, &record);
+    lupe_status status = lupe_ring_reader_pop(s->reader, &r);
     if (status != LUPE_OK) break; /* empty, or thrown away and counted */
-    if (record.kind == LUPE_RECORD_HEAP && record.depth > 0) {
-      lupe_target_sample(s->target, record.frames, record.depth, record.weight);
+    if (r.kind == LUPE_RECORD_HEAP) {
+      if (r.depth > 0) lupe_target_sample(s->target, r.frames, r.depth, r.weight);
+      continue;
     }
+    double time_ms = now_ms - (clock_ms - (double)r.time_ns / 1e6);
+    lupe_thread_sample sample = {
+        .kind = r.kind,
+        .tid = (int32_t)r.tid,
+        .weight = r.weight,
+        .state = r.state,
+        .switches = r.switches,
+        .time_ms = time_ms < oldest_ms ? oldest_ms
+                   : time_ms > now_ms  ? now_ms
+                                       : time_ms,
+    };
+    lupe_target_thread_sample(s->target, &sample, r.frames, r.depth);
   }
+  s->drained_ms = now_ms;
 }
 
 lupe_status lupe_session_allocator(const lupe_session *s, lupe_allocator_figures *out) {
@@ -218,6 +263,10 @@ void lupe_session_add_cost(const lupe_session *s, lupe_agent_cost *sum) {
   sum->heap_samples += atomic_load_explicit(&c->heap_samples, memory_order_relaxed);
   sum->dropped_records += atomic_load_explicit(&c->dropped_records, memory_order_relaxed);
   sum->truncated_stacks += atomic_load_explicit(&c->truncated_stacks, memory_order_relaxed);
+  sum->cpu_samples += atomic_load_explicit(&c->cpu_samples, memory_order_relaxed);
+  sum->wall_looks += atomic_load_explicit(&c->wall_looks, memory_order_relaxed);
+  sum->wall_moved += atomic_load_explicit(&c->wall_moved, memory_order_relaxed);
+  sum->handler_ns += atomic_load_explicit(&c->handler_ns, memory_order_relaxed);
   sum->hook_ns += atomic_load_explicit(&c->hook_ns, memory_order_relaxed);
   sum->thread_cpu_ns += atomic_load_explicit(&c->thread_cpu_ns, memory_order_relaxed);
   sum->profiles += atomic_load_explicit(&c->profiles, memory_order_relaxed);

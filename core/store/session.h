@@ -17,14 +17,19 @@ typedef struct lupe_session lupe_session;
 /* What the agents count about themselves, as plain numbers; summed over sessions. */
 typedef struct lupe_agent_cost {
   uint64_t heap_samples, dropped_records, truncated_stacks;
-  uint64_t hook_ns, thread_cpu_ns; /* time in the allocation hook; CPU time of the agents' own threads */
-  uint64_t profiles, profile_ns;   /* prof.dump: how many, and how long they took */
-  uint64_t corruptions;            /* ring contents that broke the format */
+  uint64_t cpu_samples, wall_looks;
+  uint64_t wall_moved;                         /* looks at a thread that ran on meanwhile */
+  uint64_t hook_ns, handler_ns, thread_cpu_ns; /* time in the allocation hook and in the signal handler; CPU
+                                                  time of the agents' own threads */
+  uint64_t profiles, profile_ns;               /* prof.dump: how many, and how long they took */
+  uint64_t corruptions;                        /* ring contents that broke the format */
 } lupe_agent_cost;
 
 typedef struct lupe_session_events {
   /* A heap profile came (status 0: `fd` is its text, now the callee's), or could not be taken. */
   void (*profiled)(void *arg, lupe_session *s, const lupe_profile_reply *reply, int fd);
+  /* Its mappings came: they can be absorbed. */
+  void (*mapped)(void *arg);
   void *arg;
 } lupe_session_events;
 

@@ -15,6 +15,7 @@ enum {
 
 typedef struct builder {
   lupe_aggregator *a;
+  lupe__sample_seconds window;
   /* The targets, and what `lock` protects of them, copied. */
   lupe_target **targets;
   lupe_snapshot_target *target_rows;
@@ -414,12 +415,15 @@ static lupe_status build(builder *b, lupe_snapshot **out) {
   return LUPE_OK;
 }
 
-lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double time_ms, lupe_snapshot **out) {
+lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double time_ms, uint32_t window_ms,
+                                     lupe_snapshot **out) {
   builder *b = calloc(1, sizeof *b);
   if (!b) return LUPE_ENOMEM;
   b->a = a;
   b->header.time_ms = isfinite(time_ms) && time_ms > 0 ? time_ms : 0;
   pthread_mutex_lock(&a->work);
+  lupe__absorb_records(a);
+  lupe__sample_window(a, b->header.time_ms, window_ms, &b->window);
   lupe_status status = collect(b, pid);
   if (status == LUPE_OK) status = build(b, out);
   lupe__targets_evict(a);

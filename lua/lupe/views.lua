@@ -24,12 +24,7 @@ local function wrap(address, size, keepalive)
 end
 
 local function taken(host, pid, window_ms)
-  local failure, address, size, keepalive
-  if window_ms then
-    failure, address, size, keepalive = async.await(host.take_snapshot, pid, window_ms)
-  else
-    failure, address, size, keepalive = async.await(host.take_snapshot, pid)
-  end
+  local failure, address, size, keepalive = async.await(host.take_snapshot, pid, window_ms)
   if failure then return nil, failure end
   if not address then return nil, size end
   return wrap(address, size, keepalive)

@@ -105,7 +105,7 @@ describe("GET /api/profiling/allocations", function()
     local address, size, owner = literal(heap({ sites = { { name = "idle", history = { MIB } } } }))
     local server = fake.server({
       heap = heap({ sites = { { name = "busy", history = { MIB }, alloc_space = 900 * MIB } } }),
-      take_snapshot = function(_, callback) callback(nil, address, size, owner) end,
+      take_snapshot = function(_, _, callback) callback(nil, address, size, owner) end,
     })
     local function ask(query)
       fake.request(server, "GET", "/api/profiling/allocations" .. query)

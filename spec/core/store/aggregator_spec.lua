@@ -139,7 +139,7 @@ describe("the aggregator", function()
     assert.are.equal(2, count)
     assert.are.equal("two", snapshots.string(built.header, targets[1].name))
     local out = ffi.new("lupe_snapshot *[1]")
-    assert.are.equal(core.LUPE_ENOENT, core.lupe_aggregator_snapshot(built.run.a, 12, T0, out))
+    assert.are.equal(core.LUPE_ENOENT, core.lupe_aggregator_snapshot(built.run.a, 12, T0, 0, out))
   end)
 
   it("repeats the last profile of a process that gave none in a round", function()
