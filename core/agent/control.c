@@ -1,5 +1,6 @@
 #include "core/agent/control.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/agent/cpu.h"
 #include "core/agent/session.h"
 #include "core/wire/ring.h"
 
@@ -58,7 +60,9 @@ static struct {
   _Atomic uint32_t current;      /* phase; a futex */
   _Atomic uint32_t leave;        /* wish */
   _Atomic pid_t tid;             /* of the agent's thread, as the kernel names it */
-  atomic_bool left;              /* by lupe_control_leave: once and for all */
+  _Atomic pid_t outliver;        /* of the thread that outlives it; 0: none */
+  uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS];
+  atomic_bool left; /* by lupe_control_leave: once and for all */
 } control;
 
 /* ---- small things ---- */
@@ -120,6 +124,7 @@ static lupe_hello introduce(void) {
       .forked = control.forked,
   };
   memcpy(hello.allocator, control.heap.allocator, sizeof hello.allocator);
+  memcpy(hello.memory_functions, control.memory_functions, sizeof hello.memory_functions);
   /* Not /proc/self/exe: that is the interpreter of a script, and behind a link the other name. */
   const char *executed = (const char *)getauxval(AT_EXECFN);
   const char *base = executed ? strrchr(executed, '/') : NULL;
@@ -155,6 +160,7 @@ static void serve(lupe_session *se, int *wake) {
   for (;;) {
     int64_t now = lupe_session_now_ms(), due = look_due_ms;
     if (se->enabled && se->figures_due_ms < due) due = se->figures_due_ms;
+    if (lupe_sampler_due_ms(&se->sampler) < due) due = lupe_sampler_due_ms(&se->sampler);
     bool message = listen_for(se, wake, due > now ? due - now : 0);
     uint32_t leave = atomic_load(&control.leave);
     if (leave == LEAVE_POLITELY) lupe_session_farewell(se);
@@ -173,12 +179,15 @@ static void serve(lupe_session *se, int *wake) {
       lupe_session_refresh(se);
       se->figures_due_ms = now + se->figures_interval_ms;
     }
+    const pid_t own[2] = {atomic_load(&control.tid), atomic_load(&control.outliver)};
+    lupe_sampler_run(&se->sampler, now, own, 2);
   }
 }
 
 static void converse(lupe_session *se, int *wake) {
   if (lupe_session_own_descriptors() != LUPE_OK || lupe_session_connect(se, control.path) != LUPE_OK) return;
   *wake = open_wake();
+  lupe_sampler_open(&se->sampler);
   enter(PHASE_CONNECTED);
   if (control.forked) {
     int64_t quiet_until = lupe_session_now_ms() + FORK_QUIET_MS, now;
@@ -245,6 +254,7 @@ static pthread_key_t leaving;
 static sigset_t leavers_mask;
 
 static void *outlive_agent(void *unused) {
+  atomic_store(&control.outliver, gettid());
   while (atomic_load(&control.current) != PHASE_FINISHED) wait_for(PHASE_FINISHED, LOOK_AROUND_MS);
   pthread_join(control.thread, NULL);
   pthread_sigmask(SIG_SETMASK, &leavers_mask, NULL); /* for what the program does as it exits */
@@ -274,6 +284,7 @@ static void on_leaving(void *unused) {
 
 static void start(phase wanted, int64_t wait_ms) {
   control.pid = getpid();
+  atomic_store(&control.outliver, 0);
   atomic_store(&control.leave, STAY);
   atomic_store(&control.current, PHASE_STARTING);
   pthread_setspecific(leaving, &control);
@@ -285,12 +296,22 @@ static void start(phase wanted, int64_t wait_ms) {
   }
 }
 
+/* libc's memcpy and its kin have one name and many bodies, of which the loader takes the one for this
+ * processor. dlsym answers with that. */
+static void find_memory_functions(void) {
+  static const char *const names[LUPE_MEMORY_FUNCTIONS] = {LUPE_MEMORY_FUNCTION_NAMES};
+  for (size_t i = 0; i < LUPE_MEMORY_FUNCTIONS; i++) {
+    control.memory_functions[i] = (uint64_t)(uintptr_t)dlsym(RTLD_NEXT, names[i]);
+  }
+}
+
 void lupe_control_start(const char *socket_path, const lupe_heap_info *heap) {
   size_t length = strlen(socket_path);
   if (length == 0 || length >= sizeof control.path) return;
   if (pthread_key_create(&leaving, on_leaving) != 0) return;
   memcpy(control.path, socket_path, length + 1);
   control.heap = *heap;
+  find_memory_functions();
   start(PHASE_ONLINE, START_WAIT_MS);
 }
 
@@ -314,13 +335,16 @@ static void send_away(void) {
 
 void lupe_control_finish(void) {
   if (atomic_load(&control.current) != PHASE_ONLINE || atomic_load(&control.left)) return;
-  if (control.pid == getpid()) send_away();
+  if (control.pid != getpid()) return;
+  lupe_cpu_disarm();
+  send_away();
 }
 
 void lupe_control_leave(void) {
   if (atomic_load(&control.current) == PHASE_NONE || atomic_load(&control.left)) return;
   if (control.pid != getpid() || atomic_exchange(&control.left, true)) return;
   int saved_errno = errno;
+  lupe_cpu_disarm();
   if (atomic_load(&control.current) != PHASE_FINISHED) send_away();
   /* Not joined: outlive_agent may do that. A filter for all threads must not find it on its last steps. */
   for (int i = 0; i < GONE_WAIT_MS && syscall(SYS_tgkill, control.pid, control.tid, 0) == 0; i++) {
@@ -333,6 +357,7 @@ bool lupe_control_retire(void) {
   struct timespec deadline;
   if (control.pid != getpid() || atomic_load(&control.current) == PHASE_NONE) return false;
   if (read_leader().threads != 2) return false; /* 0: /proc cannot be read, so who knows */
+  lupe_cpu_disarm();
   atomic_store(&control.leave, LEAVE_SILENTLY);
   if (atomic_load(&control.current) != PHASE_FINISHED) pthread_kill(control.thread, WAKE_SIGNAL);
   clock_gettime(CLOCK_REALTIME, &deadline);

@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "core/agent/unwind.h"
+#include "core/agent/wiped.h"
 #include "core/clock.h"
 #include "core/wire/ring.h"
 
@@ -27,13 +27,6 @@ enum {
   MIB_MAX = 8,
 };
 
-/* A page that reads as zeros in a forked child, however it was forked: there the hook finds no segment
- * and does not write into its parent's ring. */
-typedef struct wiped_page {
-  _Atomic(lupe_segment *) segment;
-} wiped_page;
-
-static wiped_page *page;
 static lupe_heap_info info;
 static _Thread_local uint32_t cached_tid;
 
@@ -51,7 +44,7 @@ static void count(_Atomic uint64_t *counter, uint64_t by) {
 static void on_sample(void **frames, unsigned *out_count, unsigned max) {
   int saved_errno = errno;
   bool truncated = false;
-  lupe_segment *s = atomic_load_explicit(&page->segment, memory_order_acquire);
+  lupe_segment *s = atomic_load_explicit(&lupe_wiped_page->heap_segment, memory_order_acquire);
   uint64_t start_ns = s ? now_ns() : 0;
   if (max > LUPE_MAX_FRAMES) max = LUPE_MAX_FRAMES;
   size_t depth = lupe_unwind((uint64_t *)frames, max, &truncated);
@@ -157,19 +150,10 @@ static lupe_heap_state find_state(bool switched_off) {
   return install_hook() ? LUPE_HEAP_ON : LUPE_HEAP_NO_HOOK;
 }
 
-lupe_status lupe_heap_prepare(bool switched_off, lupe_heap_info *out) {
-  size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
-  wiped_page *fresh = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (fresh == MAP_FAILED) return LUPE_EUNSUPPORTED;
-  if (madvise(fresh, bytes, MADV_WIPEONFORK) != 0) {
-    munmap(fresh, bytes);
-    return LUPE_EUNSUPPORTED;
-  }
-  page = fresh;
+void lupe_heap_prepare(bool switched_off, lupe_heap_info *out) {
   snprintf(info.allocator, sizeof info.allocator, "system");
   info.state = find_state(switched_off);
   *out = info;
-  return LUPE_OK;
 }
 
 /* ---- switching ---- */
@@ -179,7 +163,7 @@ static bool profiling(void) {
 }
 
 void lupe_heap_arm(lupe_segment *s) {
-  atomic_store_explicit(&page->segment, s, memory_order_release);
+  atomic_store_explicit(&lupe_wiped_page->heap_segment, s, memory_order_release);
 }
 
 void lupe_heap_activate(bool on) {

@@ -25,9 +25,9 @@ typedef struct lupe_heap_info {
 } lupe_heap_info;
 
 /* Finds out what the process's malloc is and installs the hook where it can. Sampling stays as it is.
- * `switched_off`: look, but touch nothing. LUPE_EUNSUPPORTED: this kernel cannot wipe a page on fork (before
- * 4.14), and the agent must not run. Thread: the constructor's, once; allocates (and frees) a block. */
-lupe_status lupe_heap_prepare(bool switched_off, lupe_heap_info *out);
+ * `switched_off`: look, but touch nothing. After lupe_wiped_create. Thread: the constructor's, once;
+ * allocates (and frees) a block. */
+void lupe_heap_prepare(bool switched_off, lupe_heap_info *out);
 
 /* From now on samples go to `s`, which must stay mapped; NULL: nowhere. A forked child starts with NULL,
  * without any call. A push that began before may still be under way afterwards. Thread: any. */

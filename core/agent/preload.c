@@ -5,9 +5,13 @@
 #include <string.h>
 
 #include "core/agent/control.h"
+#include "core/agent/cpu.h"
 #include "core/agent/heap.h"
+#include "core/agent/wiped.h"
 
 static void after_fork_in_child(void) {
+  lupe_wiped_after_fork();
+  lupe_cpu_after_fork();
   lupe_heap_after_fork();
   lupe_control_after_fork();
 }
@@ -21,8 +25,9 @@ __attribute__((constructor)) static void enter(void) {
   void *volatile block = malloc(1);
   free(block);
   lupe_heap_info heap;
-  if (lupe_heap_prepare(allocator && strcmp(allocator, "system") == 0, &heap) != LUPE_OK) return;
-  if (pthread_atfork(NULL, NULL, after_fork_in_child) != 0) return;
+  if (lupe_wiped_create() != LUPE_OK) return;
+  lupe_heap_prepare(allocator && strcmp(allocator, "system") == 0, &heap);
+  if (pthread_atfork(lupe_cpu_before_fork, lupe_cpu_after_fork, after_fork_in_child) != 0) return;
   lupe_control_start(path, &heap);
 }
 

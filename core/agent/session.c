@@ -19,6 +19,8 @@ enum {
   CONNECT_PAUSE_MS = 2,
   FIGURES_MIN_MS = 50,
   FIGURES_MAX_MS = 60000,
+  CPU_HZ_MAX = 1000,
+  WALL_HZ_MAX = 100,
 };
 
 int64_t lupe_session_now_ms(void) {
@@ -64,6 +66,20 @@ static lupe_status say(lupe_session *se, uint32_t type, const void *body, size_t
   return status;
 }
 
+/* Who names the addresses needs to know what was mapped. A thread that lives: the process's own is empty once
+ * its first thread has left by pthread_exit. */
+static int open_maps(void) {
+  return open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
+}
+
+static lupe_status send_maps(lupe_session *se) {
+  int maps = open_maps();
+  if (maps < 0) return LUPE_OK; /* no /proc: stacks stay addresses */
+  lupe_status status = say(se, LUPE_MAPS, NULL, 0, maps);
+  close(maps);
+  return status;
+}
+
 lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello) {
   int fd;
   lupe_status status = lupe_segment_create(&fd, &se->segment);
@@ -73,7 +89,29 @@ lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello) {
   if (status != LUPE_OK) return status;
   lupe_heap_arm(se->segment);
   lupe_heap_activate(true);
-  return LUPE_OK;
+  return send_maps(se);
+}
+
+static lupe_status seal(int fd) {
+  return fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0 ? LUPE_OK
+                                                                                               : LUPE_EIO;
+}
+
+/* A copy: the kernel shows nothing any more when the process is gone. */
+static lupe_status send_last_maps(lupe_session *se) {
+  char text[4096];
+  ssize_t n = -1;
+  lupe_status status = LUPE_OK;
+  int maps = open_maps(), copy = memfd_create("lupe-maps", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (maps >= 0 && copy >= 0) {
+    while ((n = read(maps, text, sizeof text)) > 0) {
+      if (write(copy, text, (size_t)n) != n) break;
+    }
+  }
+  if (n == 0 && seal(copy) == LUPE_OK) status = say(se, LUPE_MAPS, NULL, 0, copy);
+  if (maps >= 0) close(maps);
+  if (copy >= 0) close(copy);
+  return status;
 }
 
 static lupe_status send_profile(lupe_session *se, uint64_t serial) {
@@ -84,7 +122,7 @@ static lupe_status send_profile(lupe_session *se, uint64_t serial) {
   reply.elapsed_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
   if (reply.status == 0) {
     /* The runtime may map it: it must not change any more. */
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
+    if (seal(fd) != LUPE_OK) {
       reply.status = errno;
     } else {
       atomic_fetch_add_explicit(&se->segment->counters.profiles, 1, memory_order_relaxed);
@@ -103,6 +141,10 @@ void lupe_session_refresh(lupe_session *se) {
                         (uint64_t)lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID), memory_order_relaxed);
 }
 
+static uint32_t lower(uint32_t a, uint32_t b) {
+  return a < b ? a : b;
+}
+
 static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {
   if (w->version != LUPE_WIRE_VERSION) return LUPE_EVERSION;
   int64_t interval_ms = w->figures_interval_ms;
@@ -113,6 +155,8 @@ static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {
   se->enabled = w->enabled != 0;
   lupe_heap_activate(se->enabled);
   lupe_heap_arm(se->enabled ? se->segment : NULL);
+  lupe_sampler_begin(&se->sampler, se->segment, se->enabled ? lower(w->cpu_hz, CPU_HZ_MAX) : 0,
+                     se->enabled ? lower(w->wall_hz, WALL_HZ_MAX) : 0);
   return LUPE_OK;
 }
 
@@ -133,14 +177,16 @@ lupe_status lupe_session_answer(lupe_session *se) {
 }
 
 void lupe_session_farewell(lupe_session *se) {
+  lupe_sampler_end(&se->sampler);
   if (se->enabled) {
     lupe_session_refresh(se);
-    if (se->has_profiles && send_profile(se, 0) != LUPE_OK) return;
+    if ((se->has_profiles ? send_profile(se, 0) : send_last_maps(se)) != LUPE_OK) return;
   }
   say(se, LUPE_GOODBYE, NULL, 0, -1);
 }
 
 void lupe_session_close(lupe_session *se) {
+  lupe_sampler_close(&se->sampler);
   lupe_heap_activate(false);
   lupe_heap_arm(NULL);
   if (se->socket >= 0) close(se->socket);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/agent/sampler.h"
 #include "core/lupe.h"
 #include "core/wire/message.h"
 #include "core/wire/record.h"
@@ -18,6 +19,7 @@ typedef struct lupe_session {
   bool enabled;          /* the runtime wants something; true until it says otherwise */
   int64_t figures_interval_ms;
   int64_t figures_due_ms; /* lupe_session_now_ms() */
+  lupe_sampler sampler;   /* of CPU and wall */
 } lupe_session;
 
 /* CLOCK_MONOTONIC in milliseconds. */
@@ -31,7 +33,8 @@ lupe_status lupe_session_own_descriptors(void);
  * for 40 ms. */
 lupe_status lupe_session_connect(lupe_session *se, const char *path);
 
-/* Makes the segment, says HELLO, switches sampling on. */
+/* Makes the segment, says HELLO, switches the sampling of the heap on; that of CPU and wall begins with the
+ * runtime's WELCOME. */
 lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello);
 
 /* Takes one message and does what it says. LUPE_OK also when there is none; else the conversation is over. */
@@ -40,7 +43,7 @@ lupe_status lupe_session_answer(lupe_session *se);
 /* Reads the allocator's figures into the segment, and what this thread has cost. */
 void lupe_session_refresh(lupe_session *se);
 
-/* A last profile and GOODBYE. */
+/* The last samples, a last profile and GOODBYE. */
 void lupe_session_farewell(lupe_session *se);
 
 /* Switches sampling off and hangs up. */

@@ -6,6 +6,7 @@ local support = require("spec.support")
 ffi.cdef([[
 typedef int pid_t;
 typedef unsigned uid_t;
+intptr_t pread(int fd, void *bytes, size_t count, long offset);
 ]])
 support.declare("core/lupe.h")
 support.declare("core/wire/message.h")
@@ -22,6 +23,7 @@ local fake_runtime = {}
 fake_runtime.__index = fake_runtime
 
 fake_runtime.state = { on = 0, no_jemalloc = 1, no_profiling = 2, prof_disabled = 3, no_hook = 4, switched_off = 5 }
+fake_runtime.sampling = { off = 0, on = 1, foreign = 2, refused = 3, unreadable = 4, unsupported = 5 }
 fake_runtime.jemalloc = "libjemalloc.so.2"
 
 --- Listens in a directory of its own.
@@ -101,6 +103,17 @@ function fake_runtime:close()
   self.connections = {}
 end
 
+--- What a descriptor shows from its beginning on.
+function fake_runtime.read_whole(fd)
+  local parts, at, buffer = {}, 0, ffi.new("char[65536]")
+  while true do
+    local n = tonumber(ffi.C.pread(fd, buffer, 65536, at))
+    if n <= 0 then return table.concat(parts) end
+    parts[#parts + 1] = ffi.string(buffer, n)
+    at = at + n
+  end
+end
+
 local names = { "hello", "welcome", "profile", "profiled", "goodbye", "maps" }
 
 --- Takes one message if there is one: its name, its body (cdata, false), its descriptor. "gone" at the end.
@@ -132,16 +145,22 @@ function connection:try()
       ffi.C.close(fd[0])
     end
     return name, reply, text
+  elseif name == "maps" then
+    local text = fake_runtime.read_whole(fd[0])
+    ffi.C.close(fd[0])
+    if text ~= "" then self.maps = text end -- else the process has ended
+    return name
   end
   return name
 end
 
---- The next message, which must be of that name.
+--- The next message, which must be of that name; maps come unasked and are passed over.
 function connection:expect(wanted, seconds)
   local body, extra
   support.eventually(function()
     local name
     name, body, extra = self:try()
+    if name == "maps" and wanted ~= "maps" then return nil end
     if name and name ~= wanted then error("expected " .. wanted .. ", got " .. name, 0) end
     return name
   end, seconds, "message " .. wanted)
@@ -157,6 +176,7 @@ function connection:welcome(options)
   return self:say(2, ffi.new("lupe_welcome", {
     version = options.version or 2, enabled = options.enabled == false and 0 or 1,
     figures_interval_ms = options.figures_interval_ms or 50,
+    cpu_hz = options.cpu_hz or 0, wall_hz = options.wall_hz or 0,
   }))
 end
 
@@ -167,7 +187,9 @@ function connection:profile(serial)
   return text, reply
 end
 
---- Empties the ring. Returns all samples so far: { depth, flags, tid, weight, frames = {...} }.
+local kinds = { [2] = "heap", [3] = "cpu", [4] = "wall" }
+
+--- Empties the ring. Returns all samples so far: { kind, depth, flags, tid, weight, state, frames = {...} }.
 function connection:drain()
   local copy = ffi.new("lupe_record_copy")
   while true do
@@ -177,6 +199,7 @@ function connection:drain()
     local frames = {}
     for i = 0, copy.depth - 1 do frames[i + 1] = copy.frames[i] end
     self.samples[#self.samples + 1] = {
+      kind = kinds[copy.kind], state = copy.state,
       depth = copy.depth, flags = copy.flags, tid = copy.tid, weight = copy.weight, time_ns = copy.time_ns,
       frames = frames,
     }

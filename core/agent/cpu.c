@@ -1,0 +1,390 @@
+#include "core/agent/cpu.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/agent/context_x86_64.h"
+#include "core/agent/unwind.h"
+#include "core/agent/unwind_x86_64.h"
+#include "core/agent/wiped.h"
+#include "core/clock.h"
+#include "core/wire/ring.h"
+
+/* glibc's sigaction itself: signals.c interposes the name. */
+extern int __sigaction(int number, const struct sigaction *act, struct sigaction *old);
+
+enum {
+  KERNEL_MASK_BYTES = 8,
+  SHORT_FRAMES = 32,
+  /* Of stack, for what lupe_unwind_from and the functions below need beside the frames (-fstack-usage). */
+  UNWIND_BYTES = 3840,
+};
+
+/* Guarded by cpu_lock unless noted. `timers` is valid while cpu_installed says so: a forked child finds its
+ * parent's here. */
+static struct {
+  lupe_segment *segment;
+  int64_t interval_ns;
+  struct sigaction replaced; /* by it; stays true in forked children, which inherit the handler */
+  atomic_bool ignored;       /* `replaced` ignored the signal; read by the handler */
+  _Atomic uint32_t generation;
+  size_t timers_end;               /* above, there is none */
+  int timers[LUPE_CPU_TIMERS_MAX]; /* by place: the kernel's number + 1; 0: none */
+  uint64_t random;                 /* agent's thread */
+} cpu;
+
+/* initial-exec, as everything thread-local in the agent. */
+static _Thread_local bool unblock_after_fork;
+
+/* ---- the handler ---- */
+
+static uint64_t now_ns(void) {
+  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t by) {
+  atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+/* What one expiry tells, beside the stack. */
+typedef struct expiry {
+  lupe_segment *segment;
+  lupe_registers registers;
+  uint32_t tid, weight;
+  uint64_t start_ns;
+} expiry;
+
+static void push(const expiry *e, const uint64_t *pcs, size_t depth, bool truncated) {
+  lupe_record fields = {
+      .kind = LUPE_RECORD_CPU,
+      .flags = truncated ? LUPE_RECORD_TRUNCATED : 0,
+      .depth = (uint16_t)depth,
+      .tid = e->tid,
+      .weight = e->weight,
+      .state = lupe_context_in_system_call(e->registers.pc) ? LUPE_THREAD_KERNEL : LUPE_THREAD_USER,
+      .time_ns = e->start_ns,
+  };
+  lupe_ring_push(e->segment, &fields, pcs);
+  if (truncated) count(&e->segment->counters.truncated_stacks, 1);
+}
+
+/* Three sizes, each with a frame of its own on the stack. */
+__attribute__((noinline)) static void take_whole(const expiry *e) {
+  uint64_t pcs[LUPE_MAX_FRAMES];
+  bool truncated = false;
+  size_t depth = lupe_unwind_from(&e->registers, pcs, LUPE_MAX_FRAMES, &truncated);
+  push(e, pcs, depth, truncated);
+}
+
+__attribute__((noinline)) static void take_short(const expiry *e) {
+  uint64_t pcs[SHORT_FRAMES];
+  bool truncated = false;
+  size_t depth = lupe_unwind_from(&e->registers, pcs, SHORT_FRAMES, &truncated);
+  push(e, pcs, depth, truncated);
+}
+
+__attribute__((noinline)) static void take_leaf(const expiry *e) {
+  push(e, &e->registers.pc, 1, true);
+}
+
+/* Of the stack that the handler runs on, as far as that is known to be small. */
+static size_t stack_left(const ucontext_t *context) {
+  uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+  uint64_t alternate = (uint64_t)(uintptr_t)context->uc_stack.ss_sp;
+  if (here - alternate < context->uc_stack.ss_size) return here - alternate;
+  return SIZE_MAX;
+}
+
+static void take(const expiry *e, size_t left) {
+  if (left >= UNWIND_BYTES + sizeof(uint64_t[LUPE_MAX_FRAMES])) {
+    take_whole(e);
+  } else if (left >= UNWIND_BYTES + sizeof(uint64_t[SHORT_FRAMES])) {
+    take_short(e);
+  } else {
+    take_leaf(e);
+  }
+}
+
+/* Somebody else's. By default it ends the process: as the handler returns, since it is blocked until then. */
+static void not_ours(void) {
+  if (atomic_load_explicit(&cpu.ignored, memory_order_relaxed)) return;
+  struct sigaction normal = {.sa_handler = SIG_DFL};
+  __sigaction(SIGPROF, &normal, NULL);
+  lupe_system_call(SYS_tgkill, lupe_system_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
+                   lupe_system_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPROF, 0, 0, 0);
+}
+
+static void on_sigprof(int number, siginfo_t *info, void *context) {
+  (void)number;
+  int saved_errno = errno;
+  uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
+  uint32_t cookie = atomic_load_explicit(&lupe_wiped_page->cpu_cookie, memory_order_relaxed);
+  if (info->si_code != SI_TIMER || cookie == 0 || value >> 32 != cookie) {
+    not_ours();
+  } else {
+    lupe_segment *s = atomic_load_explicit(&lupe_wiped_page->cpu_segment, memory_order_acquire);
+    if (s) { /* else it was on its way when the timers were deleted */
+      expiry e = {
+          .segment = s,
+          .registers = lupe_context_registers(context),
+          .tid = (uint32_t)value,
+          .weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0),
+          .start_ns = now_ns(),
+      };
+      take(&e, stack_left(context));
+      count(&s->counters.cpu_samples, e.weight);
+      count(&s->counters.handler_ns, now_ns() - e.start_ns);
+    }
+  }
+  errno = saved_errno;
+}
+
+/* ---- the lock ----
+ * Whoever holds it has blocked all signals, so that no handler of the program's can want it on top. */
+
+static void wait_on(_Atomic uint32_t *lock) {
+  lupe_system_call(SYS_futex, (long)lock, FUTEX_WAIT_PRIVATE, 2, 0, 0, 0);
+}
+
+static void acquire(_Atomic uint32_t *lock) { /* 0: free, 1: held, 2: held, and others wait */
+  uint32_t seen = 0;
+  if (atomic_compare_exchange_strong(lock, &seen, 1)) return;
+  while (atomic_exchange(lock, 2) != 0) wait_on(lock);
+}
+
+static void release(_Atomic uint32_t *lock) {
+  if (atomic_exchange(lock, 0) == 2) lupe_system_call(SYS_futex, (long)lock, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+}
+
+static void set_mask(int how, uint64_t mask, uint64_t *old) {
+  lupe_system_call(SYS_rt_sigprocmask, how, (long)&mask, (long)old, KERNEL_MASK_BYTES, 0, 0);
+}
+
+lupe_cpu_hold lupe_cpu_take_hold(void) {
+  lupe_cpu_hold hold = {.held = false};
+  lupe_wiped *page = lupe_wiped_page;
+  /* By the bare system call: in a vforked child glibc's would be right as well, but who knows for how long.
+   */
+  if (!page || atomic_load(&page->pid) != lupe_system_call(SYS_getpid, 0, 0, 0, 0, 0, 0)) return hold;
+  set_mask(SIG_SETMASK, UINT64_MAX, &hold.mask);
+  acquire(&page->cpu_lock);
+  hold.held = true;
+  return hold;
+}
+
+void lupe_cpu_let_go(const lupe_cpu_hold *hold) {
+  if (!hold->held) return;
+  release(&lupe_wiped_page->cpu_lock);
+  set_mask(SIG_SETMASK, hold->mask, NULL);
+}
+
+/* ---- the disposition, while held ---- */
+
+static bool is_ours(const struct sigaction *a) {
+  return (a->sa_flags & SA_SIGINFO) && a->sa_sigaction == on_sigprof;
+}
+
+static bool is_nobodys(const struct sigaction *a) {
+  return a->sa_handler == SIG_DFL || a->sa_handler == SIG_IGN;
+}
+
+void lupe_cpu_hide(struct sigaction *seen) {
+  if (is_ours(seen)) *seen = cpu.replaced;
+}
+
+static bool installed(void) {
+  return atomic_load(&lupe_wiped_page->cpu_installed);
+}
+
+static void delete_timer(size_t place) {
+  if (cpu.timers[place] == 0) return;
+  lupe_system_call(SYS_timer_delete, cpu.timers[place] - 1, 0, 0, 0, 0, 0);
+  cpu.timers[place] = 0;
+}
+
+/* Ignoring a signal throws away those that are pending: one of ours must not be met by the default action. */
+static void restore(void) {
+  struct sigaction now, ignore = {.sa_handler = SIG_IGN};
+  if (__sigaction(SIGPROF, NULL, &now) != 0 || !is_ours(&now)) return;
+  __sigaction(SIGPROF, &ignore, NULL);
+  __sigaction(SIGPROF, &cpu.replaced, NULL);
+}
+
+static void set_state(lupe_sampling_state state) {
+  atomic_store_explicit(&cpu.segment->counters.cpu_state, state, memory_order_relaxed);
+}
+
+static void stop(void) {
+  atomic_store(&lupe_wiped_page->cpu_segment, NULL);
+  for (size_t i = 0; i < cpu.timers_end; i++) delete_timer(i);
+  cpu.timers_end = 0;
+  restore();
+  atomic_store(&lupe_wiped_page->cpu_installed, false);
+  atomic_fetch_add(&cpu.generation, 1);
+}
+
+void lupe_cpu_step_aside(const lupe_cpu_hold *hold, bool for_good) {
+  if (!hold->held) return;
+  if (for_good) atomic_store(&lupe_wiped_page->cpu_claimed, true);
+  if (!installed()) return;
+  stop();
+  set_state(LUPE_SAMPLING_FOREIGN);
+}
+
+/* The call that installs also tells what was there, so nothing can come in between. */
+static bool install(void) {
+  struct sigaction ours = {.sa_sigaction = on_sigprof, .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
+  struct sigaction before;
+  if (__sigaction(SIGPROF, NULL, &before) != 0) return false;
+  if (is_ours(&before)) return true;
+  if (!is_nobodys(&before)) return false;
+  cpu.replaced = before;
+  atomic_store(&cpu.ignored, before.sa_handler == SIG_IGN);
+  sigfillset(&ours.sa_mask); /* the program's handlers wait until ours is through */
+  if (__sigaction(SIGPROF, &ours, &before) != 0) return false;
+  if (is_nobodys(&before)) return true;
+  __sigaction(SIGPROF, &before, NULL); /* set by the bare system call, this very moment */
+  return false;
+}
+
+/* ---- the agent's thread ---- */
+
+static uint64_t next_random(void) {
+  cpu.random ^= cpu.random << 13;
+  cpu.random ^= cpu.random >> 7;
+  cpu.random ^= cpu.random << 17;
+  return cpu.random;
+}
+
+void lupe_cpu_begin(lupe_segment *s, uint32_t hz) {
+  lupe_wiped *page = lupe_wiped_page;
+  while (cpu.random == 0) {
+    if (getrandom(&cpu.random, sizeof cpu.random, GRND_NONBLOCK) != (ssize_t)sizeof cpu.random) {
+      cpu.random = now_ns() << 16 ^ (uint64_t)gettid();
+    }
+  }
+  lupe_cpu_hold hold = lupe_cpu_take_hold();
+  if (atomic_load(&page->cpu_cookie) == 0) { /* a new process: what is here was its parent's */
+    atomic_store(&page->cpu_cookie, (uint32_t)next_random() | 1);
+    memset(cpu.timers, 0, sizeof cpu.timers);
+    cpu.timers_end = 0;
+  }
+  cpu.segment = s;
+  cpu.interval_ns = 1000000000 / hz;
+  lupe_cpu_let_go(&hold);
+}
+
+lupe_sampling_state lupe_cpu_prepare(void) {
+  lupe_wiped *page = lupe_wiped_page;
+  lupe_sampling_state state = LUPE_SAMPLING_OFF;
+  if (!lupe_unwind_supported()) return LUPE_SAMPLING_UNSUPPORTED;
+  lupe_cpu_hold hold = lupe_cpu_take_hold();
+  if (!hold.held) return state;
+  if (!atomic_load(&page->cpu_closed)) {
+    bool may = !atomic_load(&page->cpu_claimed) && install();
+    if (may) {
+      atomic_store(&page->cpu_installed, true);
+      atomic_store_explicit(&page->cpu_segment, cpu.segment, memory_order_release);
+    } else if (installed()) {
+      stop();
+    }
+    state = may ? LUPE_SAMPLING_ON : LUPE_SAMPLING_FOREIGN;
+  }
+  lupe_cpu_let_go(&hold);
+  return state;
+}
+
+uint32_t lupe_cpu_generation(void) {
+  return atomic_load(&cpu.generation);
+}
+
+/* A periodic timer stands still only when its thread has ended (another one has its number by now). */
+static bool still_runs(int timer) {
+  struct itimerspec left = {{0, 0}, {0, 0}};
+  return lupe_system_call(SYS_timer_gettime, timer, (long)&left, 0, 0, 0, 0) == 0 &&
+         (left.it_value.tv_sec != 0 || left.it_value.tv_nsec != 0);
+}
+
+static int64_t seconds_of(int64_t ns) {
+  return ns / 1000000000;
+}
+
+static bool make_timer(size_t place, pid_t tid) {
+  int timer = 0;
+  clockid_t thread_clock = (clockid_t)(~(unsigned)tid << 3 | 6); /* of a thread, what the scheduler counts */
+  uint64_t cookie = atomic_load(&lupe_wiped_page->cpu_cookie);
+  struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
+  event.sigev_value.sival_ptr = (void *)(uintptr_t)(cookie << 32 | (uint32_t)tid);
+  event._sigev_un._tid = tid;
+  if (lupe_system_call(SYS_timer_create, thread_clock, (long)&event, (long)&timer, 0, 0, 0) != 0)
+    return false;
+  /* The first expiry comes anywhere within the interval, so that threads of a short life count as well. */
+  int64_t first_ns = 1 + (int64_t)(next_random() % (uint64_t)cpu.interval_ns);
+  struct itimerspec when = {
+      .it_value = {seconds_of(first_ns), first_ns % 1000000000},
+      .it_interval = {seconds_of(cpu.interval_ns), cpu.interval_ns % 1000000000},
+  };
+  if (lupe_system_call(SYS_timer_settime, timer, 0, (long)&when, 0, 0, 0) != 0) {
+    lupe_system_call(SYS_timer_delete, timer, 0, 0, 0, 0, 0);
+    return false;
+  }
+  cpu.timers[place] = timer + 1;
+  if (place >= cpu.timers_end) cpu.timers_end = place + 1;
+  return true;
+}
+
+bool lupe_cpu_time(size_t place, pid_t tid) {
+  lupe_cpu_hold hold = lupe_cpu_take_hold();
+  bool timed = false;
+  if (hold.held && installed()) {
+    if (cpu.timers[place] != 0 && !still_runs(cpu.timers[place] - 1)) delete_timer(place);
+    timed = cpu.timers[place] != 0 || make_timer(place, tid);
+  }
+  lupe_cpu_let_go(&hold);
+  return timed;
+}
+
+void lupe_cpu_untime(size_t place) {
+  lupe_cpu_hold hold = lupe_cpu_take_hold();
+  if (hold.held && installed()) delete_timer(place);
+  lupe_cpu_let_go(&hold);
+}
+
+void lupe_cpu_end(void) {
+  lupe_cpu_hold hold = lupe_cpu_take_hold();
+  if (hold.held && installed()) stop();
+  lupe_cpu_let_go(&hold);
+}
+
+/* ---- from outside ---- */
+
+void lupe_cpu_disarm(void) {
+  lupe_cpu_hold hold = lupe_cpu_take_hold();
+  if (hold.held) {
+    atomic_store(&lupe_wiped_page->cpu_closed, true);
+    if (installed()) stop();
+  }
+  lupe_cpu_let_go(&hold);
+}
+
+static uint64_t sigprof_mask(void) {
+  return UINT64_C(1) << (SIGPROF - 1);
+}
+
+void lupe_cpu_before_fork(void) {
+  uint64_t before = 0;
+  set_mask(SIG_BLOCK, sigprof_mask(), &before);
+  unblock_after_fork = (before & sigprof_mask()) == 0;
+}
+
+void lupe_cpu_after_fork(void) {
+  if (unblock_after_fork) set_mask(SIG_UNBLOCK, sigprof_mask(), NULL);
+  unblock_after_fork = false;
+}

@@ -1,0 +1,146 @@
+#include "core/agent/sampler.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "core/agent/cpu.h"
+#include "core/clock.h"
+
+enum {
+  SCAN_MS = 200,
+  COST_MS = 1000,
+  /* Between two looks at one thread: whether it blocks SIGPROF, and whether its timer is alive. Often at
+   * first: a thread that is being started blocks everything for a moment, and one that has just begun may be
+   * about to. */
+  LOOK_FIRST_MS = 200,
+  LOOK_LAST_MS = 5000,
+  LOOK_MS_PER_THREAD = 20, /* so that no more than 50 threads are looked at in a second */
+};
+
+static void set(_Atomic uint32_t *counter, size_t value) {
+  atomic_store_explicit(counter, (uint32_t)value, memory_order_relaxed);
+}
+
+void lupe_sampler_open(lupe_sampler *s) {
+  if (lupe_thread_table_open(&s->threads) != LUPE_OK) s->threads = NULL;
+}
+
+void lupe_sampler_begin(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz, uint32_t wall_hz) {
+  lupe_sampler_end(s);
+  lupe_counters *c = &segment->counters;
+  if (!s->threads) {
+    set(&c->cpu_state, cpu_hz ? LUPE_SAMPLING_UNSUPPORTED : LUPE_SAMPLING_OFF);
+    set(&c->wall_state, wall_hz ? LUPE_SAMPLING_UNSUPPORTED : LUPE_SAMPLING_OFF);
+    return;
+  }
+  set(&c->cpu_state, LUPE_SAMPLING_OFF); /* until the first scan */
+  s->cpu_hz = cpu_hz;
+  s->wall_hz = wall_hz;
+  lupe_wall_begin(&s->wall, segment, wall_hz);
+  if (cpu_hz) lupe_cpu_begin(segment, cpu_hz);
+  if (cpu_hz == 0 && wall_hz == 0) return;
+  s->segment = segment;
+  s->scan_due_ms = s->tick_due_ms = s->cost_due_ms = 0;
+}
+
+int64_t lupe_sampler_due_ms(const lupe_sampler *s) {
+  if (!s->segment) return INT64_MAX;
+  int64_t due = s->scan_due_ms;
+  if (s->wall_hz && s->tick_due_ms < due) due = s->tick_due_ms;
+  return due;
+}
+
+/* ---- threads ---- */
+
+static void on_started(void *arg, lupe_thread *t) {
+  lupe_sampler *s = arg;
+  lupe_wall_thread_start(&s->wall, &t->wall, t->tid);
+}
+
+static void on_ended(void *arg, lupe_thread *t) {
+  lupe_sampler *s = arg;
+  lupe_wall_thread_end(&s->wall, &t->wall);
+  lupe_cpu_untime(lupe_thread_table_place(s->threads, t));
+}
+
+/* Gives a thread its timer, or takes it away. */
+static void look(lupe_sampler *s, lupe_thread *t) {
+  lupe_thread_status status;
+  size_t place = lupe_thread_table_place(s->threads, t);
+  if (lupe_thread_table_status(s->threads, t->tid, &status) != LUPE_OK) return; /* it has just ended */
+  bool waits_for_it = (status.blocked >> (SIGPROF - 1) & 1) != 0;
+  if (waits_for_it || status.state == 'Z') {
+    if (t->cpu.timed) lupe_cpu_untime(place);
+    t->cpu.timed = false;
+  } else {
+    t->cpu.timed = lupe_cpu_time(place, t->tid);
+  }
+  int64_t longest = (int64_t)lupe_thread_table_count(s->threads) * LOOK_MS_PER_THREAD;
+  if (longest < LOOK_LAST_MS) longest = LOOK_LAST_MS;
+  t->cpu.pause_ms = t->cpu.pause_ms == 0 ? LOOK_FIRST_MS : 2 * t->cpu.pause_ms;
+  if (t->cpu.pause_ms > longest) t->cpu.pause_ms = longest;
+  t->cpu.look_due_ms = s->now_ms + t->cpu.pause_ms;
+}
+
+static lupe_sampling_state time_threads(lupe_sampler *s) {
+  lupe_sampling_state state = lupe_cpu_prepare();
+  uint32_t generation = lupe_cpu_generation();
+  size_t count = lupe_thread_table_count(s->threads), timed = 0;
+  for (size_t i = 0; i < count; i++) {
+    lupe_thread *t = lupe_thread_table_at(s->threads, i);
+    if (generation != s->generation) { /* the timers are all gone */
+      t->cpu = (lupe_cpu_thread){0};
+    }
+    if (state == LUPE_SAMPLING_ON && s->now_ms >= t->cpu.look_due_ms) look(s, t);
+    timed += t->cpu.timed;
+  }
+  s->generation = generation;
+  set(&s->segment->counters.threads_untimed, count - timed + lupe_thread_table_beyond(s->threads));
+  return state == LUPE_SAMPLING_ON && timed == 0 && count > 0 ? LUPE_SAMPLING_REFUSED : state;
+}
+
+static void scan(lupe_sampler *s, const pid_t *own, size_t own_count) {
+  lupe_thread_table_scan(s->threads, own, own_count, on_started, on_ended, s);
+  lupe_counters *c = &s->segment->counters;
+  set(&c->threads, lupe_thread_table_count(s->threads) + lupe_thread_table_beyond(s->threads));
+  if (s->cpu_hz == 0) return;
+  lupe_sampling_state state = time_threads(s);
+  /* OFF: it was ended from elsewhere, as the program does; what was true until then is what counts. */
+  if (state != LUPE_SAMPLING_OFF) set(&c->cpu_state, state);
+}
+
+void lupe_sampler_run(lupe_sampler *s, int64_t now_ms, const pid_t *own, size_t own_count) {
+  if (!s->segment) return;
+  s->now_ms = now_ms;
+  if (now_ms >= s->scan_due_ms) {
+    scan(s, own, own_count);
+    s->scan_due_ms = now_ms + SCAN_MS;
+  }
+  if (s->wall_hz && now_ms >= s->tick_due_ms) {
+    lupe_wall_tick(&s->wall, s->threads);
+    int64_t interval_ms = 1000 / s->wall_hz;
+    s->tick_due_ms += interval_ms;
+    if (s->tick_due_ms <= now_ms) s->tick_due_ms = now_ms + interval_ms;
+  }
+  if (now_ms >= s->cost_due_ms) {
+    atomic_store_explicit(&s->segment->counters.thread_cpu_ns,
+                          (uint64_t)lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID), memory_order_relaxed);
+    s->cost_due_ms = now_ms + COST_MS;
+  }
+}
+
+/* ---- the end ---- */
+
+void lupe_sampler_end(lupe_sampler *s) {
+  if (!s->segment) return;
+  lupe_cpu_end();
+  lupe_wall_end(&s->wall, s->threads);
+  lupe_thread_table_forget(s->threads);
+  s->segment = NULL;
+}
+
+void lupe_sampler_close(lupe_sampler *s) {
+  lupe_sampler_end(s);
+  lupe_thread_table_close(s->threads);
+  s->threads = NULL;
+}

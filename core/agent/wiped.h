@@ -1,0 +1,36 @@
+/* wiped.h -- what is true of this process only: a page that reads as zeros in every child, however that was
+ * forked, without any handler's doing. There the allocation hook and the signal handler find no segment, and
+ * do not write into their parent's ring; nobody holds the lock; no timer is ours.
+ * Children of vfork and posix_spawn share their parent's page; they are told apart by `pid`. */
+#ifndef LUPE_AGENT_WIPED_H
+#define LUPE_AGENT_WIPED_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/lupe.h"
+#include "core/wire/record.h"
+
+typedef struct lupe_wiped {
+  _Atomic(lupe_segment *) heap_segment; /* where the allocation hook's samples go; NULL: nowhere */
+  _Atomic(lupe_segment *) cpu_segment;  /* the same for the signal handler */
+  _Atomic uint32_t cpu_cookie; /* random, never changes once set: marks our timers' signals; 0: none */
+  _Atomic uint32_t cpu_lock;   /* a futex, see cpu.c */
+  atomic_bool cpu_installed;   /* the handler is in place, and timers may be */
+  atomic_bool cpu_closed;      /* no timer is made any more */
+  atomic_bool cpu_claimed;     /* the program waits for SIGPROF itself */
+  _Atomic pid_t pid;           /* whose page it is; 0: of a child that no fork handler knows of */
+} lupe_wiped;
+
+/* NULL before lupe_wiped_create. */
+extern lupe_wiped *lupe_wiped_page;
+
+/* LUPE_EUNSUPPORTED: this kernel cannot wipe a page on fork (before 4.14), and the agent must not run.
+ * Thread: the constructor's, once. */
+lupe_status lupe_wiped_create(void);
+
+/* In a forked child, on the thread that forked, before anything else of the agent's. */
+void lupe_wiped_after_fork(void);
+
+#endif
