@@ -31,6 +31,7 @@ function fake.target(fields)
   local target = {
     pid = 100, ppid = 1, name = "redis-server", live = true, connected = true, heap_state = "on",
     allocator = "jemalloc 5.3.0", sample_period_bytes = 524288, first_ms = 1728583100000, last_ms = 1728583200000,
+    cpu_state = "on", wall_state = "on", threads_untimed = 0, threads_unread = 0, sample_drops = 0,
   }
   for name, value in pairs(fields or {}) do target[name] = value end
   return target
@@ -129,7 +130,8 @@ function fake.new(given)
       runtime_cpu_ns = 600e6, heap_interval_ms = 1000, stack_overflows = 0, worker_starts = 1, worker_kills = 0,
       agent = {
         heap_samples = 4321, hook_ns = 5e6, thread_cpu_ns = 12e6, dropped_records = 0, truncated_stacks = 1,
-        profiles = 42, profile_ns = 84e6, corruptions = 0,
+        profiles = 42, profile_ns = 84e6, corruptions = 0, cpu_samples = 990, handler_ns = 3e6, wall_looks = 800,
+        wall_moved = 7,
       },
     }
   end

@@ -4,7 +4,7 @@
 --
 -- A result: { findings, errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds,
 -- elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
--- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's name or nil) and
+-- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
 
@@ -151,7 +151,8 @@ local function take(self, outcome, entry, reply)
     self.health:succeeded(entry, reply.elapsed_us, #found)
     for _, finding in ipairs(found) do
       finding.rule, finding.kind, finding.about = entry.rule.id, entry.rule.kind, subject(entry.rule)
-      finding.component = finding.site and finding.site.name
+      local place = finding.site or finding.hotspot
+      finding.component = place and place.name
       outcome.findings[#outcome.findings + 1] = finding
     end
     answer[#answer + 1] = { kind = entry.rule.kind, status = reply.status, needed_seconds = reply.needed_seconds }

@@ -19,7 +19,8 @@ local HOTSPOT = json.shape({
   "function_name string", "file_location string?", "line_number integer?", "cpu_time_percent number?",
   "wall_time_percent number?", "call_count integer?", "average_duration_us number?", "impact_score number?",
   "cum_cpu_percent number?", "cum_wall_percent number?", "definition_line integer?", "call_count_source string",
-  "call_count_reason string?", "location_reason string?", "module string", "advice string[]", "stack string[]",
+  "call_count_reason string?", "location_reason string?", "module string", "samples integer?", "threads integer?",
+  "advice string[]", "stack string[]",
 })
 local FAULTS = json.shape({
   "minor integer?", "major integer?", "minor_per_second number?", "major_per_second number?", "reason string?",
@@ -70,6 +71,8 @@ local function described(finding, cpu_known, wall_known)
     call_count_reason = CALLS_UNKNOWN,
     location_reason = places.missing(hotspot),
     module = hotspot.module or "",
+    samples = hotspot.samples,
+    threads = hotspot.threads,
     advice = finding.advice or {},
     stack = first(hotspot.stack or {}, MOST_FRAMES),
   })

@@ -1,5 +1,5 @@
---- What `/metrics` tells: the process's memory, allocator and CPU, lupe's own cost and losses, rules,
--- HTTP. All in base units (bytes, seconds), summed over the live processes of the run.
+--- What `/metrics` tells: the process's memory, allocator and CPU, what bounds it, lupe's own cost and losses,
+-- rules, HTTP. All in base units (bytes, seconds), summed over the live processes of the run.
 -- @module lupe.metrics
 
 local metrics = {}
@@ -72,12 +72,41 @@ local function process_metrics(out, app)
   end
 end
 
+--- Shares of the last minute's thread time that was not idle, where both profiles are there to tell.
+local function bound_samples(app)
+  local view = app.views:merged()
+  local profile = view and view.profile
+  local bound = profile and profile.bound
+  if not bound or profile.wall.state ~= "on" then return {} end
+  return labelled("part", {
+    { "cpu", bound.cpu }, { "io", bound.io }, { "lock", bound.lock }, { "memory", bound.memory },
+  })
+end
+
+local function profile_metrics(out, app)
+  local agent = app.host.profiler().agent
+  out:add("lupe_cpu_samples", "counter", "CPU timers that expired, overruns included.", agent.cpu_samples)
+  out:add("lupe_wall_looks", "counter", "Looks at what a thread waits for.", agent.wall_looks)
+  out:add("lupe_wall_moved", "counter", "Looks at threads that ran on meanwhile, so without a stack.", agent.wall_moved)
+  local untimed, unread, drops = 0, 0, 0
+  for _, target in ipairs(app.host.targets()) do
+    drops = drops + target.sample_drops
+    if target.live then
+      untimed, unread = untimed + target.threads_untimed, unread + target.threads_unread
+    end
+  end
+  out:add("lupe_threads_untimed", "gauge", "Threads without a CPU timer.", untimed)
+  out:add("lupe_threads_unread", "gauge", "Threads whose waits cannot be read.", unread)
+  out:add("lupe_unqueued_samples", "gauge", "CPU and wall samples that found no room in lupe.", drops)
+  out:add("lupe_bound_ratio", "gauge", "Shares of the last minute's thread time that was not idle.", bound_samples(app))
+end
+
 local function own_metrics(out, host)
   local own = host.profiler()
   local agent = own.agent
   out:add("lupe_profiler_cpu_seconds", "counter", "CPU time that profiling costs.", labelled("part", {
-    { "hook", agent.hook_ns / 1e9 }, { "agent_threads", agent.thread_cpu_ns / 1e9 },
-    { "runtime", own.runtime_cpu_ns / 1e9 },
+    { "hook", agent.hook_ns / 1e9 }, { "handler", agent.handler_ns / 1e9 },
+    { "agent_threads", agent.thread_cpu_ns / 1e9 }, { "runtime", own.runtime_cpu_ns / 1e9 },
   }))
   out:add("lupe_profiler_rss_bytes", "gauge", "Resident memory of lupe itself.", own.rss_bytes)
   out:add("lupe_heap_samples", "counter", "Sampled allocations.", agent.heap_samples)
@@ -120,6 +149,7 @@ function metrics.write(out, app)
   out:add("lupe_build", "info", "The version of lupe.", { { 1, labels = { { "version", app.host.version } } } })
   out:add("lupe_start_time_seconds", "gauge", "When the run began, in Unix time.", app.host.started_ms / 1000)
   process_metrics(out, app)
+  profile_metrics(out, app)
   own_metrics(out, app.host)
   app.analysis:metrics(out)
   http_metrics(out, app.http)

@@ -6,10 +6,18 @@ local profiling_route = require("lupe.profiling_route")
 local targets = require("lupe.targets")
 
 local LOAD = json.shape({ "one_min number", "five_min number", "fifteen_min number" })
+local WINDOW_MS = 60000
+
 local THREAD = json.shape({
   "pid integer", "tid integer", "name string", "cpu_usage_percent number?", "cpu_seconds number",
+  "running_percent number?", "io_percent number?", "lock_percent number?", "idle_percent number?",
+  "switches_per_second number?", "states_reason string?",
 })
-local STACKS = json.shape({ "state string", "reason string?" })
+local WALL = json.shape({ "state string", "reason string?", "hz integer?" })
+local STACKS = json.shape({
+  "state string", "reason string?", "hz integer?", "wall object", "total_samples integer?", "window_seconds number?",
+  "threads_untimed integer?", "threads_unread integer?",
+})
 
 local function load_average(load)
   return LOAD({
@@ -18,15 +26,53 @@ local function load_average(load)
   })
 end
 
-local function top_threads(app, pid)
-  local list = {}
+--- What the threads did in the window, by tid.
+local function sampled_threads(profile)
+  local by_tid = {}
+  for _, thread in ipairs(profile and profile:threads() or {}) do by_tid[thread.tid] = thread end
+  return by_tid
+end
+
+--- Shares of the time that a thread was looked at, and why they are not known.
+local function add_states(values, sampled, profile, missing)
+  local looked_ns = sampled and (sampled.seconds_seen or 0) * 1e9 or 0
+  if looked_ns > 0 then
+    for _, state in ipairs({ "running", "io", "lock", "idle" }) do
+      values[state .. "_percent"] = json.round(100 * sampled[state .. "_ns"] / looked_ns, 2)
+    end
+    values.switches_per_second = json.round(sampled.switches / (looked_ns / 1e9), 2)
+  elseif not profile then
+    values.states_reason = missing
+  elseif profile.wall.state ~= "on" then
+    values.states_reason = profile.wall.reason
+  else
+    values.states_reason = "nobody has looked at it yet"
+  end
+  return values
+end
+
+local function top_threads(app, pid, profile, missing)
+  local list, sampled = {}, sampled_threads(profile)
   for i, thread in ipairs(app.threads(pid)) do
-    list[i] = THREAD({
+    list[i] = THREAD(add_states({
       pid = thread.pid, tid = thread.tid, name = thread.name, cpu_usage_percent = json.round(thread.percent),
       cpu_seconds = json.round(thread.cpu_ns / 1e9),
-    })
+    }, sampled[thread.tid], profile, missing))
   end
   return list
+end
+
+local function stack_profile(profile, missing)
+  if not profile then
+    return STACKS({ state = "unknown", reason = missing, wall = WALL({ state = "unknown", reason = missing }) })
+  end
+  local cpu, wall = profile.cpu, profile.wall
+  return STACKS({
+    state = cpu.state, reason = cpu.reason, hz = cpu.hz,
+    wall = WALL({ state = wall.state, reason = wall.reason, hz = wall.hz }),
+    total_samples = profile.total_samples, window_seconds = json.round(profile.seconds),
+    threads_untimed = profile.threads_untimed, threads_unread = profile.threads_unread,
+  })
 end
 
 return {
@@ -43,6 +89,8 @@ return {
       local host, pid = app.host, request.params.target
       local load = assert(host.load())
       local usage, reason = cpu_usage.of(host, selected)
+      local view, missing = app.views:profile(pid, WINDOW_MS)
+      local profile = view and view.profile
       local user = usage and json.round(usage.user_percent)
       local system = usage and json.round(usage.system_percent)
       return {
@@ -54,8 +102,8 @@ return {
         reason = reason,
         cores = load.cores,
         threads = targets.figures(host, pid).threads,
-        top_threads = top_threads(app, pid),
-        stack_profile = STACKS({ state = "off", reason = "CPU sampling is off" }),
+        top_threads = top_threads(app, pid, profile, missing),
+        stack_profile = stack_profile(profile, missing),
       }
     end,
   }),

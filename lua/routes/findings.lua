@@ -23,7 +23,8 @@ return {
         local finding = known.finding
         list[i] = FINDING({
           rule = finding.rule, kind = finding.kind, component = finding.component,
-          module = finding.site and finding.site.module, verdict = finding.verdict, severity = finding.severity,
+          module = (finding.site or finding.hotspot or {}).module,
+          verdict = finding.verdict, severity = finding.severity,
           confidence = json.round(finding.confidence), summary = finding.summary,
           evidence = json.shortened(finding.evidence) or {}, advice = finding.advice or {},
           first_found = time.rfc3339(known.first_ms),

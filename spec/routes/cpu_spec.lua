@@ -89,15 +89,61 @@ describe("GET /api/profiling/cpu", function()
     assert.equal(50, all[1].cpu_usage_percent)
   end)
 
-  it("says that CPU stacks are not sampled, and why", function()
-    assert.same({ state = "off", reason = "CPU sampling is off" }, get().json.stack_profile)
-  end)
-end)
+  local function sampled(profile, targets)
+    local given = {
+      from_ms = NOW - 60000, to_ms = NOW, cpu_hz = 100, wall_hz = 20,
+      threads = { { tid = 100, name = "main", pid = 100, switches = 300 } },
+      samples = {
+        { stack = { "work", "main" }, state = "user", count = 1000 },
+        { state = "running", count = 240 },
+        { stack = { "libc.so.6!read", "fetch" }, state = "waiting", syscall = 0, count = 480 },
+        { stack = { "libc.so.6!pthread_mutex_lock", "take" }, state = "waiting", syscall = 202, count = 120 },
+        { stack = { "libc.so.6!epoll_wait", "loop" }, state = "waiting", syscall = 232, count = 360 },
+      },
+    }
+    for name, value in pairs(profile or {}) do given[name] = value end
+    return {
+      heap = { time_ms = NOW, targets = targets or { { pid = 100 } }, profile = given },
+      thread_list = {
+        { pid = 100, tid = 100, name = "main", user_ns = 10e9, system_ns = 0 },
+        { pid = 100, tid = 101, name = "new", user_ns = 0, system_ns = 0 },
+      },
+    }
+  end
 
-describe("GET /api/profiling/bottlenecks", function()
-  it("answers 503: CPU sampling is off", function()
-    local answer = fake.request(fake.server(), "GET", "/api/profiling/bottlenecks")
-    assert.equal(503, answer.status)
-    assert.equal("CPU sampling is off", answer.json.title)
+  it("tells what its stacks were sampled with", function()
+    assert.same({
+      state = "on", hz = 100, wall = { state = "on", hz = 20 }, total_samples = 2200, window_seconds = 60,
+      threads_untimed = 0, threads_unread = 0,
+    }, get(sampled()).json.stack_profile)
+  end)
+
+  it("says why stacks are not sampled", function()
+    local stacks = get(sampled({ samples = {} }, { { pid = 100, cpu_state = "foreign", wall_state = "off" } })).json
+      .stack_profile
+    assert.equal("foreign", stacks.state)
+    assert.truthy(stacks.reason:find("SIGPROF", 1, true))
+    assert.equal("off", stacks.wall.state)
+    assert.truthy(stacks.wall.reason)
+  end)
+
+  it("says that it is not known yet where there is no snapshot", function()
+    local stacks = get().json.stack_profile
+    assert.equal("unknown", stacks.state)
+    assert.equal("no heap profile was taken yet", stacks.reason)
+  end)
+
+  it("tells what the busiest threads did when they were looked at, and why that is not known of one", function()
+    local threads = get(sampled()).json.top_threads
+    assert.same({ 20, 40, 10, 30 }, {
+      threads[1].running_percent, threads[1].io_percent, threads[1].lock_percent, threads[1].idle_percent,
+    })
+    assert.equal(5, threads[1].switches_per_second)
+    assert.is_nil(threads[1].states_reason)
+    assert.is_nil(threads[2].running_percent)
+    assert.equal("nobody has looked at it yet", threads[2].states_reason)
+    local off = get(sampled(nil, { { pid = 100, wall_state = "unreadable" } })).json.top_threads
+    assert.is_nil(off[1].io_percent)
+    assert.truthy(off[1].states_reason:find("cannot be read", 1, true))
   end)
 end)

@@ -73,6 +73,10 @@ describe("GET /metrics", function()
     assert.equal(245.25 * 2 ^ 20, value_of(text, "lupe_memory_rss_bytes"))
     assert.equal(180 * 2 ^ 20, value_of(text, "lupe_allocator_allocated_bytes"))
     assert.equal(0.6, value_of(text, 'lupe_profiler_cpu_seconds_total{part="runtime"}'))
+    assert.equal(0.003, value_of(text, 'lupe_profiler_cpu_seconds_total{part="handler"}'))
+    assert.equal(990, value_of(text, "lupe_cpu_samples_total"))
+    assert.equal(800, value_of(text, "lupe_wall_looks_total"))
+    assert.equal(7, value_of(text, "lupe_wall_moved_total"))
     assert.equal(0, value_of(text, "lupe_dropped_records_total"))
     assert.equal(1, value_of(text, "lupe_truncated_stacks_total"))
     assert.equal(1, value_of(text, 'lupe_rule_runs_total{rule="leak.steady-growth"}'))
@@ -88,6 +92,37 @@ describe("GET /metrics", function()
     })).body
     assert.equal(3000, value_of(text, "lupe_allocator_dirty_bytes"))
     assert.equal(8, value_of(text, "lupe_allocator_arenas"))
+  end)
+
+  it("sums the threads that cannot be profiled over the live processes", function()
+    local text = get(fake.server({
+      target_list = {
+        fake.target({ pid = 1, threads_untimed = 2, sample_drops = 5 }), fake.target({ pid = 2, threads_unread = 3 }),
+        fake.target({ pid = 3, live = false, threads_untimed = 10, sample_drops = 1 }),
+      },
+    })).body
+    assert.equal(2, value_of(text, "lupe_threads_untimed"))
+    assert.equal(3, value_of(text, "lupe_threads_unread"))
+    assert.equal(6, value_of(text, "lupe_unqueued_samples"))
+  end)
+
+  it("tells what bounds the program, where both profiles know", function()
+    local profile = {
+      from_ms = 0, to_ms = 60000, cpu_hz = 100, wall_hz = 20,
+      samples = {
+        { stack = { "work", "main" }, state = "user", count = 3000 },
+        { stack = { "libc.so.6!read", "fetch" }, state = "waiting", syscall = 0, count = 200 },
+      },
+    }
+    local function text_of(target)
+      return get(fake.server({ heap = { targets = { target }, profile = profile } })).body
+    end
+    local text = text_of({ pid = 1 })
+    assert.equal(0.75, value_of(text, 'lupe_bound_ratio{part="cpu"}'))
+    assert.equal(0.25, value_of(text, 'lupe_bound_ratio{part="io"}'))
+    assert.equal(0, value_of(text, 'lupe_bound_ratio{part="lock"}'))
+    assert.is_nil(text_of({ pid = 1, wall_state = "unreadable" }):find("lupe_bound_ratio", 1, true))
+    assert.is_nil(get(fake.server()).body:find("lupe_bound_ratio", 1, true))
   end)
 
   it("leaves out what is not known, instead of inventing a 0", function()
