@@ -99,7 +99,7 @@ void lupe_memory_open_copy(lupe_memory *m, uint64_t sp, const void *copy, size_t
 
 bool lupe_memory_load_checked(lupe_memory *m, uint64_t address, uint64_t *out) {
   uint64_t offset = address - m->copy_at;
-  if (m->copy_bytes >= 8 && offset <= m->copy_bytes - 8) {
+  if (m->copy != NULL && m->copy_bytes >= 8 && offset <= m->copy_bytes - 8) {
     memcpy(out, m->copy + offset, sizeof *out);
     return true;
   }

@@ -30,15 +30,17 @@ typedef struct lupe_wall {
   lupe_segment *segment; /* NULL: not looking */
   uint64_t interval_ns;  /* between two ticks */
   size_t next;           /* the thread whose turn it is */
+  int tasks;             /* /proc/self/task, which a program that changes its root directory keeps */
   uint32_t pairs_left;   /* of descriptors that may be kept open */
-  uint32_t unread;       /* threads that cannot be read */
+  uint32_t started;      /* threads */
+  uint32_t unread;       /* of these: the last look at them was refused */
 } lupe_wall;
 
 /* One thread. May be moved in memory; zeros are a thread that was not started. */
 typedef struct lupe_wall_thread {
   pid_t tid;
   int syscall_fd, schedstat_fd; /* -1: opened at each look */
-  bool unread;                  /* neither could be opened at the last look */
+  bool unread;                  /* the last look was refused */
   bool settled;                 /* waiting, at `runs`: if that stays, so does everything else */
   uint64_t runs;                /* how often it was put on a core; 0: this kernel does not tell */
   uint64_t looked_ns;           /* CLOCK_MONOTONIC, the last look */
