@@ -17,15 +17,17 @@
 -- Methods:
 --
 -- * `functions { by, limit, roots }` an iterator over lupe.profile_function, largest `by` first, only those that have
---   any. `by`: "wall_ns" where not given. Functions that only begin a thread are left out unless `roots` is true, and
---   so is main where the order is by what is called (`cum_...`).
+--   any. `by`: "wall_ns" where not given. Functions that only begin a thread are left out unless `roots` is true; in
+--   orders of what is called (`cum_...`, `allocator_ns`) so are main, and libc's functions, which stand for others.
 -- * `threads()` an array, busiest first (lupe.profile_threads)
 -- * `waits()` an array { name of a system call or "page fault", class "io", "lock" or "idle", ns, count }, longest
 --   first
 -- * `stacks { type }` an iterator: frames leaf first { name, module, file, line, inlines = { { name, file, line } } or
 --   nil }, ns, samples. `type` "cpu", "wall" (cpu + io + lock), "io", "lock", "idle"
--- * `lacks(count, kind)` nil where there are so many samples (`kind` "cpu" or "wall", nil: of both), or none to come as
---   profiling is not on; else { needed_seconds }: what a rule returns when it has too little to say
+-- * `lacks(count, kind)` nil where there are so many samples, or none to come as profiling is not on; else
+--   { needed_seconds }: what a rule returns when it has too little to say. `kind` "cpu"; "wall": looks at threads; nil:
+--   CPU samples, and looks at threads that waited for I/O or locks. A thread that stands still is written down once for
+--   many looks: those count
 -- @module lupe.profile_view
 
 local functions = require("lupe.profile_function")
@@ -213,10 +215,11 @@ return function(columns)
     local by = options.by or "wall_ns"
     options_of.check_word("functions: cannot order by", by, ORDERS)
     local of = summary().sums.of
-    local keys, root, main_too = of[by], of.root, BELOW[by]
+    local keys, root, below, passed_over = of[by], of.root, BELOW[by], inner.sums.traits.passed_over
     local candidates, count = {}, 0
     for i = 0, columns.count.functions - 1 do
-      if keys[i] > 0 and (options.roots or root[i] == 0 or (root[i] == MAIN and not main_too)) then
+      if keys[i] > 0 and (options.roots or (root[i] == 0 and not (below and passed_over(i)))
+        or (root[i] == MAIN and not below)) then
         count = count + 1
         candidates[count] = i
       end
@@ -256,10 +259,10 @@ return function(columns)
 
   local function lacks(self, wanted, kind)
     local hz, have = 0, 0
-    for _, each in ipairs({ "cpu", "wall" }) do
-      if (kind or each) == each and self[each].state == "on" then
-        hz, have = hz + self[each].hz, have + self[each .. "_samples"]
-      end
+    if kind ~= "wall" and self.cpu.state == "on" then hz, have = self.cpu.hz, self.cpu_samples end
+    if kind ~= "cpu" and self.wall.state == "on" then
+      local seen_ns = self.io_ns + self.lock_ns + (kind and self.idle_ns + self.running_ns or 0)
+      hz, have = hz + self.wall.hz, have + seen_ns / 1e9 * self.wall.hz
     end
     if hz == 0 or have >= wanted then return nil end
     return { needed_seconds = math.max(wanted / hz, self.seconds * wanted / math.max(1, have)) }

@@ -80,13 +80,19 @@ local BY_NAME = {}
 for name in LOCKS:gmatch("%S+") do BY_NAME[name] = "lock" end
 for name in IDLES:gmatch("%S+") do BY_NAME[name] = "idle" end
 
+--- libc's aliases and versions of one function under its name: "__new_sem_wait@GLIBC_2.34" is "sem_wait".
+local function plain(name)
+  return (name:gsub("@.*$", ""):gsub("^_+", ""):gsub("^new_", ""):gsub("64$", ""))
+end
+
 --- "lock" or "idle" where a function of this name, found above a futex call, says what is waited for; else nil.
 function waits.futex_word(name)
-  local word = BY_NAME[name] or BY_NAME[name:gsub("^_+", "")] or BY_NAME[name:match("^_*([^@]+)@") or ""]
+  local word = BY_NAME[name] or BY_NAME[plain(name)]
   if word then return word end
+  local parking_lot = name:find("parking_lot", 1, true)
+  if not (parking_lot or name:find("std::", 1, true)) then return nil end
   for _, piece in ipairs(PIECES) do
-    if name:find("sync", 1, true) and name:find(piece[1], 1, true) or name:find("parking_lot", 1, true)
-      and name:find(piece[1]:lower(), 1, true) then return piece[2] end
+    if name:find(piece[1], 1, true) or (parking_lot and name:find(piece[1]:lower(), 1, true)) then return piece[2] end
   end
 end
 

@@ -1,0 +1,34 @@
+--- What to do about the functions that much of the time is spent in.
+local WORDS = { critical = "Critical", high = "Important" }
+
+return {
+  api = 1,
+  id = "recommendation.time",
+  kind = "recommendation",
+  title = "What to do about where the time goes",
+  version = "1",
+  needs = { "findings", "cpu" },
+  params = { most = { default = 5, min = 1, doc = "recommendations, largest impact first" } },
+  check = function(view, params)
+    local hotspots, found = {}, {}
+    for _, finding in ipairs(view.findings) do
+      if finding.rule == "bottleneck.hotspot" and WORDS[finding.severity] then hotspots[#hotspots + 1] = finding end
+    end
+    table.sort(hotspots, function(a, b)
+      if a.score ~= b.score then return a.score > b.score end
+      return a.hotspot.name < b.hotspot.name
+    end)
+    for i = 1, math.min(#hotspots, params.most) do
+      local finding = hotspots[i]
+      local h = finding.hotspot
+      local cpu = h.cpu_percent and h.cpu_percent >= (h.wall_percent or 0) / 2
+      found[i] = {
+        hotspot = h, score = finding.score, severity = finding.severity,
+        summary = ("%s: Optimize %s (%.1f%% %s, impact score: %.2f). %s"):format(WORDS[finding.severity], h.name,
+          cpu and h.cpu_percent or h.wall_percent, cpu and "CPU time" or "of busy thread time", finding.score,
+          finding.advice and finding.advice[1] or ""),
+      }
+    end
+    return found
+  end,
+}
