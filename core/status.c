@@ -1,4 +1,6 @@
-#include "core/lupe.h"
+#include "core/status.h"
+
+#include <errno.h>
 
 static const char *const texts[] = {
     [LUPE_OK] = "ok",
@@ -20,4 +22,21 @@ static const char *const texts[] = {
 const char *lupe_status_text(lupe_status status) {
   if ((unsigned)status >= sizeof texts / sizeof texts[0]) return "unknown status";
   return texts[status];
+}
+
+lupe_status lupe__status_of_errno(int error) {
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+    case ESTALE:
+    case ESRCH:
+      return LUPE_ENOENT;
+    case EACCES:
+    case EPERM:
+      return LUPE_EPERM;
+    case ENOMEM:
+      return LUPE_ENOMEM;
+    default:
+      return LUPE_EIO;
+  }
 }

@@ -8,27 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/status.h"
+
 enum {
   MAX_PROGRAM_HEADERS = 512,
   MAX_NOTE_BYTES = 4096, /* of one note section or segment; more is not looked at */
 };
-
-static lupe_status status_of_errno(int error) {
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-    case ESTALE:
-    case ESRCH:
-      return LUPE_ENOENT;
-    case EACCES:
-    case EPERM:
-      return LUPE_EPERM;
-    case ENOMEM:
-      return LUPE_ENOMEM;
-    default:
-      return LUPE_EIO;
-  }
-}
 
 static bool fits(const lupe_elf_file *f, uint64_t offset, uint64_t bytes) {
   return offset <= f->bytes && bytes <= f->bytes - offset;
@@ -36,10 +21,10 @@ static bool fits(const lupe_elf_file *f, uint64_t offset, uint64_t bytes) {
 
 /* Opens `path` if it is a regular file. It is looked at first, because opening a device can do things. */
 static lupe_status open_regular(const char *path, int *out_fd, struct stat *out_stat) {
-  if (stat(path, out_stat) != 0) return status_of_errno(errno);
+  if (stat(path, out_stat) != 0) return lupe__status_of_errno(errno);
   if (!S_ISREG(out_stat->st_mode)) return LUPE_EUNSUPPORTED;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  if (fd < 0) return status_of_errno(errno);
+  if (fd < 0) return lupe__status_of_errno(errno);
   if (fstat(fd, out_stat) != 0 || !S_ISREG(out_stat->st_mode)) {
     close(fd);
     return LUPE_EUNSUPPORTED;
@@ -105,12 +90,25 @@ lupe_status lupe_elf_section_at(lupe_elf_file *f, uint32_t index, lupe_elf_secti
       .index = index,
       .type = header.sh_type,
       .link = header.sh_link,
+      .name = header.sh_name,
       .flags = header.sh_flags,
       .offset = header.sh_offset,
       .bytes = header.sh_size,
       .entry_bytes = header.sh_entsize,
   };
   return LUPE_OK;
+}
+
+lupe_status lupe_elf_section_name(lupe_elf_file *f, const lupe_elf_section *section, char *out,
+                                  size_t capacity) {
+  lupe_elf_section names;
+  if (f->section_names == 0 || lupe_elf_section_at(f, f->section_names, &names) != LUPE_OK ||
+      names.type != SHT_STRTAB || section->name >= names.bytes)
+    return LUPE_ENOENT;
+  uint64_t left = names.bytes - section->name;
+  size_t bytes = left < capacity - 1 ? (size_t)left : capacity - 1;
+  out[bytes] = '\0';
+  return lupe_elf_read(f, names.offset + section->name, out, bytes);
 }
 
 lupe_status lupe_elf_section_of_type(lupe_elf_file *f, uint32_t type, lupe_elf_section *out) {
@@ -225,6 +223,7 @@ static void read_section_table(lupe_elf_file *f, const Elf64_Ehdr *header) {
   if (count > UINT16_MAX || !fits(f, header->e_shoff, count * sizeof(Elf64_Shdr))) return;
   f->sections_offset = header->e_shoff;
   f->section_count = (uint32_t)count;
+  f->section_names = header->e_shstrndx == SHN_XINDEX ? 0 : header->e_shstrndx;
   /* A separate debug file's program headers point nowhere; its note section is real. */
   for (uint32_t i = 1; i < f->section_count && !f->build_id[0]; i++) {
     lupe_elf_section section;
@@ -241,7 +240,7 @@ static lupe_status read_headers(lupe_elf_file *f) {
   if (status != LUPE_OK) return status;
   bool ours = memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 && header.e_ident[EI_CLASS] == ELFCLASS64 &&
               header.e_ident[EI_DATA] == ELFDATA2LSB && header.e_ident[EI_VERSION] == EV_CURRENT &&
-              (header.e_type == ET_EXEC || header.e_type == ET_DYN);
+              (header.e_type == ET_EXEC || header.e_type == ET_DYN || header.e_type == ET_REL);
   if (!ours) return LUPE_EUNSUPPORTED;
   status = read_program_headers(f, &header);
   if (status != LUPE_OK) return status;

@@ -1,7 +1,7 @@
-/* elf_file.h -- reads an ELF file piece by piece: 64-bit, little-endian, program or shared object.
- * Everything in the file is untrusted: each offset and size is checked against the file's length, and all
- * reads are preads into the caller's buffer, so that a file cut short while it is read gives an error and
- * no fault. Thread: one at a time per file. */
+/* elf_file.h -- reads an ELF file piece by piece: 64-bit, little-endian; a program, a shared object, or
+ * (ET_REL) the common part of several debug files. Everything in the file is untrusted: each offset and size
+ * is checked against the file's length, and all reads are preads into the caller's buffer, so that a file cut
+ * short while it is read gives an error and no fault. Thread: one at a time per file. */
 #ifndef LUPE_STORE_ELF_FILE_H
 #define LUPE_STORE_ELF_FILE_H
 
@@ -25,6 +25,7 @@ typedef struct lupe_elf_segment {
 
 typedef struct lupe_elf_section {
   uint32_t index, type, link;
+  uint32_t name; /* offset in the section that holds the sections' names */
   uint64_t flags, offset, bytes, entry_bytes;
 } lupe_elf_section;
 
@@ -40,7 +41,7 @@ typedef struct lupe_elf_file {
   struct timespec mtime;
 
   lupe_elf_segment segments[LUPE_ELF_MAX_SEGMENTS];
-  uint32_t segment_count, section_count;
+  uint32_t segment_count, section_count, section_names; /* section_names: index; 0 none */
   uint64_t sections_offset;
   uint64_t unwind_vaddr, unwind_offset, unwind_bytes; /* .eh_frame_hdr; 0 bytes: none */
   char build_id[LUPE_ELF_BUILD_ID_HEX];               /* "" none */
@@ -68,6 +69,10 @@ lupe_status lupe_elf_read(lupe_elf_file *f, uint64_t offset, void *out, size_t b
 
 /* By number; LUPE_ENOENT past the last one, LUPE_ECORRUPT where its content leaves the file. */
 lupe_status lupe_elf_section_at(lupe_elf_file *f, uint32_t index, lupe_elf_section *out);
+
+/* The section's name, cut to `capacity`; LUPE_ENOENT where it has none. */
+lupe_status lupe_elf_section_name(lupe_elf_file *f, const lupe_elf_section *section, char *out,
+                                  size_t capacity);
 
 /* The first section of this type (SHT_...), or LUPE_ENOENT. */
 lupe_status lupe_elf_section_of_type(lupe_elf_file *f, uint32_t type, lupe_elf_section *out);

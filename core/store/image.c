@@ -1,13 +1,13 @@
 #include "core/store/image.h"
 
 #include <elf.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 
 #include "core/store/demangle.h"
+#include "core/store/program_file.h"
 
 enum {
   MAX_IMAGE_NAME = 128,
@@ -15,39 +15,16 @@ enum {
   FIRST_READ = 128,    /* most names are shorter */
 };
 
-static const char deleted[] = " (deleted)";
-
-static bool has_prefix(const char *text, const char *prefix) {
-  return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
-/* Bytes of `path` without the kernel's remark. */
-static size_t plain_bytes(const char *path) {
-  size_t bytes = strlen(path), remark = sizeof deleted - 1;
-  return bytes > remark && strcmp(path + bytes - remark, deleted) == 0 ? bytes - remark : bytes;
-}
-
-/* Mappings that are no files: [heap] and its kind, nothing, shared and anonymous memory by its kernel names.
- */
-static bool is_anonymous(const char *path) {
-  static const char *const kinds[] = {"//", "/memfd:", "/SYSV", "/dev/", "/anon_hugepage", "/[", "/drm"};
-  if (path[0] != '/') return strcmp(path, "[vdso]") != 0;
-  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-    if (has_prefix(path, kinds[i])) return true;
-  }
-  return false;
-}
-
 /* What stands before +0xOFFSET, and is the whole name of anonymous code. */
 static char *image_name(const char *path) {
   char name[MAX_IMAGE_NAME];
-  size_t bytes = plain_bytes(path), from = 0;
+  size_t bytes = lupe_program_path_bytes(path), from = 0;
   for (size_t i = 0; i + 1 < bytes; i++) {
     if (path[i] == '/') from = i + 1;
   }
-  if (path[0] == '\0' || has_prefix(path, "//anon")) {
+  if (path[0] == '\0' || strncmp(path, "//anon", 6) == 0) {
     snprintf(name, sizeof name, "[anon]");
-  } else if (path[0] == '/' && is_anonymous(path)) {
+  } else if (path[0] == '/' && lupe_program_path_is_anonymous(path)) {
     snprintf(name, sizeof name, "[%.*s]", (int)(bytes - from), path + from);
   } else {
     snprintf(name, sizeof name, "%.*s", (int)(bytes - from), path + from);
@@ -101,41 +78,15 @@ static void open_vdso(struct lupe_image *image) {
 static void open_code(struct lupe_image *image) {
   if (strcmp(image->path, "[vdso]") == 0) {
     open_vdso(image);
-    return;
+  } else {
+    lupe_program_file_open(image->path, image->alternative, image->build_id, &image->code);
   }
-  char plain[PATH_MAX];
-  size_t bytes = plain_bytes(image->path);
-  bool was_deleted = image->path[bytes] != '\0';
-  bool by_path = image->path[0] == '/' && bytes < sizeof plain && !is_anonymous(image->path) &&
-                 (!was_deleted || image->build_id);
-  if (by_path) {
-    memcpy(plain, image->path, bytes);
-    plain[bytes] = '\0';
-  }
-  const char *places[] = {image->alternative, by_path ? plain : NULL};
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-    if (!places[i] || lupe_elf_open(places[i], &image->code) != LUPE_OK) continue;
-    if (!image->build_id || strcmp(image->build_id, image->code.build_id) == 0) return;
-    lupe_elf_close(&image->code); /* another build lies there now */
-  }
-}
-
-/* Whether there is a separate debug file of this very build. */
-static bool open_separate(struct lupe_image *image, const char *debug_root) {
-  const char *id = image->code.build_id;
-  char path[PATH_MAX];
-  int bytes = snprintf(path, sizeof path, "%s/.build-id/%.2s/%s.debug", debug_root, id, id + 2);
-  if (!id[0] || bytes < 0 || (size_t)bytes >= sizeof path) return false;
-  if (lupe_elf_open(path, &image->separate) != LUPE_OK) return false;
-  if (strcmp(image->separate.build_id, id) == 0) return true;
-  lupe_elf_close(&image->separate);
-  return false;
 }
 
 unsigned lupe__image_load(struct lupe_image *image, const char *debug_root, size_t limit_bytes) {
   image->loaded = true;
   open_code(image);
-  image->anonymous = !image->code.open && is_anonymous(image->path);
+  image->anonymous = !image->code.open && lupe_program_path_is_anonymous(image->path);
   if (!image->code.open) return 0;
 
   unsigned refused = 0;
@@ -146,7 +97,7 @@ unsigned lupe__image_load(struct lupe_image *image, const char *debug_root, size
   status = lupe_function_table_read_symbols(t, &image->code, &image->code, SHT_SYMTAB, limit_bytes);
   refused += status == LUPE_ENOMEM;
   if (status == LUPE_OK) return refused;
-  if (open_separate(image, debug_root)) {
+  if (lupe_debug_file_open(debug_root, image->code.build_id, &image->separate) == LUPE_OK) {
     status = lupe_function_table_read_symbols(t, &image->code, &image->separate, SHT_SYMTAB, limit_bytes);
     refused += status == LUPE_ENOMEM;
     if (status == LUPE_OK) return refused;

@@ -7,43 +7,30 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STAT_BYTES = 2048 /* 52 numbers and a name */ };
+#include "core/status.h"
 
-lupe_status lupe__proc_status(int error) {
-  switch (error) {
-    case ENOENT:
-    case ESRCH:
-      return LUPE_ENOENT;
-    case EACCES:
-    case EPERM:
-      return LUPE_EPERM;
-    case ENOMEM:
-      return LUPE_ENOMEM;
-    default:
-      return LUPE_EIO;
-  }
-}
+enum { STAT_BYTES = 2048 /* 52 numbers and a name */ };
 
 lupe_status lupe__proc_open(pid_t pid, int *out_folder) {
   char path[32];
   if (pid <= 0) return LUPE_ENOENT;
   snprintf(path, sizeof path, "/proc/%d", (int)pid);
   int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return lupe__proc_status(errno);
+  if (folder < 0) return lupe__status_of_errno(errno);
   *out_folder = folder;
   return LUPE_OK;
 }
 
 lupe_status lupe__proc_read(int folder, const char *name, char *out, size_t capacity, size_t *out_bytes) {
   int fd = openat(folder, name, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return lupe__proc_status(errno);
+  if (fd < 0) return lupe__status_of_errno(errno);
   ssize_t n;
   do {
     n = read(fd, out, capacity - 1);
   } while (n < 0 && errno == EINTR);
   int error = errno;
   close(fd);
-  if (n < 0) return lupe__proc_status(error);
+  if (n < 0) return lupe__status_of_errno(error);
   out[n] = '\0';
   *out_bytes = (size_t)n;
   return LUPE_OK;

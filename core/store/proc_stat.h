@@ -27,8 +27,6 @@ typedef struct lupe_proc_stat {
   uint64_t fields[STAT_USED];
 } lupe_proc_stat;
 
-lupe_status lupe__proc_status(int error); /* of an errno */
-
 /* The folder of one process: it stays that process's, whoever gets the pid next. */
 lupe_status lupe__proc_open(pid_t pid, int *out_folder);
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/status.h"
 #include "core/store/proc_stat.h"
 
 enum {
@@ -32,7 +33,7 @@ static bool has_ended(const lupe_proc_stat *s) {
 static lupe_status read_thread_file(int folder, const char *name, char *out, size_t capacity,
                                     size_t *out_bytes) {
   int fd = openat(folder, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return lupe__proc_status(errno);
+  if (fd < 0) return lupe__status_of_errno(errno);
   DIR *threads = fdopendir(fd);
   if (!threads) {
     close(fd);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/status.h"
 #include "core/store/proc_stat.h"
 
 static bool read_thread(int threads, const char *tid, uint64_t tick_ns, lupe_thread_figures *out) {
@@ -32,7 +33,7 @@ lupe_status lupe_threads_read(pid_t pid, lupe_thread_figures *out, size_t capaci
   int fd = openat(folder, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   int error = errno;
   close(folder);
-  if (fd < 0) return lupe__proc_status(error);
+  if (fd < 0) return lupe__status_of_errno(error);
   DIR *threads = fdopendir(fd);
   if (!threads) {
     close(fd);
