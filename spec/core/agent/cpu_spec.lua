@@ -1,0 +1,249 @@
+--- CPU samples of real programs: how many there are, and what the program notices of them.
+local ffi = require("ffi")
+local fake_runtime = require("spec.core.agent.fake_runtime")
+local support = require("spec.support")
+
+ffi.cdef("unsigned geteuid(void);")
+
+local sampling = fake_runtime.sampling
+
+describe("CPU samples", function()
+  local runtime, here, go
+
+  before_each(function()
+    runtime = fake_runtime.new()
+    here, go = runtime.folder .. "/here", runtime.folder .. "/go"
+  end)
+  after_each(function()
+    runtime:close()
+    support.cleanup()
+  end)
+
+  local function start(commands, options)
+    local argv = { support.fixture("cpu_host") }
+    for _, command in ipairs(commands) do argv[#argv + 1] = command end
+    local host = runtime:spawn(argv, options or { jemalloc = false })
+    local c = runtime:hello()
+    return host, c
+  end
+  local function release() support.write_file(go, "") end
+  local function reached(path)
+    support.eventually(function() return support.read_file(path or here) end, 20, "the host to get there")
+  end
+  local function eventually_state(c, state)
+    support.eventually(function() return c:counter("cpu_state") == state end, 10,
+      "the state " .. state, c:counter("cpu_state"))
+  end
+  -- Threads are found, and all of them have a timer.
+  local function eventually_timed(c, threads)
+    support.eventually(function()
+      c:drain()
+      return c:counter("threads") == threads and c:counter("threads_untimed") == 0
+        and c:counter("cpu_state") == sampling.on
+    end, 10, threads .. " threads with timers")
+  end
+  local function wait_draining(host, c, seconds)
+    support.eventually(function()
+      c:drain()
+      return not host:alive()
+    end, seconds or 60, "the host to end")
+    c:drain()
+    return host.code, host.signal
+  end
+  local function cpu_samples(c)
+    local list = {}
+    for _, s in ipairs(c:drain()) do
+      if s.kind == "cpu" then list[#list + 1] = s end
+    end
+    return list
+  end
+  -- Weight by thread, and all of it.
+  local function weights(c)
+    local by, sum = {}, 0
+    for _, s in ipairs(cpu_samples(c)) do
+      by[s.tid] = (by[s.tid] or 0) + s.weight
+      sum = sum + s.weight
+    end
+    return by, sum
+  end
+
+  for _, threads in ipairs({ 1, 4, 8 }) do
+    it(("of %d busy threads stand for the CPU time that each used"):format(threads), function()
+      local hz = 250
+      local host, c = start({ ("start=%d,400"):format(threads), "wait=" .. go, "join" })
+      c:welcome({ cpu_hz = hz })
+      eventually_timed(c, threads + 1)
+      release()
+      assert.are.equal(0, (wait_draining(host, c)))
+      local by, sum = weights(c)
+      for tid, ns in host:stdout():gmatch("(%d+) (%d+)\n") do
+        local expected = tonumber(ns) / 1e9 * hz
+        -- A phase at each end, and what the kernel counts between two ticks.
+        assert.is_near(expected, by[tonumber(tid)] or 0, 4 + expected * 0.05)
+      end
+      assert.are.equal(sum, c:counter("cpu_samples"))
+      assert.is_true(c:counter("handler_ns") > 0)
+      assert.are.equal(0, c:counter("dropped_records"))
+    end)
+  end
+
+  it("carry the stack, from the interrupted instruction to the first frame", function()
+    local host, c = start({ "wait=" .. go, "burn=300" })
+    c:welcome({ cpu_hz = 250 })
+    eventually_timed(c, 1)
+    release()
+    wait_draining(host, c)
+    local list = cpu_samples(c)
+    assert.is_true(#list > 20)
+    local whole = 0
+    for _, s in ipairs(list) do
+      if s.flags == 0 and s.depth >= 4 then whole = whole + 1 end
+      assert.are.equal(host.pid, s.tid)
+    end
+    assert.is_true(whole >= 0.9 * #list, ("%d of %d"):format(whole, #list))
+  end)
+
+  it("tell the kernel's time from the program's", function()
+    for command, state in pairs({ ["kernel=300"] = 1, ["burn=300"] = 0 }) do
+      os.remove(go)
+      local host, c = start({ "wait=" .. go, command })
+      c:welcome({ cpu_hz = 250 })
+      eventually_timed(c, 1)
+      release()
+      wait_draining(host, c)
+      local of_state, sum = 0, 0
+      for _, s in ipairs(cpu_samples(c)) do
+        sum = sum + s.weight
+        if s.state == state then of_state = of_state + s.weight end
+      end
+      assert.is_true(sum > 20 and of_state >= 0.8 * sum, ("%s: %d of %d"):format(command, of_state, sum))
+    end
+  end)
+
+  it("are not taken before they are asked for, and end when they are not wanted", function()
+    local host, c = start({ "burn=50", "tell=" .. here, "wait=" .. go, "burn=50" })
+    reached()
+    assert.are.equal(sampling.off, c:counter("cpu_state"))
+    assert.are.equal(0, #cpu_samples(c))
+    c:welcome({ cpu_hz = 1000 })
+    eventually_timed(c, 1)
+    c:welcome({ cpu_hz = 1000, enabled = false })
+    eventually_state(c, sampling.off)
+    local before = c:counter("cpu_samples")
+    release()
+    assert.are.equal(0, host:wait())
+    assert.are.equal(before, c:counter("cpu_samples"))
+  end)
+
+  it("of threads that start and exit at the highest rate do no harm", function()
+    local host, c = start({ "wait=" .. go, "churn=400", "exit=3" })
+    c:welcome({ cpu_hz = 1000 })
+    eventually_timed(c, 1)
+    release()
+    assert.are.equal(3, (wait_draining(host, c)))
+    assert.is_true(c:counter("cpu_samples") > 0)
+  end)
+
+  it("interrupt no system call of the program", function()
+    local host, c = start({ "wait=" .. go, "quiet=1500" })
+    c:welcome({ cpu_hz = 1000 })
+    eventually_timed(c, 1)
+    release()
+    assert.are.equal(0, (wait_draining(host, c)))
+    assert.are.equal("interrupted 0\n", host:stdout())
+    assert.is_true(c:counter("cpu_samples") > 500)
+  end)
+
+  for _, how in ipairs({ "execs", "vforks", "spawns" }) do
+    it("never reach what the program executes by " .. how, function()
+      local host, c = start({ "wait=" .. go, how .. "=100" })
+      c:welcome({ cpu_hz = 1000 })
+      eventually_timed(c, 1)
+      release()
+      assert.are.equal(0, (wait_draining(host, c)), host:stdout())
+      assert.are.equal(how .. ": all ended well\n", host:stdout())
+    end)
+  end
+
+  it("let a fork end that takes longer than their interval, and leave the mask alone", function()
+    local host, c = start({ "wait=" .. go, "bigfork=256", "masks", "block", "masks" })
+    c:welcome({ cpu_hz = 1000 })
+    eventually_timed(c, 1)
+    release()
+    assert.are.equal(0, (wait_draining(host, c)))
+    assert.are.equal("forked\nparent 0\nchild 0\nparent 0\nparent 1\nchild 1\nparent 1\n", host:stdout())
+  end)
+
+  it("begin anew in a forked child", function()
+    local host, c = start({ "wait=" .. go, "fork", "tell=" .. here, "wait=" .. go .. "2", "burn=300", "exit=5" })
+    c:welcome({ cpu_hz = 250 })
+    eventually_timed(c, 1)
+    release()
+    local child = runtime:hello()
+    child:welcome({ cpu_hz = 250 })
+    eventually_timed(child, 1)
+    local before = c:counter("cpu_samples")
+    support.write_file(go .. "2", "")
+    assert.are.equal(5, (wait_draining(host, c)))
+    local by = weights(child)
+    assert.is_near(75, by[child.hello.pid] or 0, 12)
+    assert.are.equal(before, c:counter("cpu_samples"))
+  end)
+
+  it("go on when the first thread has left", function()
+    local host, c = start({ "leave", "tell=" .. here, "wait=" .. go, "start=2,300", "join", "exit=3" })
+    c:welcome({ cpu_hz = 250 })
+    reached()
+    eventually_state(c, sampling.on)
+    release()
+    assert.are.equal(3, (wait_draining(host, c)))
+    assert.is_true(c:counter("cpu_samples") > 0)
+  end)
+
+  it("go on when the program has changed its user", function()
+    if ffi.C.geteuid() ~= 0 then
+      pending("needs root")
+      return
+    end
+    local meeting = support.temp_dir()
+    os.execute("chmod 777 " .. meeting)
+    local host, c = start({ "setuid=65534", "start=3,300", "tell=" .. meeting .. "/here",
+      "wait=" .. meeting .. "/go", "join" })
+    reached(meeting .. "/here")
+    c:welcome({ cpu_hz = 250 })
+    eventually_timed(c, 4)
+    support.write_file(meeting .. "/go", "")
+    assert.are.equal(0, (wait_draining(host, c)))
+    local _, sum = weights(c)
+    assert.is_near(3 * 75, sum, 30)
+  end)
+
+  it("fit on small signal stacks and small threads", function()
+    for _, extra in ipairs({ 600, 1500, 3000, 4600, 8000, 30000 }) do
+      os.remove(go)
+      local host, c = start({ "wait=" .. go, "alternate=" .. extra, "small", "exit=4" })
+      c:welcome({ cpu_hz = 1000 })
+      eventually_timed(c, 1)
+      release()
+      local code, signal = wait_draining(host, c)
+      assert.are.same({ 4 }, { code, signal }, "with " .. extra .. " bytes")
+    end
+  end)
+
+  it("are refused where the kernel has no more timers for the user", function()
+    if ffi.C.geteuid() == 0 then
+      local meeting = support.temp_dir()
+      os.execute("chmod 777 " .. meeting)
+      local host, c = start({ "pending=0", "setuid=65533", "tell=" .. meeting .. "/here",
+        "wait=" .. meeting .. "/go", "burn=50", "exit=4" })
+      reached(meeting .. "/here")
+      c:welcome({ cpu_hz = 250 })
+      eventually_state(c, sampling.refused)
+      assert.are.same({ 1, 1 }, { c:counter("threads"), c:counter("threads_untimed") })
+      support.write_file(meeting .. "/go", "")
+      assert.are.equal(4, (wait_draining(host, c)))
+    else
+      pending("needs root")
+    end
+  end)
+end)
