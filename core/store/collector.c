@@ -17,6 +17,8 @@ enum {
   RECORDS_APART_MS = 100, /* of the memory series, however many processes exit */
   FIRST_READING_MS = 250, /* of the memory figures: the start of the series */
   DRAINS_PER_ABSORB = 10,
+  SAMPLES_AGE_MS = 5000, /* of the newest snapshot, however rare rounds have become; and it is built anew */
+  BUILD_SHARE = 200,     /* for at most one part of the time */
   PACE_MAX_MS =
       600000, /* one slow dump (a stopped process, a swapped-out one) is not the end of all rounds */
 };
@@ -39,7 +41,9 @@ struct lupe_collector {
   uv_timer_t drain, rounds, memory, deadline;
   connection *connections;
   lupe_jobs *jobs;
-  uint32_t drains; /* since samples were absorbed last */
+  uint32_t drains;   /* since samples were absorbed last */
+  bool new_samples;  /* that `latest` lacks */
+  double refresh_ms; /* Unix time when `latest` may be built anew for them */
   bool round_open, stopping, finishing;
   bool deaf; /* no new connection could be taken; the next look is at the next draining */
   uint64_t serial, tick;
@@ -73,6 +77,35 @@ static void absorb(lupe_collector *c) {
   if (!lupe_aggregator_unabsorbed(c->aggregator)) return;
   lupe_job job = {.kind = LUPE_JOB_ABSORB};
   (void)lupe_jobs_add(c->jobs, &job);
+  c->new_samples = true;
+}
+
+static void publish(lupe_collector *c, const lupe_job *j) {
+  if (j->status != LUPE_OK) {
+    fprintf(stderr, "lupe: no snapshot could be built: %s\n", lupe_status_text(j->status));
+    return;
+  }
+  double pause_ms = j->elapsed_ms * BUILD_SHARE;
+  c->refresh_ms = lupe_unix_ms() + (pause_ms > SAMPLES_AGE_MS ? pause_ms : SAMPLES_AGE_MS);
+  lupe_snapshot_release(c->latest);
+  c->latest = j->snapshot;
+  if (!c->stopping) c->options.on_snapshot(c->options.arg, c->latest);
+}
+
+static void after_refresh(void *arg, const lupe_job *j) {
+  publish(arg, j);
+}
+
+/* Between two rounds that are far apart, what runs now shows all the same. */
+static void refresh(lupe_collector *c) {
+  if (!c->new_samples || c->round_open || c->finishing || !lupe_jobs_idle(c->jobs)) return;
+  if (lupe_unix_ms() < c->refresh_ms) return;
+  lupe_job job = {.kind = LUPE_JOB_SNAPSHOT,
+                  .pid = LUPE_TARGET_ALL_LIVE,
+                  .window_ms = LUPE_WINDOW_MS,
+                  .done = after_refresh,
+                  .arg = c};
+  if (lupe_jobs_add(c->jobs, &job) == LUPE_OK) c->new_samples = false;
 }
 
 /* -- rounds ----------------------------------------------------------------------------------- */
@@ -95,6 +128,7 @@ static void end_round_when_complete(lupe_collector *c) {
   lupe_collector_cost(c, &cost);
   lupe_aggregator_set_losses(c->aggregator, cost.dropped_records, cost.truncated_stacks);
   drain_all(c);
+  c->new_samples = false;
   lupe_job job = {
       .kind = LUPE_JOB_END_ROUND,
       .pid = c->finishing ? LUPE_TARGET_ALL : LUPE_TARGET_ALL_LIVE,
@@ -146,13 +180,7 @@ static void after_round(void *arg, const lupe_job *j) {
     c->finished(c->finished_arg, j->status, j->snapshot);
     return;
   }
-  if (j->status == LUPE_OK) {
-    lupe_snapshot_release(c->latest);
-    c->latest = j->snapshot;
-    if (!c->stopping) c->options.on_snapshot(c->options.arg, c->latest);
-  } else {
-    fprintf(stderr, "lupe: no snapshot could be built: %s\n", lupe_status_text(j->status));
-  }
+  publish(c, j);
   if (c->stopping) return;
   if (c->finishing) {
     begin_round(c, LAST_ROUND_MS);
@@ -323,7 +351,9 @@ static void on_drain(uv_timer_t *timer) {
   lupe_collector *c = timer->data;
   if (c->deaf) listen_again(c);
   drain_all(c);
-  if (++c->drains >= DRAINS_PER_ABSORB) absorb(c);
+  if (++c->drains < DRAINS_PER_ABSORB) return;
+  refresh(c);
+  absorb(c);
 }
 
 static void on_memory_due(uv_timer_t *timer) {

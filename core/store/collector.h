@@ -23,7 +23,8 @@ typedef struct lupe_collector_options {
   uint32_t memory_interval_ms; /* between two rows of the memory series */
   double profile_budget;       /* share of one core that taking profiles may cost, 0..1 */
   uint32_t cpu_hz, wall_hz;    /* what the agents are asked for; 0: off. As the aggregator knows them */
-  /* After a round; the collector keeps `latest`. Called on the loop. */
+  /* After a round, and every few seconds between two while there are CPU and wall samples; the collector
+   * keeps `latest`. Called on the loop. */
   void (*on_snapshot)(void *arg, lupe_snapshot *latest);
   void *arg;
 } lupe_collector_options;
@@ -36,7 +37,8 @@ typedef void (*lupe_collector_close_cb)(void *arg);
 lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_aggregator *a,
                                   const lupe_collector_options *options);
 
-/* The newest merged snapshot, borrowed; NULL before the first round ended. */
+/* The newest merged snapshot, borrowed, with the samples of its last minute; NULL before the first round
+ * ended. */
 lupe_snapshot *lupe_collector_latest(const lupe_collector *c);
 /* Builds one now, as lupe_aggregator_snapshot: for a pid, LUPE_TARGET_ALL_LIVE or LUPE_TARGET_ALL, with CPU
  * and wall samples up to this moment. LUPE_EFULL: too many are waiting; LUPE_ENOMEM. */

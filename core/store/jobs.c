@@ -42,6 +42,7 @@ static void run(uv_work_t *w) {
   entry *e = w->data;
   lupe_aggregator *a = e->queue->aggregator;
   lupe_job *j = &e->job;
+  double start_ms = lupe_unix_ms();
   switch (j->kind) {
     case LUPE_JOB_INGEST:
       j->status = lupe_target_ingest(j->target, j->fd, j->tick, &j->why);
@@ -59,6 +60,7 @@ static void run(uv_work_t *w) {
     case LUPE_JOB_KINDS: /* how many there are */
       break;
   }
+  j->elapsed_ms = lupe_unix_ms() - start_ms;
 }
 
 static void after_run(uv_work_t *w, int uv_status);

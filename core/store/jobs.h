@@ -36,6 +36,7 @@ struct lupe_job {
   lupe_job_cb done;
   void *arg;
 
+  double elapsed_ms;       /* how long it ran */
   lupe_status status;      /* LUPE_EAGAIN: it was never started */
   const char *why;         /* INGEST; valid as long as `target` */
   lupe_snapshot *snapshot; /* END_ROUND, SNAPSHOT; on LUPE_OK for `done` to take over */

@@ -73,7 +73,7 @@ function server.new(host)
     --- Answers one HTTP request: `lupe.router`.
     handle = function(request, respond) entry:handle(request, respond) end,
 
-    --- A round of heap profiles is in, and `host.snapshot` gives a new one.
+    --- A round of heap profiles is in, or newer samples are: `host.snapshot` gives a new one.
     on_snapshot = function() app.views:clear() end,
 
     --- About once a second.
