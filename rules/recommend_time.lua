@@ -1,4 +1,5 @@
 --- What to do about the functions that much of the time is spent in.
+-- Of a program that is idle nearly always even the hottest function is no matter: it has time enough.
 local WORDS = { critical = "Critical", high = "Important" }
 
 return {
@@ -8,9 +9,13 @@ return {
   title = "What to do about where the time goes",
   version = "1",
   needs = { "findings", "cpu" },
-  params = { most = { default = 5, min = 1, doc = "recommendations, largest impact first" } },
+  params = {
+    most = { default = 5, min = 1, doc = "recommendations, largest impact first" },
+    min_busy = { default = 0.1, min = 0, unit = "threads", doc = "busy on average; who idles has no bottleneck" },
+  },
   check = function(view, params)
-    local hotspots, found = {}, {}
+    local profile, hotspots, found = view.profile, {}, {}
+    if profile.seconds == 0 or profile.busy_ns < params.min_busy * profile.seconds * 1e9 then return found end
     for _, finding in ipairs(view.findings) do
       if finding.rule == "bottleneck.hotspot" and WORDS[finding.severity] then hotspots[#hotspots + 1] = finding end
     end

@@ -122,6 +122,16 @@ describe("GET " .. PATH, function()
       recommendations[1])
   end)
 
+  it("recommends nothing to a program that is idle nearly always", function()
+    local samples = {
+      { stack = { "parse_row", "main" }, state = "user", count = 200 },
+      { stack = { "libc.so.6!epoll_wait", "loop" }, state = "waiting", syscall = EPOLL_WAIT, count = 1160 },
+    }
+    local body = get(busy({ samples = samples })).json
+    assert.equal("parse_row", body.hotspots[1].function_name)
+    assert.same({}, body.recommendations)
+  end)
+
   it("tells page faults of the window beside it", function()
     local rows = {
       { time_ms = 1728583100000, minor_faults = 0, major_faults = 0 },
