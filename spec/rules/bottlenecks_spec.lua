@@ -66,7 +66,7 @@ describe("the rule bottleneck.hotspot", function()
       samples[#samples + 1] = wait(i, given.READ, { "libc.so.6!read", "f" .. i, "main" })
     end
     local answer = run("hotspot", program(samples), { min_impact = 0 })
-    assert.equal(10, #answer.findings)
+    assert.equal(15, #answer.findings)
     for i, finding in ipairs(answer.findings) do assert.equal("f" .. 16 - i, finding.hotspot.name) end
     assert.equal(3, #run("hotspot", program(samples), { most_findings = 3 }).findings)
     assert.equal(15, #run("hotspot", program(samples), { most_findings = 15, min_impact = 0 }).findings)
