@@ -75,7 +75,8 @@ describe("the rule bottleneck.hotspot", function()
   it("says what a function's time is, and what to do about it", function()
     local answer = run("hotspot", program({
       cpu(5, { "compute" }), cpu(5, { "libc.so.6!memcpy", "copy" }),
-      cpu(5, { "libc.so.6!write", "log" }, { state = "kernel" }), wait(5, given.READ, { "libc.so.6!read", "load" }), mutex(5, "locked"),
+      cpu(5, { "libc.so.6!write", "log" }, { state = "kernel" }), mutex(5, "locked"),
+      wait(5, given.READ, { "libc.so.6!read", "load" }),
     }))
     local words = {}
     for _, finding in ipairs(answer.findings) do
