@@ -174,6 +174,16 @@ function fake.new(given)
     later(callback, nil, json.encode(reply))
   end
 
+  host.pprof = function(keepalive, format, callback)
+    assert(keepalive)
+    later(callback, nil, "a profile: " .. format)
+  end
+  host.symbols = function(keepalive, addresses, callback)
+    assert(keepalive)
+    later(callback, nil, (addresses:gsub("(0x%x+)[^0]*", "%1\tmain\n")))
+  end
+  host.cmdline = function(pid) return ("program\0%d\0"):format(pid) end
+
   host.mkdir = function() return true end
   host.list = function(directory)
     local list = {}

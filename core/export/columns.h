@@ -60,4 +60,15 @@ static inline lupe_columns lupe_columns_of(const lupe_snapshot *s) {
   return c;
 }
 
+/* Where in stack_frames the frames of a heap profile's stack begin: allocators and their wrappers, which tell
+ * nothing that is not true of all stacks, are left out. The function that its memory is counted for is first.
+ */
+static inline uint32_t lupe_heap_stack_first(const lupe_columns *c, uint32_t stack) {
+  uint32_t first = c->stack_first[stack], behind = c->stack_first[stack + 1];
+  for (uint32_t i = first; i < behind; i++) {
+    if (!c->functions[c->frames[c->stack_frames[i]].function].wrapper) return i;
+  }
+  return behind > first ? behind - 1 : first;
+}
+
 #endif

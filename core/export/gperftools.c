@@ -26,10 +26,8 @@ static lupe_status begin(writer *w, const lupe_snapshot *s) {
   return w->used && w->address_of ? LUPE_OK : LUPE_ENOMEM;
 }
 
-static void use_stack(writer *w, uint32_t stack) {
-  const lupe_columns *c = &w->c;
-  for (uint32_t i = c->stack_first[stack]; i < c->stack_first[stack + 1]; i++)
-    w->used[c->stack_frames[i]] = 1;
+static void use_frames(writer *w, uint32_t first, uint32_t behind) {
+  for (uint32_t i = first; i < behind; i++) w->used[w->c.stack_frames[i]] = 1;
 }
 
 static void choose_addresses(writer *w) {
@@ -94,7 +92,7 @@ lupe_status lupe_gperftools_heap(const lupe_snapshot *s, char **out, size_t *out
   heap_values sum = {0}, v;
   for (uint32_t i = 0; i < c->stack_count; i++) {
     if (!values_of(c, i, &v)) continue;
-    use_stack(&w, i);
+    use_frames(&w, lupe_heap_stack_first(c, i), c->stack_first[i + 1]);
     sum.inuse_objects += v.inuse_objects;
     sum.inuse_space += v.inuse_space;
     sum.alloc_objects += v.alloc_objects;
@@ -108,7 +106,7 @@ lupe_status lupe_gperftools_heap(const lupe_snapshot *s, char **out, size_t *out
   for (uint32_t i = 0; i < c->stack_count; i++) {
     if (!values_of(c, i, &v)) continue;
     add_values(&w, &v);
-    uint32_t first = c->stack_first[i];
+    uint32_t first = lupe_heap_stack_first(c, i);
     for (uint32_t k = first; k < c->stack_first[i + 1]; k++)
       lupe_text_format(&w.text, " 0x%" PRIx64, w.address_of[c->stack_frames[k]] + (k > first));
     lupe_text_add_string(&w.text, "\n");
@@ -133,7 +131,8 @@ lupe_status lupe_gperftools_cpu(const lupe_snapshot *s, char **out, size_t *out_
   if (status != LUPE_OK) return end(&w, status, out, out_bytes);
   const lupe_columns *c = &w.c;
   for (size_t i = 0; i < c->row_count; i++) {
-    if (is_sample(c, i)) use_stack(&w, c->sample_stack[i]);
+    uint32_t stack = c->sample_stack[i];
+    if (is_sample(c, i)) use_frames(&w, c->stack_first[stack], c->stack_first[stack + 1]);
   }
   choose_addresses(&w);
   uint64_t period_us = c->header->cpu_hz ? 1000000 / c->header->cpu_hz : 0;

@@ -164,7 +164,12 @@ static uint64_t running_location(const encoder *e) {
 /* A sample of this stack, in the batch; NULL after a failure. */
 static Lupe__Pprof__Sample *add_sample(encoder *e, uint32_t stack) {
   const lupe_columns *c = &e->c;
-  size_t depth = stack == LUPE_NO_STACK ? 1 : c->stack_first[stack + 1] - c->stack_first[stack];
+  uint32_t first = 0;
+  size_t depth = 1;
+  if (stack != LUPE_NO_STACK) {
+    first = is_heap(e) ? lupe_heap_stack_first(c, stack) : c->stack_first[stack];
+    depth = c->stack_first[stack + 1] - first;
+  }
   if (depth > DEPTH_MAX) fail(e, LUPE_ECORRUPT);
   if (!make_room(e, SAMPLE_BYTES + depth * sizeof(uint64_t))) return NULL;
   Lupe__Pprof__Sample *s = take(e, sizeof *s);
@@ -176,7 +181,7 @@ static Lupe__Pprof__Sample *add_sample(encoder *e, uint32_t stack) {
     e->running = true;
     s->location_id[0] = running_location(e);
   } else {
-    const uint32_t *frames = c->stack_frames + c->stack_first[stack];
+    const uint32_t *frames = c->stack_frames + first;
     for (size_t i = 0; i < depth; i++) {
       e->used[frames[i]] = 1;
       s->location_id[i] = (uint64_t)frames[i] + 1;

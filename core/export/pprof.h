@@ -18,11 +18,12 @@ typedef enum lupe_pprof_type {
   LUPE_PPROF_WALL,     /* samples, wall: nanoseconds on a core (by CPU samples) and waiting in system calls */
 } lupe_pprof_type;
 
-/* CPU and wall samples bear the labels `thread` (name), `tid`, `pid`, `state` ("user", "kernel", "running" or
- * "waiting") and, of a waiting one, `syscall` (its number). Where no CPU samples are taken a wall profile has
- * the time on cores under the function [running].
- * *out is malloc'd and the caller's. LUPE_EINVAL: no such type; LUPE_ENOMEM; LUPE_ECORRUPT: a stack or a
- * chain of inlined calls longer than any that lupe makes. */
+/* The stacks of heap profiles begin with the function that the memory is counted for: allocators and their
+ * wrappers are left out. CPU and wall samples bear the labels `thread` (name), `tid`, `pid`, `state` ("user",
+ * "kernel", "running" or "waiting") and, of a waiting one, `syscall` (its number). Where no CPU samples are
+ * taken a wall profile has the time on cores under the function [running]. *out is malloc'd and the caller's.
+ * LUPE_EINVAL: no such type; LUPE_ENOMEM; LUPE_ECORRUPT: a stack or a chain of inlined calls longer than any
+ * that lupe makes. */
 lupe_status lupe_pprof_encode(const lupe_snapshot *s, lupe_pprof_type type, uint8_t **out, size_t *out_bytes);
 
 #endif

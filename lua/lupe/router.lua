@@ -1,7 +1,8 @@
 --- Finds the route of a request, checks what may be checked without it, runs its handler as a task.
 -- A route is { method, path, summary, params, response, handler, rate }: `path` may hold {names},
 -- `params` are declared as in `lupe.query`, `response` is a JSON shape, `rate` is the class that
--- `lupe.rate_limit` counts it under ("reads" where absent, false for none).
+-- `lupe.rate_limit` counts it under ("reads" where absent, false for none). With `raw` query and body are the
+-- handler's to read.
 -- `handler(request, app)` returns status, headers, body, and may wait by `lupe.async`. The body is a
 -- table (written as JSON), a string, or { file = path }.
 -- @module lupe.router
@@ -107,7 +108,7 @@ local function admit(self, request)
         :format(self.limits.limits[class], wait_secs), { headers = { ["Retry-After"] = tostring(wait_secs) } })
     end
   end
-  request.params = query.parse(route.params, request)
+  request.params = route.raw and {} or query.parse(route.params, request)
   request.named = named
   return route
 end

@@ -1,0 +1,186 @@
+--- /debug/pprof/: profiles for `go tool pprof` and whatever else reads profile.proto. /pprof/: the same for
+-- google-pprof of gperftools, which has formats and addresses of its own.
+
+local async = require("lupe.async")
+local problem = require("lupe.problem")
+local query = require("lupe.query")
+local targets = require("lupe.targets")
+
+local BYTES = "application/octet-stream"
+local TEXT = "text/plain; charset=utf-8"
+local DEFAULT_SECONDS, MOST_SECONDS = 30, 600
+local LOOK_MS = 1000 -- a short window, to see whether there are samples at all
+
+local TARGET = { name = "target", type = "pid", doc = "one process of the run; all live ones where absent" }
+local SECONDS = {
+  name = "seconds", type = "integer", min = 1, max = MOST_SECONDS, default = DEFAULT_SECONDS,
+  doc = "how long to profile, from now on",
+}
+
+--- The live targets that a request is about.
+local function selected_of(request, app)
+  if not app.config.enable_profiling then
+    problem.raise(503, "profiling-off", "profiling is switched off (ENABLE_PROFILING=false)")
+  end
+  return targets.select(app.host, request.params.target)
+end
+
+local function refuse(kind, reason)
+  problem.raise(503, kind .. "-profile-off", ("there is no %s profile: %s"):format(kind, reason))
+end
+
+--- The newest heap profile.
+local function heap_view(request, app)
+  local _, reason = targets.allocator(selected_of(request, app))
+  if reason then refuse("heap", reason) end
+  local pid = request.params.target
+  local view, missing
+  if pid then
+    view, missing = app.views:of(pid)
+  else
+    view, missing = app.views:merged()
+  end
+  if not view then problem.raise(503, "no-profile", missing) end
+  if not view.sampled then problem.raise(503, "no-profile", "no heap profile was taken yet") end
+  return view
+end
+
+--- As above, where it is known what was allocated and freed since the start.
+local function allocations_view(request, app)
+  local view = heap_view(request, app)
+  for _, target in ipairs(targets.select(app.host, request.params.target)) do
+    if target.heap_state == "on" then return view end
+  end
+  refuse("allocs", "this jemalloc cannot hand over stacks, so what was freed is not known; /debug/pprof/heap has what "
+    .. "lives")
+end
+
+local function window_view(app, pid, window_ms)
+  local view, missing = app.views:profile(pid, window_ms)
+  if not view then problem.raise(503, "no-profile", missing) end
+  return view
+end
+
+--- The view of the next `seconds`: waits so long.
+-- @param kinds { "cpu" } or { "cpu", "wall" }: one of them has to be on
+local function coming_view(request, app, kinds)
+  selected_of(request, app)
+  local pid, window_ms = request.params.target, request.params.seconds * 1000
+
+  local function check(view)
+    for _, kind in ipairs(kinds) do
+      if view.profile[kind].state == "on" then return view end
+    end
+    refuse(kinds[#kinds], view.profile[kinds[#kinds]].reason)
+  end
+
+  check(window_view(app, pid, LOOK_MS))
+  async.await(app.host.after, window_ms)
+  selected_of(request, app)
+  return check(window_view(app, pid, window_ms))
+end
+
+local function cpu_view(request, app) return coming_view(request, app, { "cpu" }) end
+local function wall_view(request, app) return coming_view(request, app, { "cpu", "wall" }) end
+
+--- What a task of the host made, or an error.
+local function made(failure, bytes)
+  if failure then problem.raise(503, "no-profile", "the profile could not be made: " .. failure) end
+  return bytes
+end
+
+local function file_name(target, name)
+  return ("%s-%d-%s"):format(target.name:gsub("[^%w._-]", "_"), target.pid, name)
+end
+
+--- A route that hands out a profile in one format of host.pprof.
+local function profile(path, summary, view_of, format, params, name)
+  return {
+    method = "GET",
+    path = path,
+    summary = summary,
+    params = params,
+    handler = function(request, app)
+      local target = selected_of(request, app)[1]
+      local view = view_of(request, app)
+      local bytes = made(async.await(app.host.pprof, view.keepalive, format))
+      return 200, {
+        ["Content-Type"] = BYTES,
+        ["Content-Disposition"] = ('attachment; filename="%s"'):format(file_name(target, name)),
+      }, bytes
+    end,
+  }
+end
+
+local function command_line(request, app)
+  local target = selected_of(request, app)[1]
+  local words = app.host.cmdline(target.pid)
+  if not words then problem.raise(503, "target-gone", ("process %d has just ended"):format(target.pid)) end
+  return 200, { ["Content-Type"] = TEXT }, words
+end
+
+--- Answers as google-pprof expects: whether there are symbols; for addresses, a line with the name of each.
+local function symbols(request, app)
+  local addresses = request.body or ""
+  if request.method ~= "POST" then addresses = query.decode(request.query or "") or "" end
+  if not addresses:find("0x", 1, true) then return 200, { ["Content-Type"] = TEXT }, "num_symbols: 1\n" end
+  local view, missing = app.views:fresh() -- every function of the run so far is in it
+  if not view then problem.raise(503, "no-profile", missing) end
+  return 200, { ["Content-Type"] = TEXT }, made(async.await(app.host.symbols, view.keepalive, addresses))
+end
+
+local function add_lookups(routes, path)
+  local function add(route) routes[#routes + 1] = route end
+  add({
+    method = "GET", path = path .. "/cmdline", summary = "The words of the program's command line, with NULs between",
+    params = { TARGET }, handler = command_line,
+  })
+  for _, method in ipairs({ "GET", "POST" }) do
+    add({
+      method = method, path = path .. "/symbol", summary = "Names of addresses in profiles of this run: 0x...+0x...",
+      params = {}, raw = true, handler = symbols,
+    })
+  end
+end
+
+local LISTED = {
+  profile("/debug/pprof/heap", "Live memory by call stack", heap_view, "heap", { TARGET }, "heap.pb.gz"),
+  profile("/debug/pprof/allocs", "All memory allocated since the start, by call stack", allocations_view, "allocs",
+    { TARGET }, "allocs.pb.gz"),
+  profile("/debug/pprof/profile", "CPU time of the next seconds (?seconds=30)", cpu_view, "cpu", { TARGET, SECONDS },
+    "cpu.pb.gz"),
+  profile("/debug/pprof/wall", "CPU and waiting time of the next seconds (?seconds=30)", wall_view, "wall",
+    { TARGET, SECONDS }, "wall.pb.gz"),
+}
+add_lookups(LISTED, "/debug/pprof")
+
+local ROUTES = {
+  profile("/pprof/heap", "Live memory, for google-pprof", heap_view, "gperftools-heap", { TARGET }, "heap.heap"),
+  profile("/pprof/profile", "CPU time of the next seconds, for google-pprof", cpu_view, "gperftools-cpu",
+    { TARGET, SECONDS }, "cpu.prof"),
+}
+add_lookups(ROUTES, "/pprof")
+
+local function index()
+  local lines = { "<!DOCTYPE html>", '<html lang="en"><meta charset="utf-8"><title>/debug/pprof/</title>', "<ul>" }
+  for _, route in ipairs(LISTED) do
+    if route.method == "GET" then
+      lines[#lines + 1] = ('<li><a href="%s">%s</a>: %s</li>')
+        :format(route.path:match("[^/]+$"), route.path:match("[^/]+$"), route.summary)
+    end
+  end
+  lines[#lines + 1] = "</ul></html>\n"
+  return table.concat(lines, "\n")
+end
+
+for _, route in ipairs(LISTED) do ROUTES[#ROUTES + 1] = route end
+ROUTES[#ROUTES + 1] = {
+  method = "GET", path = "/debug/pprof/", summary = "What there is, as a page", params = { TARGET },
+  handler = function() return 200, { ["Content-Type"] = "text/html; charset=utf-8" }, index() end,
+}
+ROUTES[#ROUTES + 1] = {
+  method = "GET", path = "/debug/pprof", summary = "Leads to /debug/pprof/", params = {},
+  handler = function() return 301, { Location = "/debug/pprof/" }, "" end,
+}
+
+return ROUTES
