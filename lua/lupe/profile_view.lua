@@ -197,11 +197,13 @@ local function frames_by_index(columns)
 end
 
 --- @tparam table columns of lupe.ffi
-return function(columns)
-  local objects, inner, frame_of = {}, nil, nil
+-- @tparam[opt] table kept where the sums are put, for other views of the same snapshot
+return function(columns, kept)
+  local objects, frame_of = {}, nil
+  kept = kept or {}
   local function summary()
-    inner = inner or inner_of(columns)
-    return inner
+    kept.profile = kept.profile or inner_of(columns)
+    return kept.profile
   end
 
   local function function_at(index)
@@ -214,8 +216,8 @@ return function(columns)
     options_of.check("functions", options, { "by", "limit", "roots" })
     local by = options.by or "wall_ns"
     options_of.check_word("functions: cannot order by", by, ORDERS)
-    local of = summary().sums.of
-    local keys, root, below, passed_over = of[by], of.root, BELOW[by], inner.sums.traits.passed_over
+    local sums = summary().sums
+    local keys, root, below, passed_over = sums.of[by], sums.of.root, BELOW[by], sums.traits.passed_over
     local candidates, count = {}, 0
     for i = 0, columns.count.functions - 1 do
       if keys[i] > 0 and (options.roots or (root[i] == 0 and not (below and passed_over(i)))

@@ -130,7 +130,7 @@ local function from_columns(address, size, owner, extra)
   if not columns then return nil, message, name end
   columns.owner = owner -- the memory lives as long as any site does
   return assemble(columns, {
-    heap = heap_view(columns), memory = memory_view.new(columns), profile = profile_view(columns),
+    heap = heap_view(columns), memory = memory_view.new(columns), profile = profile_view(columns, extra.kept),
   }, extra)
 end
 
@@ -138,7 +138,8 @@ end
 -- @param address light userdata or pointer of the header
 -- @tparam number size bytes
 -- @tparam[opt] table extra `findings`, `config`, `allocator` (figures to add), `keepalive` (whatever owns the
---   memory: it lives as long as the view does, and is `view.keepalive`; the worker process gives none)
+--   memory: it lives as long as the view does, and is `view.keepalive`; the worker process gives none), `kept` (a
+--   table, empty at first, that all views of this snapshot share: sums over its samples are worked out once)
 -- @treturn table the view. `view:with { findings = ... }` is the same one with other extras, at no cost.
 --   nil, "ENAME: text", "ENAME" where it is not a snapshot
 function view.from_snapshot(address, size, extra)

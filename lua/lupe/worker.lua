@@ -83,6 +83,7 @@ function operations.load(self, request)
 end
 
 function operations.snapshot(self)
+  self.kept = {}
   local ok, message = self.host.map()
   if not ok then return failure("system", message) end
   return { ok = true }
@@ -107,9 +108,10 @@ function operations.check(self, request)
   if not memory_bytes then return refused end
   local address, size = current_snapshot(self)
   if not address then return size end
-  -- Each check gets a view of its own: what one rule does to the tables in it, the next one does not see.
+  -- Each check gets a view of its own: what one rule does to the tables in it, the next one does not see. `kept` is
+  -- out of reach of rules.
   local view, message = require("lupe.view").from_snapshot(address, size, {
-    findings = request.findings, config = request.config, allocator = request.allocator,
+    findings = request.findings, config = request.config, allocator = request.allocator, kept = self.kept,
   })
   if not view then return failure("system", message) end
   local ok, result, elapsed_us, kind = self.host.guarded(rule.label(kept.path), deadline_ms, memory_bytes, function()
@@ -177,7 +179,7 @@ end
 --- @tparam table host what C offers: guarded, tripped, map, snapshot, write, memory
 -- @treturn function(text) answers one request, both JSON
 function worker.new(host)
-  local self = { host = host, rules = {} }
+  local self = { host = host, rules = {}, kept = {} }
   sandbox.guard_strings()
   collectgarbage("setpause", 120)
   return function(text)
