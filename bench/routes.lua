@@ -3,7 +3,7 @@ local harness = require("bench.harness")
 
 local ROUTES = {
   "/healthz", "/readyz", "/api/targets", "/api/rules", "/api/profiling/memory", "/api/profiling/cpu",
-  "/api/profiling/allocations", "/api/profiling/snapshot", "/api/findings",
+  "/api/profiling/bottlenecks", "/api/profiling/allocations", "/api/profiling/snapshot", "/api/findings",
 }
 local SIZES = { { sites = 1000, asked_ms = 5 }, { sites = 10000, asked_ms = 20 } }
 local CLIENTS, SECONDS = 8, 4
