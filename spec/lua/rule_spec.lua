@@ -151,9 +151,28 @@ describe("a check's answer", function()
         { { summary = "x", evidence = { f = print } } } },
       { "my.lua: finding 1: field 'advice[1]': expected string, got number", { { summary = "x", advice = { 1 } } } },
       { "my.lua: finding 1: field 'site.name': expected string, got nothing", { { summary = "x", site = {} } } },
+      { "my.lua: finding 1: field 'hotspot.name': expected string, got nothing", { { summary = "x", hotspot = {} } } },
+      { "my.lua: finding 1: field 'hotspot.line': expected number, got string",
+        { { summary = "x", hotspot = { name = "f", line = "12" } } } },
+      { "my.lua: finding 1: field 'hotspot.cpu_percent': expected a finite number, got nan",
+        { { summary = "x", hotspot = { name = "f", cpu_percent = 0 / 0 } } } },
     }
     for _, case in ipairs(cases) do assert.equal(case[1], refused(case[2])) end
     assert.equal("my.lua: check: second value: field 'needed_seconds': expected number, got nothing", refused({}, {}))
+  end)
+
+  it("becomes plain, its function of the profile with it", function()
+    local described = view.from_table({ profile = { samples = { { stack = { "work", "main" } } } } })
+    local given = rule.load("my.lua", [[
+      return { api = 1, id = "pattern.test", kind = "pattern", title = "t", check = function(v)
+        return { { hotspot = v.profile:functions()(), summary = "x" } }
+      end }
+    ]], getfenv())
+    local hotspot = rule.run("my.lua", given, described).findings[1].hotspot
+    assert.is_nil(getmetatable(hotspot))
+    assert.same({ "work", "app", 100, 100, { "work", "main" } },
+      { hotspot.name, hotspot.module, hotspot.cpu_percent, hotspot.cum_wall_percent, hotspot.stack })
+    assert.is_nil(hotspot.calls)
   end)
 
   it("is bounded", function()

@@ -146,6 +146,24 @@ describe("the rules' worker", function()
     assert.are.equal("7", second.findings[1].summary)
   end)
 
+  it("sums up the samples of the snapshot that was sent last", function()
+    load({ path = "rules/cpu.lua", source = rule_of("pattern.cpu", [[
+      local f = view.profile:functions { by = "cpu_ns" }()
+      return { { hotspot = f, score = f.cpu_ns, summary = f.name } }
+    ]]) })
+    for i, name in ipairs({ "first", "second" }) do
+      local block, size = view_literal({ profile = { samples = { { stack = { name }, ns = i * 1e9 } } } })
+      local descriptor = worker_process.memfd(block, tonumber(size))
+      worker:call({ op = "snapshot" }, descriptor)
+      require("ffi").C.close(descriptor)
+      for _ = 1, 2 do
+        local _, reply = check("pattern.cpu")
+        assert.are.same({ name, i * 1e9, 100 }, { reply.findings[1].hotspot.name, reply.findings[1].score,
+          reply.findings[1].hotspot.cpu_percent }, reply.error)
+      end
+    end
+  end)
+
   it("counts what is in use against the memory budget, not garbage", function()
     prepare({ path = "rules/garbage.lua", source = rule_of("a.garbage",
       'local s = ("x"):rep(1000) for i = 1, 100000 do local _ = s .. i end return {}') })
