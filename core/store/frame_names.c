@@ -8,18 +8,24 @@
 
 #include "core/store/hash.h"
 #include "core/store/symbolizer.h"
+#include "core/wire/message.h"
 
 enum {
   FIRST_FUNCTIONS = 256,
   WRAPPERS_MAX = 4096,
   WRAPPER_BYTES_MAX = 255,
+  LINE_TRIES_MAX = 3,
+  NO_LINES = UINT8_MAX,
 };
+
+#define OFFSET_MASK ((UINT64_C(1) << 48) - 1) /* of a frame */
 
 struct lupe_frame_names {
   lupe_stack_table *stacks;
   lupe_module_table *modules;
   lupe_symbolizer *symbolizer;
   lupe_image **images; /* by module id; NULL: not asked for yet */
+  uint8_t *line_tries; /* by module id: how often there was no time for its lines; NO_LINES: there are none */
   uint32_t image_count;
   lupe_named_frame *frames;
   uint32_t frame_count, frame_capacity;
@@ -28,6 +34,8 @@ struct lupe_frame_names {
   uint32_t function_count, function_capacity;
   lupe_wrapper *wrappers; /* with the text of each behind them */
   size_t wrapper_count;
+  lupe_frame_lines lines;
+  lupe_line_figures figures;
 };
 
 lupe_status lupe_frame_names_create(lupe_frame_names **out, lupe_stack_table *stacks,
@@ -49,6 +57,8 @@ void lupe_frame_names_free(lupe_frame_names *n) {
   if (!n) return;
   lupe_symbolizer_free(n->symbolizer);
   free(n->images);
+  free(n->line_tries);
+  lupe_frame_lines_clear(&n->lines);
   free(n->frames);
   free(n->functions);
   free(n->slots);
@@ -127,8 +137,12 @@ static lupe_status image_of(lupe_frame_names *n, uint16_t module, lupe_image **o
     uint32_t count = lupe_module_table_count(n->modules);
     lupe_image **images = realloc(n->images, count * sizeof(lupe_image *));
     if (!images) return LUPE_ENOMEM;
-    memset(images + n->image_count, 0, (count - n->image_count) * sizeof(lupe_image *));
     n->images = images;
+    uint8_t *tries = realloc(n->line_tries, count);
+    if (!tries) return LUPE_ENOMEM;
+    n->line_tries = tries;
+    memset(images + n->image_count, 0, (count - n->image_count) * sizeof(lupe_image *));
+    memset(tries + n->image_count, 0, count - n->image_count);
     n->image_count = count;
   }
   if (!n->images[module]) {
@@ -186,6 +200,27 @@ static lupe_status number_of(lupe_frame_names *n, lupe_function function, uint32
   return LUPE_OK;
 }
 
+lupe_status lupe_frame_names_name_memory(lupe_frame_names *n, lupe_frame frame, uint32_t index) {
+  static const char *const names[] = {LUPE_MEMORY_FUNCTION_NAMES};
+  uint16_t module = (uint16_t)(frame >> 48);
+  lupe_image *image;
+  lupe_symbol symbol;
+  uint32_t number;
+  if (index >= sizeof names / sizeof *names || frame == LUPE_FRAME_OVERFLOW) return LUPE_EINVAL;
+  if (module == LUPE_MODULE_UNKNOWN) return LUPE_OK;
+  lupe_status status = image_of(n, module, &image);
+  if (status != LUPE_OK) return status;
+  lupe_symbolizer_resolve(n->symbolizer, image, frame & OFFSET_MASK, &symbol);
+  lupe_function function = {
+      .module = module, .start = symbol.start, .name = symbol.name, .named = symbol.named};
+  status = number_of(n, function, &number);
+  if (status != LUPE_OK || n->functions[number].named) return status;
+  n->functions[number].name = names[index];
+  n->functions[number].named = true;
+  n->functions[number].wrapper = is_wrapper(n, &n->functions[number]);
+  return LUPE_OK;
+}
+
 static lupe_status name_frame(lupe_frame_names *n, lupe_frame frame, lupe_named_frame *out) {
   uint16_t module = (uint16_t)(frame >> 48);
   lupe_function function = {.module = module};
@@ -198,7 +233,7 @@ static lupe_status name_frame(lupe_frame_names *n, lupe_frame frame, lupe_named_
     lupe_symbol symbol;
     lupe_status status = image_of(n, module, &image);
     if (status != LUPE_OK) return status;
-    lupe_symbolizer_resolve(n->symbolizer, image, frame & ((UINT64_C(1) << 48) - 1), &symbol);
+    lupe_symbolizer_resolve(n->symbolizer, image, frame & OFFSET_MASK, &symbol);
     function.name = symbol.name;
     function.start = symbol.start;
     function.named = symbol.named;
@@ -217,6 +252,7 @@ lupe_status lupe_frame_names_update(lupe_frame_names *n) {
     n->frames = frames;
     n->frame_capacity = capacity;
   }
+  if (lupe_frame_lines_grow(&n->lines, count) != LUPE_OK) return LUPE_ENOMEM;
   for (; n->frame_count < count; n->frame_count++) {
     lupe_frame frame = lupe_stack_table_frame(n->stacks, n->frame_count);
     lupe_status status = name_frame(n, frame, &n->frames[n->frame_count]);
@@ -238,4 +274,128 @@ const lupe_function *lupe_frame_names_functions(const lupe_frame_names *n, uint3
 const char *lupe_frame_names_build_id(lupe_frame_names *n, uint16_t module) {
   if (module >= n->image_count || !n->images[module]) return "";
   return lupe_symbolizer_build_id(n->symbolizer, n->images[module]);
+}
+
+/* -- lines ------------------------------------------------------------------------------------ */
+
+const lupe_frame_lines *lupe_frame_names_lines(const lupe_frame_names *n) {
+  return &n->lines;
+}
+
+void lupe_frame_names_line_figures(const lupe_frame_names *n, lupe_line_figures *out) {
+  *out = n->figures;
+  out->open = n->lines.open;
+}
+
+void lupe_frame_names_want_lines(lupe_frame_names *n, const uint32_t *frames, size_t count) {
+  lupe_frame_lines_want(&n->lines, frames, count);
+}
+
+/* A frame that has no lines because its module has none. */
+static bool is_hopeless(const lupe_frame_names *n, uint32_t frame) {
+  uint16_t module = n->frames[frame].module;
+  return module == LUPE_MODULE_UNKNOWN || module >= n->image_count || !n->images[module] ||
+         n->line_tries[module] == NO_LINES;
+}
+
+/* Picks frames of this state. */
+static size_t pick(lupe_frame_names *n, lupe_line_state state, uint32_t *frames, size_t count, size_t most) {
+  for (uint32_t i = 0; i < n->frame_count && count < most; i++) {
+    if (n->lines.rows[i].state != state) continue;
+    if (is_hopeless(n, i)) {
+      lupe_frame_lines_set_state(&n->lines, i, LUPE_LINE_KNOWN);
+    } else {
+      frames[count++] = i;
+    }
+  }
+  return count;
+}
+
+static int by_place(const void *a, const void *b, void *arg) {
+  const lupe_named_frame *frames = arg;
+  const lupe_named_frame *x = &frames[*(const uint32_t *)a], *y = &frames[*(const uint32_t *)b];
+  if (x->module != y->module) return x->module < y->module ? -1 : 1;
+  return x->address < y->address ? -1 : x->address > y->address;
+}
+
+static lupe_status fill_batch(lupe_frame_names *n, lupe_line_batch *b, const uint32_t *frames, size_t count) {
+  lupe_status status = LUPE_OK;
+  for (size_t i = 0; i < count && status == LUPE_OK; i++) {
+    uint16_t module = n->frames[frames[i]].module;
+    if (n->line_tries[module] == NO_LINES) continue;
+    if (b->module_count == 0 || b->modules[b->module_count - 1].module != module) {
+      const char *build_id, *path = lupe_symbolizer_file(n->symbolizer, n->images[module], &build_id);
+      if (!path) {
+        n->line_tries[module] = NO_LINES;
+        continue;
+      }
+      status = lupe_line_batch_add_module(b, module, lupe_module_table_path(n->modules, module), path,
+                                          build_id[0] ? build_id : NULL);
+    }
+    if (status == LUPE_OK) status = lupe_line_batch_add(b, frames[i], n->frames[frames[i]].address);
+  }
+  return status;
+}
+
+lupe_status lupe_frame_names_unlocated(lupe_frame_names *n, size_t most, lupe_line_batch **out) {
+  *out = NULL;
+  if (n->lines.open == 0) return LUPE_OK;
+  lupe_line_batch *batch;
+  uint32_t *frames = malloc(most * sizeof *frames);
+  if (!frames) return LUPE_ENOMEM;
+  size_t count = pick(n, LUPE_LINE_WANTED, frames, 0, most);
+  count = pick(n, LUPE_LINE_UNASKED, frames, count, most);
+  qsort_r(frames, count, sizeof *frames, by_place, n->frames);
+  lupe_status status = lupe_line_batch_create(&batch, lupe_symbolizer_debug_root(n->symbolizer));
+  if (status != LUPE_OK) goto done;
+  status = fill_batch(n, batch, frames, count);
+  if (status != LUPE_OK || batch->answer_count == 0) {
+    lupe_line_batch_free(batch);
+    goto done;
+  }
+  for (size_t i = 0; i < batch->answer_count; i++)
+    lupe_frame_lines_set_state(&n->lines, batch->answers[i].frame, LUPE_LINE_ASKED);
+  *out = batch;
+done:
+  free(frames);
+  return status;
+}
+
+/* What the answer of one file says of its further frames. */
+static void judge(lupe_frame_names *n, const lupe_line_module *m) {
+  uint8_t *tries = &n->line_tries[m->module];
+  if (!m->started || m->status == LUPE_OK || m->status == LUPE_ENOMEM) return;
+  if (m->status == LUPE_EAGAIN) {
+    if (++*tries < LINE_TRIES_MAX) return;
+    n->figures.too_slow++;
+  } else if (m->status == LUPE_EFULL) {
+    n->figures.too_large++;
+  } else if (m->status != LUPE_ENOENT) {
+    n->figures.damaged++;
+  }
+  *tries = NO_LINES;
+}
+
+void lupe_frame_names_locate(lupe_frame_names *n, lupe_line_batch *batch) {
+  for (size_t i = 0; i < batch->module_count; i++) {
+    const lupe_line_module *m = &batch->modules[i];
+    judge(n, m);
+    bool again = m->status == LUPE_EAGAIN && n->line_tries[m->module] != NO_LINES;
+    for (size_t k = m->first; k < m->first + m->count; k++) {
+      const lupe_line_answer *answer = &batch->answers[k];
+      bool found = answer->line > 0 || answer->definition_line > 0 || answer->inline_count > 0;
+      if (!found) {
+        lupe_frame_lines_set_state(&n->lines, answer->frame, again ? LUPE_LINE_UNASKED : LUPE_LINE_KNOWN);
+        continue;
+      }
+      lupe_frame_lines_take(&n->lines, batch, answer);
+      n->figures.located += answer->line > 0;
+      lupe_function *function = &n->functions[n->frames[answer->frame].function];
+      if (function->line > 0 || answer->definition_line == 0) continue;
+      function->line = answer->definition_line;
+      function->file = lupe_text_store_put(
+          &n->lines.texts, lupe_text_store_at(&batch->texts, answer->definition_file), LUPE_LINE_TEXT_BYTES);
+    }
+  }
+  lupe_line_batch_free(batch);
 }

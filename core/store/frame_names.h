@@ -1,6 +1,9 @@
-/* frame_names.h -- the function of every frame in a stack table, and which functions are wrappers.
+/* frame_names.h -- the function of every frame in a stack table, its file, line and inlined calls, and which
+ * functions are wrappers.
  * Owner: the aggregator. Thread: one at a time (its `work`): reads programs' files through the symbolizer.
- * Functions are found by (module, start) and numbered as they come; numbers are never reused. */
+ * Functions are found by (module, start) and numbered as they come; numbers are never reused.
+ * Names are there at once. Lines are found by batches that are taken out, resolved without `work`, and taken
+ * back; a frame is a place in a file, so what many processes share is looked for once. */
 #ifndef LUPE_STORE_FRAME_NAMES_H
 #define LUPE_STORE_FRAME_NAMES_H
 
@@ -10,6 +13,8 @@
 
 #include "core/lupe.h"
 #include "core/store/aggregator.h"
+#include "core/store/frame_lines.h"
+#include "core/store/line_batch.h"
 #include "core/store/module_table.h"
 #include "core/store/stack_table.h"
 
@@ -20,6 +25,7 @@ typedef struct lupe_function {
   uint64_t start;
   uint16_t module;
   bool named, wrapper;
+  uint32_t file, line; /* where it is defined: text number of the lines; 0 unknown, or not looked for yet */
 } lupe_function;
 
 typedef struct lupe_named_frame {
@@ -42,6 +48,31 @@ lupe_status lupe_frame_names_update(lupe_frame_names *n);
 /* Valid until the next update; by frame index of the stack table, and by function number. */
 const lupe_named_frame *lupe_frame_names_frames(const lupe_frame_names *n, uint32_t *out_count);
 const lupe_function *lupe_frame_names_functions(const lupe_frame_names *n, uint32_t *out_count);
+/* Names the function around `frame` as LUPE_MEMORY_FUNCTION_NAMES of message.h has it, unless it has a symbol
+ * or was named so before. */
+lupe_status lupe_frame_names_name_memory(lupe_frame_names *n, lupe_frame frame, uint32_t index);
+
+/* -- lines ------------------------------------------------------------------------------------ */
+
+/* These frames' lines are the first to be looked for. */
+void lupe_frame_names_want_lines(lupe_frame_names *n, const uint32_t *frames, size_t count);
+/* Takes out at most `most` frames whose lines were not looked for; *out is NULL where there are none. Give it
+ * back, resolved or not. LUPE_ENOMEM. */
+lupe_status lupe_frame_names_unlocated(lupe_frame_names *n, size_t most, lupe_line_batch **out);
+/* Takes over what the batch found, and frees it. */
+void lupe_frame_names_locate(lupe_frame_names *n, lupe_line_batch *batch);
+/* By frame index, for as many frames as it has; valid until the next update or locate. */
+const lupe_frame_lines *lupe_frame_names_lines(const lupe_frame_names *n);
+
+typedef struct lupe_line_figures {
+  uint64_t located;   /* frames with a line */
+  uint64_t open;      /* frames that were not looked for yet */
+  uint64_t too_large; /* files with more debug information than is read */
+  uint64_t damaged;   /* files whose debug information could not be read */
+  uint64_t too_slow;  /* files that were given up, for the time that they take */
+} lupe_line_figures;
+void lupe_frame_names_line_figures(const lupe_frame_names *n, lupe_line_figures *out);
+
 /* The module's build id as hex; "" where it has none. Reads the file on first use. */
 const char *lupe_frame_names_build_id(lupe_frame_names *n, uint16_t module);
 

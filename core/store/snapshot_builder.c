@@ -4,44 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/store/run.h"
-#include "core/wire/message.h"
-#include "core/wire/record.h"
-
-enum {
-  NONE = UINT32_MAX,
-  CLASSES_MAX = 4 * LUPE_SIZE_CLASSES_MAX,
-};
-
-typedef struct builder {
-  lupe_aggregator *a;
-  lupe__sample_seconds window;
-  /* The targets, and what `lock` protects of them, copied. */
-  lupe_target **targets;
-  lupe_snapshot_target *target_rows;
-  char (*target_names)[sizeof((lupe_target_status *)0)->name];
-  char (*target_allocators)[sizeof((lupe_target_status *)0)->allocator];
-  size_t target_count;
-  lupe_memory_figures *memory;
-  size_t memory_count;
-  lupe_snapshot_size_class classes[CLASSES_MAX];
-  size_t class_count;
-  lupe_snapshot_header header; /* columns: count and offset, as they are decided */
-
-  const lupe_named_frame *frames;
-  const lupe_function *functions;
-  uint32_t frame_count, function_count, module_count;
-  uint32_t *stack_of;    /* by stack id: its number here */
-  uint32_t *id_of;       /* by number here: the stack id */
-  uint32_t *site_of;     /* by stack */
-  uint32_t *site_index;  /* by function */
-  uint32_t *function_of; /* by site */
-  uint32_t stack_count, site_count;
-  uint64_t depth_sum;
-
-  char *block; /* of the snapshot */
-  uint32_t string_at;
-} builder;
+#include "core/store/snapshot_build.h"
 
 /* -- what goes in ----------------------------------------------------------------------------- */
 
@@ -57,7 +20,7 @@ static bool is_chosen(const lupe_aggregator *a, const lupe_target *t, int32_t pi
   return t == one;
 }
 
-static void copy_target(builder *b, lupe_target *t) {
+static void copy_target(lupe__builder *b, lupe_target *t) {
   size_t i = b->target_count++;
   b->targets[i] = t;
   b->target_rows[i] = (lupe_snapshot_target){
@@ -69,14 +32,18 @@ static void copy_target(builder *b, lupe_target *t) {
       .first_ms = t->status.first_ms,
       .last_ms = t->status.last_ms,
       .memory = t->figures,
+      .cpu_state = t->status.sampling.cpu_state,
+      .wall_state = t->status.sampling.wall_state,
+      .threads_untimed = t->status.sampling.threads_untimed,
+      .threads_unread = t->status.sampling.threads_unread,
   };
   memcpy(b->target_names[i], t->status.name, sizeof b->target_names[i]);
   memcpy(b->target_allocators[i], t->status.allocator, sizeof b->target_allocators[i]);
-  lupe__classes_add(b->classes, &b->class_count, CLASSES_MAX, t->classes, t->class_count);
+  lupe__classes_add(b->classes, &b->class_count, LUPE__CLASSES_MAX, t->classes, t->class_count);
 }
 
 /* Copies all that `lock` protects. Caller holds `work`, so no target goes away. */
-static lupe_status collect(builder *b, int32_t pid) {
+static lupe_status collect(lupe__builder *b, int32_t pid) {
   lupe_aggregator *a = b->a;
   lupe_status status = LUPE_ENOMEM;
   pthread_mutex_lock(&a->lock);
@@ -113,7 +80,7 @@ out:
 }
 
 /* The function that a stack's memory is counted for. */
-static uint32_t site_function_of(const builder *b, const uint32_t *frames, size_t depth) {
+static uint32_t site_function_of(const lupe__builder *b, const uint32_t *frames, size_t depth) {
   for (size_t i = 0; i < depth; i++) {
     uint32_t function = b->frames[frames[i]].function;
     if (!b->functions[function].wrapper) return function;
@@ -121,27 +88,32 @@ static uint32_t site_function_of(const builder *b, const uint32_t *frames, size_
   return b->frames[frames[depth - 1]].function;
 }
 
-static void add_stack(builder *b, uint32_t id) {
+void lupe__add_stack(lupe__builder *b, uint32_t id, bool with_site) {
   const uint32_t *frames;
   size_t depth;
-  if (b->stack_of[id] != NONE || lupe_stack_table_get(b->a->stacks, id, &frames, &depth) != LUPE_OK) return;
-  uint32_t function = site_function_of(b, frames, depth);
-  if (b->site_index[function] == NONE) {
-    b->function_of[b->site_count] = function;
-    b->site_index[function] = b->site_count++;
-  }
+  if (b->stack_of[id] != LUPE__NONE || lupe_stack_table_get(b->a->stacks, id, &frames, &depth) != LUPE_OK)
+    return;
   b->id_of[b->stack_count] = id;
-  b->site_of[b->stack_count] = b->site_index[function];
+  b->site_of[b->stack_count] = LUPE__NONE;
+  if (with_site) {
+    uint32_t function = site_function_of(b, frames, depth);
+    if (b->site_index[function] == LUPE__NONE) {
+      b->function_of[b->site_count] = function;
+      b->site_index[function] = b->site_count++;
+    }
+    b->site_of[b->stack_count] = b->site_index[function];
+  }
   b->stack_of[id] = b->stack_count++;
   b->depth_sum += depth;
 }
 
-/* Numbers the stacks and sites of the targets. */
-static lupe_status number_stacks(builder *b) {
+/* Numbers the stacks: those of the heap, then those that only samples have. */
+static lupe_status number_stacks(lupe__builder *b) {
   lupe_status status = lupe_frame_names_update(b->a->names);
   if (status != LUPE_OK) return status;
   b->frames = lupe_frame_names_frames(b->a->names, &b->frame_count);
   b->functions = lupe_frame_names_functions(b->a->names, &b->function_count);
+  b->lines = lupe_frame_names_lines(b->a->names);
   b->module_count = lupe_module_table_count(b->a->modules);
   uint32_t ids = lupe_stack_table_stacks(b->a->stacks);
   b->stack_of = malloc(ids * sizeof *b->stack_of);
@@ -150,33 +122,27 @@ static lupe_status number_stacks(builder *b) {
   b->site_index = malloc((b->function_count + 1) * sizeof *b->site_index);
   b->function_of = malloc((b->function_count + 1) * sizeof *b->function_of);
   if (!b->stack_of || !b->id_of || !b->site_of || !b->site_index || !b->function_of) return LUPE_ENOMEM;
-  for (uint32_t i = 0; i < ids; i++) b->stack_of[i] = NONE;
-  for (uint32_t i = 0; i < b->function_count; i++) b->site_index[i] = NONE;
-  for (size_t i = 0; i < b->target_count; i++) {
-    size_t count = 0;
-    const lupe_heap_row *rows =
-        b->targets[i]->profile ? lupe_heap_profile_rows(b->targets[i]->profile, &count) : NULL;
-    for (size_t k = 0; k < count; k++) add_stack(b, rows[k].stack);
-  }
-  return LUPE_OK;
+  for (uint32_t i = 0; i < ids; i++) b->stack_of[i] = LUPE__NONE;
+  for (uint32_t i = 0; i < b->function_count; i++) b->site_index[i] = LUPE__NONE;
+  lupe__number_heap_stacks(b);
+  return lupe__collect_samples(b);
 }
 
 /* -- where it goes ---------------------------------------------------------------------------- */
 
-/* What put_string will need for it. */
-static size_t string_bytes(const char *text) {
+size_t lupe__string_bytes(const char *text) {
   return *text ? strlen(text) + 1 : 0;
 }
 
-static size_t strings_bytes(const builder *b) {
+static size_t strings_bytes(const lupe__builder *b) {
   size_t bytes = 1; /* "" */
   for (size_t i = 0; i < b->target_count; i++)
-    bytes += string_bytes(b->target_names[i]) + string_bytes(b->target_allocators[i]);
+    bytes += lupe__string_bytes(b->target_names[i]) + lupe__string_bytes(b->target_allocators[i]);
   for (uint32_t i = 0; i < b->module_count; i++)
-    bytes += string_bytes(lupe_module_table_path(b->a->modules, (uint16_t)i)) +
-             string_bytes(lupe_frame_names_build_id(b->a->names, (uint16_t)i));
-  for (uint32_t i = 0; i < b->function_count; i++) bytes += string_bytes(b->functions[i].name);
-  return bytes;
+    bytes += lupe__string_bytes(lupe_module_table_path(b->a->modules, (uint16_t)i)) +
+             lupe__string_bytes(lupe_frame_names_build_id(b->a->names, (uint16_t)i));
+  for (uint32_t i = 0; i < b->function_count; i++) bytes += lupe__string_bytes(b->functions[i].name);
+  return bytes + b->lines->texts.text_bytes + lupe__sample_string_bytes(b);
 }
 
 static void place(lupe_snapshot_header *h, lupe_snapshot_column *c, uint64_t count, size_t element_bytes) {
@@ -185,7 +151,7 @@ static void place(lupe_snapshot_header *h, lupe_snapshot_column *c, uint64_t cou
   h->total_bytes = (h->total_bytes + count * element_bytes + 7) & ~UINT64_C(7);
 }
 
-static void lay_out(builder *b) {
+static void lay_out(lupe__builder *b) {
   lupe_snapshot_header *h = &b->header;
   uint64_t stacks = b->stack_count, sites = b->site_count;
   h->magic = LUPE_SNAPSHOT_MAGIC;
@@ -215,64 +181,84 @@ static void lay_out(builder *b) {
   for (size_t i = 0; i < 6; i++) place(h, of_sites[i], sites, sizeof(double));
   place(h, &h->site_history_space, sites * h->tick_count, sizeof(float));
   place(h, &h->site_history_objects, sites * h->tick_count, sizeof(float));
-  place(h, &h->inlines, 0, sizeof(lupe_snapshot_inline));
-  place(h, &h->threads, 0, sizeof(lupe_snapshot_thread));
-  place(h, &h->sample_stack, 0, sizeof(uint32_t));
-  place(h, &h->sample_thread, 0, sizeof(uint32_t));
-  place(h, &h->sample_state, 0, sizeof(uint32_t));
-  place(h, &h->sample_count, 0, sizeof(double));
-  place(h, &h->sample_ns, 0, sizeof(double));
+  place(h, &h->inlines, b->lines->inline_count, sizeof(lupe_snapshot_inline));
+  place(h, &h->threads, b->thread_count, sizeof(lupe_snapshot_thread));
+  place(h, &h->sample_stack, b->sample_count, sizeof(uint32_t));
+  place(h, &h->sample_thread, b->sample_count, sizeof(uint32_t));
+  place(h, &h->sample_state, b->sample_count, sizeof(uint32_t));
+  place(h, &h->sample_count, b->sample_count, sizeof(double));
+  place(h, &h->sample_ns, b->sample_count, sizeof(double));
 }
 
 /* -- and in it goes --------------------------------------------------------------------------- */
 
-static void *column(const builder *b, const lupe_snapshot_column *c) {
-  return b->block + c->offset;
-}
-
-static uint32_t put_string(builder *b, const char *text) {
+uint32_t lupe__put_string(lupe__builder *b, const char *text) {
   size_t bytes = strlen(text) + 1;
   if (bytes == 1) return 0;
   uint32_t at = b->string_at;
-  memcpy((char *)column(b, &b->header.strings) + at, text, bytes);
+  memcpy((char *)lupe__column(b, &b->header.strings) + at, text, bytes);
   b->string_at += (uint32_t)bytes;
   return at;
 }
 
-static void fill_names(builder *b) {
+static void fill_names(lupe__builder *b) {
   const lupe_snapshot_header *h = &b->header;
   b->string_at = 1;
   for (size_t i = 0; i < b->target_count; i++) {
-    b->target_rows[i].name = put_string(b, b->target_names[i]);
-    b->target_rows[i].allocator = put_string(b, b->target_allocators[i]);
+    b->target_rows[i].name = lupe__put_string(b, b->target_names[i]);
+    b->target_rows[i].allocator = lupe__put_string(b, b->target_allocators[i]);
   }
-  memcpy(column(b, &h->targets), b->target_rows, b->target_count * sizeof *b->target_rows);
-  memcpy(column(b, &h->classes), b->classes, b->class_count * sizeof *b->classes);
-  memcpy(column(b, &h->memory), b->memory, b->memory_count * sizeof *b->memory);
-  lupe_snapshot_module *modules = column(b, &h->modules);
+  memcpy(lupe__column(b, &h->targets), b->target_rows, b->target_count * sizeof *b->target_rows);
+  memcpy(lupe__column(b, &h->classes), b->classes, b->class_count * sizeof *b->classes);
+  memcpy(lupe__column(b, &h->memory), b->memory, b->memory_count * sizeof *b->memory);
+  lupe_snapshot_module *modules = lupe__column(b, &h->modules);
   for (uint32_t i = 0; i < b->module_count; i++) {
-    modules[i].path = put_string(b, lupe_module_table_path(b->a->modules, (uint16_t)i));
-    modules[i].build_id = put_string(b, lupe_frame_names_build_id(b->a->names, (uint16_t)i));
-  }
-  lupe_snapshot_function *functions = column(b, &h->functions);
-  for (uint32_t i = 0; i < b->function_count; i++) {
-    const lupe_function *f = &b->functions[i];
-    functions[i] = (lupe_snapshot_function){.name = put_string(b, f->name),
-                                            .module = f->module,
-                                            .named = f->named,
-                                            .wrapper = f->wrapper,
-                                            .start = f->start};
-  }
-  lupe_snapshot_frame *frames = column(b, &h->frames);
-  for (uint32_t i = 0; i < b->frame_count; i++) {
-    const lupe_named_frame *f = &b->frames[i];
-    frames[i] = (lupe_snapshot_frame){.function = f->function, .module = f->module, .address = f->address};
+    modules[i].path = lupe__put_string(b, lupe_module_table_path(b->a->modules, (uint16_t)i));
+    modules[i].build_id = lupe__put_string(b, lupe_frame_names_build_id(b->a->names, (uint16_t)i));
   }
 }
 
-static void fill_stacks(builder *b) {
+/* Texts of the lines all go in once, and are known by their place. */
+static void fill_lines(lupe__builder *b) {
   const lupe_snapshot_header *h = &b->header;
-  uint32_t *first = column(b, &h->stack_first), *frames = column(b, &h->stack_frames);
+  const lupe_frame_lines *lines = b->lines;
+  const lupe_text_store *texts = &lines->texts;
+  uint32_t *places = b->text_places;
+  places[0] = 0;
+  for (uint32_t i = 1; i <= texts->count; i++) places[i] = lupe__put_string(b, lupe_text_store_at(texts, i));
+  lupe_snapshot_function *functions = lupe__column(b, &h->functions);
+  for (uint32_t i = 0; i < b->function_count; i++) {
+    const lupe_function *f = &b->functions[i];
+    functions[i] = (lupe_snapshot_function){.name = lupe__put_string(b, f->name),
+                                            .module = f->module,
+                                            .named = f->named,
+                                            .wrapper = f->wrapper,
+                                            .start = f->start,
+                                            .file = places[f->file],
+                                            .line = f->line};
+  }
+  lupe_snapshot_frame *frames = lupe__column(b, &h->frames);
+  for (uint32_t i = 0; i < b->frame_count; i++) {
+    const lupe_named_frame *f = &b->frames[i];
+    const lupe_frame_line *line = &lines->rows[i];
+    frames[i] = (lupe_snapshot_frame){.function = f->function,
+                                      .module = f->module,
+                                      .address = f->address,
+                                      .file = places[line->file],
+                                      .line = line->line,
+                                      .inline_first = line->inline_first,
+                                      .inline_count = line->inline_count};
+  }
+  lupe_snapshot_inline *inlines = lupe__column(b, &h->inlines);
+  for (uint32_t i = 0; i < lines->inline_count; i++) {
+    const lupe_inlined *call = &lines->inlines[i];
+    inlines[i] = (lupe_snapshot_inline){places[call->name], places[call->file], call->line};
+  }
+}
+
+static void fill_stacks(lupe__builder *b) {
+  const lupe_snapshot_header *h = &b->header;
+  uint32_t *first = lupe__column(b, &h->stack_first), *frames = lupe__column(b, &h->stack_frames);
   uint32_t at = 0;
   for (uint32_t i = 0; i < b->stack_count; i++) {
     const uint32_t *from;
@@ -284,93 +270,11 @@ static void fill_stacks(builder *b) {
     at += (uint32_t)depth;
   }
   first[b->stack_count] = at;
-  memcpy(column(b, &h->stack_site), b->site_of, b->stack_count * sizeof *b->site_of);
-  memcpy(column(b, &h->site_function), b->function_of, b->site_count * sizeof *b->function_of);
+  memcpy(lupe__column(b, &h->stack_site), b->site_of, b->stack_count * sizeof *b->site_of);
+  memcpy(lupe__column(b, &h->site_function), b->function_of, b->site_count * sizeof *b->function_of);
 }
 
-static void add_history(builder *b, const lupe_heap_profile *profile) {
-  const lupe_snapshot_header *h = &b->header;
-  double *inuse = column(b, &h->tick_inuse_space), *allocated = column(b, &h->tick_allocated);
-  float *space = column(b, &h->site_history_space), *objects = column(b, &h->site_history_objects);
-  const lupe_heap_column *columns[LUPE_SNAPSHOT_TICKS_MAX];
-  size_t ticks = h->tick_count, first = ticks, count;
-  for (size_t t = ticks; t-- > 0;) {
-    columns[t] = lupe_heap_profile_column(profile, t);
-    if (!columns[t]) continue;
-    first = t;
-    inuse[t] += columns[t]->sum_space;
-    allocated[t] += columns[t]->allocated_bytes;
-  }
-  /* Row by row: reads run along all columns at once, writes stay within one site. */
-  const lupe_heap_row *rows = lupe_heap_profile_rows(profile, &count);
-  for (size_t i = 0; i < count; i++) {
-    size_t at = b->site_of[b->stack_of[rows[i].stack]] * ticks;
-    for (size_t t = first; t < ticks; t++) {
-      if (!columns[t] || i >= columns[t]->rows) continue;
-      space[at + t] += columns[t]->values[2 * i];
-      objects[at + t] += columns[t]->values[2 * i + 1];
-    }
-  }
-}
-
-static void add_target(builder *b, size_t target) {
-  const lupe_snapshot_header *h = &b->header;
-  const lupe_heap_profile *profile = b->targets[target]->profile;
-  double *inuse_space = column(b, &h->stack_inuse_space), *inuse_objects = column(b, &h->stack_inuse_objects);
-  double *alloc_space = column(b, &h->stack_alloc_space), *alloc_objects = column(b, &h->stack_alloc_objects);
-  double *first_seen = column(b, &h->site_first_seen_ms);
-  uint64_t period = lupe_heap_profile_period(profile);
-  /* Without the hook nothing is known of what was allocated. */
-  bool hooked = b->target_rows[target].heap_state == LUPE_HEAP_ON;
-  size_t count;
-  const lupe_heap_row *rows = lupe_heap_profile_rows(profile, &count);
-  for (size_t i = 0; i < count; i++) {
-    const lupe_heap_row *row = &rows[i];
-    uint32_t stack = b->stack_of[row->stack];
-    inuse_space[stack] += row->inuse_space;
-    inuse_objects[stack] += row->inuse_objects;
-    if (hooked) {
-      double space, objects;
-      lupe_heap_row_allocations(row, period, &space, &objects);
-      alloc_space[stack] += space;
-      alloc_objects[stack] += objects;
-    }
-    double *seen = &first_seen[b->site_of[stack]];
-    if (row->first_seen_ms > 0 && (*seen == 0 || row->first_seen_ms < *seen)) *seen = row->first_seen_ms;
-  }
-  add_history(b, profile);
-}
-
-static void fill_sites(builder *b) {
-  const lupe_snapshot_header *h = &b->header;
-  const lupe_snapshot_column *from[] = {&h->stack_inuse_space, &h->stack_inuse_objects, &h->stack_alloc_space,
-                                        &h->stack_alloc_objects};
-  const lupe_snapshot_column *to[] = {&h->site_inuse_space, &h->site_inuse_objects, &h->site_alloc_space,
-                                      &h->site_alloc_objects};
-  for (size_t k = 0; k < 4; k++) {
-    const double *stacks = column(b, from[k]);
-    double *sites = column(b, to[k]);
-    for (uint32_t i = 0; i < b->stack_count; i++) sites[b->site_of[i]] += stacks[i];
-  }
-  const double *inuse = column(b, &h->stack_inuse_space), *alloc = column(b, &h->stack_alloc_space);
-  uint32_t *top = column(b, &h->site_top_stack);
-  for (uint32_t i = 0; i < b->site_count; i++) top[i] = NONE;
-  for (uint32_t i = 0; i < b->stack_count; i++) {
-    uint32_t *best = &top[b->site_of[i]];
-    if (*best == NONE || inuse[i] > inuse[*best] || (inuse[i] == inuse[*best] && alloc[i] > alloc[*best]))
-      *best = i;
-  }
-  double *grown = column(b, &h->site_last_grown_ms), *times = column(b, &h->tick_time_ms);
-  const float *history = column(b, &h->site_history_space);
-  memcpy(times, b->a->tick_ms, h->tick_count * sizeof *times);
-  for (uint32_t i = 0; i < b->site_count; i++, history += h->tick_count) {
-    for (size_t t = h->tick_count; t-- > 0 && grown[i] == 0;) {
-      if (history[t] > (t > 0 ? history[t - 1] : 0)) grown[i] = times[t];
-    }
-  }
-}
-
-static void clear(builder *b) {
+static void clear(lupe__builder *b) {
   free(b->targets);
   free(b->target_rows);
   free(b->target_names);
@@ -381,9 +285,11 @@ static void clear(builder *b) {
   free(b->site_of);
   free(b->site_index);
   free(b->function_of);
+  free(b->text_places);
+  lupe__clear_samples(b);
 }
 
-static lupe_status build(builder *b, lupe_snapshot **out) {
+static lupe_status build(lupe__builder *b, lupe_snapshot **out) {
   for (size_t i = 0; i < b->target_count; i++) {
     lupe_target *t = b->targets[i];
     if (!b->target_rows[i].live) lupe__target_absorb(t); /* no later dump will take them in */
@@ -392,6 +298,8 @@ static lupe_status build(builder *b, lupe_snapshot **out) {
   }
   lupe_status status = number_stacks(b);
   if (status != LUPE_OK) return status;
+  b->text_places = malloc((b->lines->texts.count + 1) * sizeof *b->text_places);
+  if (!b->text_places) return LUPE_ENOMEM;
   lay_out(b);
   if (b->header.strings.count > UINT32_MAX || b->depth_sum > UINT32_MAX) return LUPE_ENOMEM;
   lupe_snapshot *snapshot;
@@ -401,11 +309,10 @@ static lupe_status build(builder *b, lupe_snapshot **out) {
   b->block = block;
   memcpy(block, &b->header, sizeof b->header);
   fill_names(b);
+  fill_lines(b);
   fill_stacks(b);
-  for (size_t i = 0; i < b->target_count; i++) {
-    if (b->targets[i]->profile) add_target(b, i);
-  }
-  fill_sites(b);
+  lupe__fill_heap(b);
+  lupe__fill_samples(b);
   status = lupe__snapshot_seal(snapshot);
   if (status != LUPE_OK) {
     lupe_snapshot_release(snapshot);
@@ -417,13 +324,18 @@ static lupe_status build(builder *b, lupe_snapshot **out) {
 
 lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double time_ms, uint32_t window_ms,
                                      lupe_snapshot **out) {
-  builder *b = calloc(1, sizeof *b);
+  lupe__builder *b = calloc(1, sizeof *b);
   if (!b) return LUPE_ENOMEM;
   b->a = a;
   b->header.time_ms = isfinite(time_ms) && time_ms > 0 ? time_ms : 0;
   pthread_mutex_lock(&a->work);
   lupe__absorb_records(a);
   lupe__sample_window(a, b->header.time_ms, window_ms, &b->window);
+  b->merged = pid <= 0;
+  b->header.profile_from_ms = b->window.from_ms;
+  b->header.profile_to_ms = b->window.to_ms;
+  b->header.cpu_hz = a->cpu_hz;
+  b->header.wall_hz = a->wall_hz;
   lupe_status status = collect(b, pid);
   if (status == LUPE_OK) status = build(b, out);
   lupe__targets_evict(a);

@@ -125,8 +125,7 @@ void lupe_source_lines_close(lupe_source_lines *s) {
 
 static const char *keep(lupe_source_lines *s, char *text) {
   lupe_clean_name(text);
-  const char *kept = lupe_text_store_keep(&s->texts, text, TEXT_BYTES);
-  return kept ? kept : "";
+  return lupe_text_store_at(&s->texts, lupe_text_store_put(&s->texts, text, TEXT_BYTES));
 }
 
 static const char *string_of(Dwarf_Die *die, unsigned attribute) {

@@ -204,6 +204,19 @@ const char *lupe_symbolizer_build_id(lupe_symbolizer *s, lupe_image *image) {
   return image->code.build_id;
 }
 
+const char *lupe_symbolizer_file(lupe_symbolizer *s, lupe_image *image, const char **out_build_id) {
+  wake(s, image);
+  if (!image->code.open || !image->code.path) return NULL;
+  /* A build id tells that a file is the right one whenever it is opened, at this or another path. */
+  if (!image->code.build_id[0] && !lupe_elf_unchanged(&image->code)) return NULL;
+  *out_build_id = image->code.build_id;
+  return image->code.path;
+}
+
+const char *lupe_symbolizer_debug_root(const lupe_symbolizer *s) {
+  return s->debug_root;
+}
+
 void lupe_symbolizer_figures_read(const lupe_symbolizer *s, lupe_symbolizer_figures *out) {
   *out = s->figures;
 }

@@ -8,7 +8,7 @@
 
 enum {
   CHUNK_BYTES = 16 << 10,
-  FIRST_CAPACITY = 64,
+  FIRST_SLOTS = 64,
 };
 
 struct lupe__text_chunk {
@@ -17,24 +17,26 @@ struct lupe__text_chunk {
   char text[];
 };
 
-static const char **slot_of(const char **slots, size_t capacity, const char *text) {
-  size_t at = (size_t)lupe_hash_bytes(text, strlen(text)) & (capacity - 1);
-  while (slots[at] && strcmp(slots[at], text) != 0) at = (at + 1) & (capacity - 1);
-  return &slots[at];
+static uint32_t *slot_of(const lupe_text_store *s, const char *text) {
+  uint32_t mask = s->slot_count - 1, at = (uint32_t)lupe_hash_bytes(text, strlen(text)) & mask;
+  while (s->slots[at] && strcmp(s->texts[s->slots[at]], text) != 0) at = (at + 1) & mask;
+  return &s->slots[at];
 }
 
+/* Room for half as many texts as there are slots. */
 static bool grow(lupe_text_store *s, size_t limit_bytes) {
-  size_t capacity = s->capacity ? 2 * s->capacity : FIRST_CAPACITY;
-  size_t more = (capacity - s->capacity) * sizeof *s->slots;
-  if (more > limit_bytes || s->bytes > limit_bytes - more) return false;
-  const char **slots = calloc(capacity, sizeof *slots);
+  uint32_t slot_count = s->slot_count ? 2 * s->slot_count : FIRST_SLOTS;
+  size_t more = (slot_count - s->slot_count) * (sizeof *s->slots + sizeof *s->texts / 2);
+  if (slot_count < s->slot_count || more > limit_bytes || s->bytes > limit_bytes - more) return false;
+  const char **texts = realloc(s->texts, (slot_count / 2 + 1) * sizeof *texts);
+  if (!texts) return false;
+  s->texts = texts;
+  uint32_t *slots = calloc(slot_count, sizeof *slots);
   if (!slots) return false;
-  for (size_t i = 0; i < s->capacity; i++) {
-    if (s->slots[i]) *slot_of(slots, capacity, s->slots[i]) = s->slots[i];
-  }
   free(s->slots);
   s->slots = slots;
-  s->capacity = capacity;
+  s->slot_count = slot_count;
+  for (uint32_t i = 1; i <= s->count; i++) *slot_of(s, s->texts[i]) = i;
   s->bytes += more;
   return true;
 }
@@ -56,18 +58,23 @@ static char *reserve(lupe_text_store *s, size_t bytes, size_t limit_bytes) {
   return text;
 }
 
-const char *lupe_text_store_keep(lupe_text_store *s, const char *text, size_t limit_bytes) {
-  if (!*text) return "";
-  if (s->count * 4 >= s->capacity * 3 && !grow(s, limit_bytes)) return NULL;
-  const char **slot = slot_of(s->slots, s->capacity, text);
+uint32_t lupe_text_store_put(lupe_text_store *s, const char *text, size_t limit_bytes) {
+  if (!*text) return 0;
+  if (s->count >= s->slot_count / 2 && !grow(s, limit_bytes)) return 0;
+  uint32_t *slot = slot_of(s, text);
   if (*slot) return *slot;
   size_t bytes = strlen(text) + 1;
   char *kept = reserve(s, bytes, limit_bytes);
-  if (!kept) return NULL;
+  if (!kept) return 0;
   memcpy(kept, text, bytes);
-  *slot = kept;
-  s->count++;
-  return kept;
+  s->text_bytes += bytes;
+  s->texts[++s->count] = kept;
+  *slot = s->count;
+  return s->count;
+}
+
+const char *lupe_text_store_at(const lupe_text_store *s, uint32_t number) {
+  return number > 0 && number <= s->count ? s->texts[number] : "";
 }
 
 void lupe_text_store_clear(lupe_text_store *s) {
@@ -76,6 +83,7 @@ void lupe_text_store_clear(lupe_text_store *s) {
     s->chunks = chunk->next;
     free(chunk);
   }
+  free(s->texts);
   free(s->slots);
   *s = (lupe_text_store){0};
 }
