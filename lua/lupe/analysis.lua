@@ -3,7 +3,8 @@
 -- result. Recommendations run last, with the findings of the others. Loop thread.
 --
 -- A result: { findings, errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds,
--- elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
+-- lacking = { id of a rule that had too little to say anything = seconds that it would need }, elapsed_ms, time_ms,
+-- generation }. `status` is that of the leak rules: "failed" where none of them answered.
 -- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
@@ -156,6 +157,7 @@ local function take(self, outcome, entry, reply)
       outcome.findings[#outcome.findings + 1] = finding
     end
     answer[#answer + 1] = { kind = entry.rule.kind, status = reply.status, needed_seconds = reply.needed_seconds }
+    outcome.lacking[entry.rule.id] = reply.needed_seconds
   else
     local message = tostring(reply.error)
     self.health:failed(entry, reply.kind, message, reply.elapsed_us)
@@ -246,7 +248,7 @@ end
 
 local function compute(self, view, about)
   local began = self.host.monotonic_ms()
-  local outcome = { findings = {}, errors = json.array(), answers = {} }
+  local outcome = { findings = {}, errors = json.array(), answers = {}, lacking = {} }
   for _, entry in ipairs(self.registry:entries()) do
     if entry.error then outcome.errors[#outcome.errors + 1] = entry.error end
   end
@@ -258,6 +260,7 @@ local function compute(self, view, about)
   local status, needed_seconds = status_of(outcome.answers)
   return {
     findings = settle(outcome.findings), errors = outcome.errors, status = status, needed_seconds = needed_seconds,
+    lacking = outcome.lacking,
     elapsed_ms = self.host.monotonic_ms() - began, time_ms = view.time_ms, generation = view.generation,
   }
 end

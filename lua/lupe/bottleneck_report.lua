@@ -36,8 +36,8 @@ local function summary(out, data)
   end
   local faults = data.page_faults
   if faults.minor then
-    out:paragraph(INDENT, ("page faults: %s/s, and %s from disk"):format(
-      format.count(faults.minor_per_second), format.plural(faults.major, "page")))
+    out:paragraph(INDENT, ("page faults: %s/s, and %s from disk"):format(format.count(faults.minor_per_second),
+      faults.major == 0 and "none" or format.plural(faults.major, "page")))
   end
 end
 
@@ -62,7 +62,10 @@ local function hotspots(out, data)
   for _, hotspot in ipairs(data.hotspots) do
     if #rows < MOST_HOTSPOTS and worth_a_row(hotspot) then rows[#rows + 1] = hotspot end
   end
-  if not rows[1] then return end
+  if not rows[1] then
+    if data.hotspots_reason then out:paragraph(INDENT, "no hotspots: " .. data.hotspots_reason) end
+    return
+  end
   out:line(INDENT .. out:paint("dim", ("%6s  %6s  function  line < its callers"):format("cpu", "wall")))
   for _, hotspot in ipairs(rows) do one_hotspot(out, hotspot) end
 end

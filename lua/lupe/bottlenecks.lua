@@ -2,6 +2,7 @@
 -- judge (`bottleneck.hotspot` and its kin); this only sorts and writes down.
 -- @module lupe.bottlenecks
 
+local format = require("lupe.format")
 local json = require("lupe.json")
 local places = require("lupe.places")
 local time = require("lupe.time")
@@ -35,6 +36,7 @@ bottlenecks.FIELDS = {
   "total_samples integer", "cpu_seconds number?", "window_seconds number", "profile_from string?",
   "profile_to string?", "patterns string[]", "memory_bound_basis string", "page_faults object", "cpu_profile object",
   "wall_profile object", "rule_errors string[]",
+  "hotspots_reason string?",
 }
 
 local function first(list, count)
@@ -91,6 +93,18 @@ local function hotspots_of(findings, limit, cpu_known, wall_known)
   table.sort(found, by_impact)
   for i = 1, math.min(#found, limit) do list[i] = described(found[i], cpu_known, wall_known) end
   return list
+end
+
+--- Why there are none although there are samples; nil where there are some.
+local function no_hotspots(list, result, profile)
+  if list[1] or profile.total_samples == 0 then return nil end
+  local needed = result.lacking and result.lacking[HOTSPOT_RULE]
+  if needed then
+    return ("%s are too few to tell functions apart: at this pace it takes %s of them"):format(
+      format.plural(profile.total_samples, "sample"), format.duration(1000 * needed))
+  end
+  if result.errors[1] then return "not all rules gave an answer: see rule_errors" end
+  return "the rules found no function that stands out"
 end
 
 -- What bounds it ----------------------------------------------------------------------------
@@ -212,8 +226,9 @@ function bottlenecks.describe(view, result, options)
   local shares, bound_reason = bound_of(profile, cpu_known, wall_known)
   local all_ns = wall_known and cpu_known and profile.busy_ns + profile.idle_ns or 0
   local sampled = profile.total_samples > 0
+  local hotspots = hotspots_of(result.findings, options.limit, cpu_known, wall_known)
   return {
-    hotspots = hotspots_of(result.findings, options.limit, cpu_known, wall_known),
+    hotspots = hotspots,
     cpu_bound_percent = shares.cpu,
     io_bound_percent = shares.io,
     memory_bound_percent = shares.memory,
@@ -233,6 +248,7 @@ function bottlenecks.describe(view, result, options)
     cpu_profile = profile_state(profile.cpu),
     wall_profile = profile_state(profile.wall),
     rule_errors = result.errors,
+    hotspots_reason = no_hotspots(hotspots, result, profile),
   }
 end
 

@@ -1,4 +1,5 @@
-require("spec.support")
+local support = require("spec.support")
+local config = require("lupe.config")
 local fake = require("spec.fake_host")
 
 local PATH = "/api/profiling/bottlenecks"
@@ -177,6 +178,38 @@ describe("GET " .. PATH, function()
     assert.truthy(body.reason:find("CPU profiling is off", 1, true), body.reason)
     assert.truthy(body.reason:find("wall profiling is off", 1, true), body.reason)
     assert.same({ "off", "off" }, { body.cpu_profile.state, body.wall_profile.state })
+  end)
+
+  it("says that a few samples name no function", function()
+    local body = get(busy({ samples = { { stack = { "parse_row", "main" }, state = "user", count = 50 } } })).json
+    assert.same({}, body.hotspots)
+    assert.equal("50 samples are too few to tell functions apart: at this pace it takes 2 min 0 s of them",
+      body.hotspots_reason)
+    assert.is_nil(get(busy()).json.hotspots_reason)
+  end)
+
+  it("changes with its rule, and says where there is none", function()
+    local folder = support.temp_dir()
+    support.write_file(folder .. "/mine.lua", [[return {
+      api = 1, id = "bottleneck.hotspot", kind = "bottleneck", title = "mine", needs = { "cpu" },
+      check = function(view)
+        local findings = {}
+        for f in view.profile:functions { by = "cpu_ns", limit = 1 } do
+          if f.name == "hash" then findings[1] = { hotspot = f, score = 0.5, summary = "only hash" } end
+        end
+        return findings
+      end,
+    }]])
+    local settings = config.defaults()
+    settings.rules = folder
+    local function ask(samples) return get(busy({ samples = samples }), "", { config = settings }).json end
+    local body = ask({ { stack = { "hash", "main" }, state = "user", count = 3 } })
+    assert.equal("hash", body.hotspots[1].function_name)
+    assert.equal(0.5, body.hotspots[1].impact_score)
+    body = ask({ { stack = { "other", "main" }, state = "user", count = 3 } })
+    assert.same({}, body.hotspots)
+    assert.equal("the rules found no function that stands out", body.hotspots_reason)
+    support.cleanup()
   end)
 
   it("says that there are no samples yet", function()
