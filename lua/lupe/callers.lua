@@ -1,12 +1,15 @@
 --- Who calls a function, by the names of a stack, the function itself first.
 -- @module lupe.callers
 
+local begins_thread = require("lupe.attribution").begins_thread
+
 local callers = {}
 
---- Its callers, nearest first. What lies beyond main is the start of the C library.
+--- Its callers, nearest first, without what lies beyond main or a thread's first function: libc's start.
 function callers.list(stack)
   local list = {}
   for i = 2, #stack do
+    if begins_thread(stack[i], true, true) then break end
     list[#list + 1] = stack[i]
     if stack[i] == "main" then break end
   end

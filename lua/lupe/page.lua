@@ -39,7 +39,7 @@ local function pieces(text)
   local list, number = {}, nil
   for word in text:gmatch("%S+") do
     if number then word = number .. " " .. word end
-    number = word:match("^[%d.,]*%d$")
+    number = word:match("^%(?[%d.,]*%d$")
     if not number then list[#list + 1] = word end
   end
   list[#list + 1] = number

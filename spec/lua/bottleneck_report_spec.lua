@@ -81,6 +81,19 @@ Where the time goes, 10 s of CPU in 20 s
   - one thread is saturated while 3 others idle]], part(text(assemble(a_view()))))
   end)
 
+  it("leave out what only begins a thread, and keep a number with its unit in brackets too", function()
+    local one = hotspot()
+    one.hotspot.stack = { "parse_row", "worker", "start_thread", "clone3" }
+    local all = text(assemble(a_view(), { one }))
+    assert.truthy(all:find("parse_row  parse.c:45 < worker\n", 1, true), all)
+    for columns = 60, 120 do
+      local told = about_time("pattern", ("take (100 %, 3 threads) "):rep(8))
+      for line in part(text(assemble(a_view(), { told }), { columns = columns })):gmatch("[^\n]+") do
+        assert.is_nil(line:find("%(%d+$"), line)
+      end
+    end
+  end)
+
   it("are JSON with the fields of the route", function()
     local body = json.encode(assemble(a_view()))
     local data = json.decode(body).bottlenecks
