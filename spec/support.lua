@@ -92,12 +92,14 @@ end
 
 local declared = {}
 --- Gives LuaJIT the declarations of one of our headers, so that a spec cannot drift from it.
--- The preprocessor runs over the header; only what our own files declare is kept, each file once.
+-- The preprocessor runs over the header; only what our own files declare is kept, each file once. Who needs lupe.ffi
+-- too loads it first.
 -- `_Atomic` is dropped (same size and place for every type we use), `_Alignas` becomes an attribute.
 -- @string header such as "core/store/stack_table.h"
 function support.declare(header)
   local command = "cd " .. quote(support.root) .. " && cc -E -I. " .. quote(header)
   local pipe = assert(io.popen(command, "r"))
+  if package.loaded["lupe.ffi"] then declared["core/store/snapshot_layout.h"] = true end -- that hands it to LuaJIT too
   local kept, file, fresh = {}, nil, {}
   for line in pipe:lines() do
     local marker = line:match('^# %d+ "([^"]*)"')

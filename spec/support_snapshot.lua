@@ -322,6 +322,15 @@ function snapshots.build(literal)
   return built
 end
 
+--- A lupe_snapshot of a block that Lua has laid out (lupe.ffi, lupe.view_literal).
+function snapshots.mapped(address, size)
+  local fd = snapshots.memfd(ffi.string(ffi.cast("const char *", address), size))
+  local out = ffi.new("lupe_snapshot *[1]")
+  check(support.core().lupe_snapshot_map(fd, false, out), "map")
+  snapshots.close(fd)
+  return ffi.gc(out[0], support.core().lupe_snapshot_release)
+end
+
 --- A C string of the snapshot's string block.
 function snapshots.string(header, offset)
   return ffi.string(ffi.cast("const char *", header) + header.strings.offset + offset)
