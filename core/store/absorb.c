@@ -220,6 +220,16 @@ static bool read_record(const lupe_aggregator *a, const lupe_thread_sample *r, l
   return false;
 }
 
+/* The C library's functions without a symbol get their names, once it is known where they are. */
+static void name_memory_functions(lupe_target *t) {
+  for (uint32_t i = 0; t->map && i < LUPE_MEMORY_FUNCTIONS; i++) {
+    uint64_t address = t->memory_functions[i];
+    lupe_frame frame = address ? lupe_address_map_frame(t->map, address + 1) : LUPE_FRAME_UNKNOWN;
+    if (frame == LUPE_FRAME_UNKNOWN) continue;
+    if (lupe_frame_names_name_memory(t->aggregator->names, frame, i) == LUPE_OK) t->memory_functions[i] = 0;
+  }
+}
+
 void lupe__target_absorb_records(lupe_target *t) {
   lupe_aggregator *a = t->aggregator;
   absorb b = {.target = t, .now_ms = lupe_unix_ms()};
@@ -250,6 +260,7 @@ void lupe__target_absorb_records(lupe_target *t) {
     }
   }
   lupe_record_queue_clear(&queue);
+  name_memory_functions(t);
   if (!b.live) close_fd(&t->maps); /* there is nothing more to read */
   if (!lost) return;
   pthread_mutex_lock(&a->lock);

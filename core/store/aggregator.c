@@ -30,6 +30,7 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
   lupe_status status = LUPE_ENOMEM;
   if (pthread_mutex_init(&a->work, NULL) != 0) goto fail_work;
   if (pthread_mutex_init(&a->lock, NULL) != 0) goto fail_lock;
+  if (pthread_mutex_init(&a->lines, NULL) != 0) goto fail_lines;
   status = lupe_stack_table_create(&a->stacks, o->stack_bytes ? o->stack_bytes : STACK_BYTES);
   if (status != LUPE_OK) goto fail_stacks;
   status = lupe_module_table_create(&a->modules);
@@ -52,6 +53,8 @@ fail_series:
 fail_modules:
   lupe_stack_table_free(a->stacks);
 fail_stacks:
+  pthread_mutex_destroy(&a->lines);
+fail_lines:
   pthread_mutex_destroy(&a->lock);
 fail_lock:
   pthread_mutex_destroy(&a->work);
@@ -72,6 +75,7 @@ void lupe_aggregator_free(lupe_aggregator *a) {
   lupe_series_free(a->series);
   lupe_module_table_free(a->modules);
   lupe_stack_table_free(a->stacks);
+  pthread_mutex_destroy(&a->lines);
   pthread_mutex_destroy(&a->lock);
   pthread_mutex_destroy(&a->work);
   free(a);

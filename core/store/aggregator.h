@@ -183,4 +183,22 @@ void lupe_aggregator_end_round(lupe_aggregator *a);
 lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double time_ms, uint32_t window_ms,
                                      lupe_snapshot **out);
 
+/* -- lines ------------------------------------------------------------------------------------ */
+
+/* Pool, beside all other calls: files are read without `work`. Looks for files, lines and inlined calls of
+ * the frames that have none yet: for those of CPU and wall samples and of the largest sites first. `all`: for
+ * as many as there is time for until `deadline_ns` (CLOCK_MONOTONIC), else for some thousand. The next
+ * snapshots have them. LUPE_ENOENT: there was nothing to look for; LUPE_ENOMEM. */
+lupe_status lupe_aggregator_find_lines(lupe_aggregator *a, bool all, int64_t deadline_ns);
+
+/* How far that is. Pool (may wait for a running job). */
+typedef struct lupe_line_figures {
+  uint64_t located;   /* frames with a line */
+  uint64_t open;      /* frames that were not looked for yet */
+  uint64_t too_large; /* files with more debug information than is read */
+  uint64_t damaged;   /* files whose debug information could not be read */
+  uint64_t too_slow;  /* files that were given up, for the time that they take */
+} lupe_line_figures;
+void lupe_aggregator_line_figures(lupe_aggregator *a, lupe_line_figures *out);
+
 #endif

@@ -8,6 +8,7 @@
 
 #include "core/clock.h"
 #include "core/store/jobs.h"
+#include "core/store/line_finder.h"
 #include "core/wire/channel.h"
 
 enum {
@@ -41,6 +42,7 @@ struct lupe_collector {
   uv_timer_t drain, rounds, memory, deadline;
   connection *connections;
   lupe_jobs *jobs;
+  lupe_line_finder *lines;
   uint32_t drains;   /* since samples were absorbed last */
   bool new_samples;  /* that `latest` lacks */
   double refresh_ms; /* Unix time when `latest` may be built anew for them */
@@ -89,7 +91,9 @@ static void publish(lupe_collector *c, const lupe_job *j) {
   c->refresh_ms = lupe_unix_ms() + (pause_ms > SAMPLES_AGE_MS ? pause_ms : SAMPLES_AGE_MS);
   lupe_snapshot_release(c->latest);
   c->latest = j->snapshot;
-  if (!c->stopping) c->options.on_snapshot(c->options.arg, c->latest);
+  if (c->stopping) return;
+  lupe_line_finder_look(c->lines);
+  c->options.on_snapshot(c->options.arg, c->latest);
 }
 
 static void after_refresh(void *arg, const lupe_job *j) {
@@ -444,6 +448,8 @@ lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_ag
   if (!c->socket_path) goto no_path;
   status = lupe_jobs_create(&c->jobs, loop, a, free_when_idle, c);
   if (status != LUPE_OK) goto no_jobs;
+  status = lupe_line_finder_create(&c->lines, loop, a, free_when_idle, c);
+  if (status != LUPE_OK) goto no_lines;
   status = lupe_channel_listen(c->socket_path, &c->listen_fd);
   if (status != LUPE_OK) goto no_socket;
 
@@ -459,6 +465,8 @@ lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_ag
   return LUPE_OK;
 
 no_socket:
+  lupe_line_finder_free(c->lines);
+no_lines:
   lupe_jobs_free(c->jobs);
 no_jobs:
   free(c->socket_path);
@@ -481,12 +489,14 @@ void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, v
 
 static void free_when_idle(void *arg) {
   lupe_collector *c = arg;
-  if (!c->stopping || c->open_handles > 0 || !lupe_jobs_idle(c->jobs)) return;
+  if (!c->stopping || c->open_handles > 0 || !lupe_jobs_idle(c->jobs) || !lupe_line_finder_idle(c->lines))
+    return;
   lupe_collector_close_cb closed = c->closed;
   void *closed_arg = c->closed_arg;
   unlink(c->socket_path);
   close(c->listen_fd);
   lupe_snapshot_release(c->latest);
+  lupe_line_finder_free(c->lines);
   lupe_jobs_free(c->jobs);
   free(c->socket_path);
   free(c);

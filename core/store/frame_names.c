@@ -361,12 +361,17 @@ done:
   return status;
 }
 
-/* What the answer of one file says of its further frames. */
-static void judge(lupe_frame_names *n, const lupe_line_module *m) {
+static bool is_found(const lupe_line_answer *answer) {
+  return answer->line > 0 || answer->definition_line > 0 || answer->inline_count > 0;
+}
+
+/* What the answer of one file says of its further frames. `progress`: some of its frames were found. */
+static void judge(lupe_frame_names *n, const lupe_line_module *m, bool progress) {
   uint8_t *tries = &n->line_tries[m->module];
   if (!m->started || m->status == LUPE_OK || m->status == LUPE_ENOMEM) return;
   if (m->status == LUPE_EAGAIN) {
-    if (++*tries < LINE_TRIES_MAX) return;
+    *tries = progress ? 0 : *tries + 1;
+    if (*tries < LINE_TRIES_MAX) return;
     n->figures.too_slow++;
   } else if (m->status == LUPE_EFULL) {
     n->figures.too_large++;
@@ -379,12 +384,13 @@ static void judge(lupe_frame_names *n, const lupe_line_module *m) {
 void lupe_frame_names_locate(lupe_frame_names *n, lupe_line_batch *batch) {
   for (size_t i = 0; i < batch->module_count; i++) {
     const lupe_line_module *m = &batch->modules[i];
-    judge(n, m);
+    bool progress = false;
+    for (size_t k = m->first; k < m->first + m->count; k++) progress |= is_found(&batch->answers[k]);
+    judge(n, m, progress);
     bool again = m->status == LUPE_EAGAIN && n->line_tries[m->module] != NO_LINES;
     for (size_t k = m->first; k < m->first + m->count; k++) {
       const lupe_line_answer *answer = &batch->answers[k];
-      bool found = answer->line > 0 || answer->definition_line > 0 || answer->inline_count > 0;
-      if (!found) {
+      if (!is_found(answer)) {
         lupe_frame_lines_set_state(&n->lines, answer->frame, again ? LUPE_LINE_UNASKED : LUPE_LINE_KNOWN);
         continue;
       }

@@ -64,13 +64,6 @@ void lupe_frame_names_locate(lupe_frame_names *n, lupe_line_batch *batch);
 /* By frame index, for as many frames as it has; valid until the next update or locate. */
 const lupe_frame_lines *lupe_frame_names_lines(const lupe_frame_names *n);
 
-typedef struct lupe_line_figures {
-  uint64_t located;   /* frames with a line */
-  uint64_t open;      /* frames that were not looked for yet */
-  uint64_t too_large; /* files with more debug information than is read */
-  uint64_t damaged;   /* files whose debug information could not be read */
-  uint64_t too_slow;  /* files that were given up, for the time that they take */
-} lupe_line_figures;
 void lupe_frame_names_line_figures(const lupe_frame_names *n, lupe_line_figures *out);
 
 /* The module's build id as hex; "" where it has none. Reads the file on first use. */

@@ -5,6 +5,8 @@
 
 #include "core/clock.h"
 
+enum { LAST_LINES_NS = 2000000000 };
+
 typedef struct entry {
   uv_work_t work;
   struct entry *next;
@@ -52,6 +54,9 @@ static void run(uv_work_t *w) {
       break;
     case LUPE_JOB_END_ROUND:
       lupe_aggregator_end_round(a);
+      /* Of the report at exit: there is no later one that could have them. */
+      if (j->pid == LUPE_TARGET_ALL)
+        (void)lupe_aggregator_find_lines(a, true, lupe_clock_ns(CLOCK_MONOTONIC) + LAST_LINES_NS);
       j->status = lupe_aggregator_snapshot(a, j->pid, e->time_ms, j->window_ms, &j->snapshot);
       break;
     case LUPE_JOB_SNAPSHOT:

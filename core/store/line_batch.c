@@ -93,7 +93,8 @@ static void on_found(void *arg, size_t index, const lupe_source_place *place) {
   }
 }
 
-static lupe_status resolve_module(lupe_line_batch *b, const lupe_line_module *m, int64_t deadline_ns) {
+static lupe_status resolve_module(lupe_line_batch *b, const lupe_line_module *m, int64_t deadline_ns,
+                                  int64_t file_ns) {
   lupe_source_file file = {m->path, m->alternative, m->build_id, b->debug_root, 0};
   lupe_source_lines *lines;
   lupe_status status = lupe_source_lines_open(&lines, &file);
@@ -102,6 +103,8 @@ static lupe_status resolve_module(lupe_line_batch *b, const lupe_line_module *m,
   status = LUPE_ENOMEM;
   if (addresses) {
     target t = {b, m->first};
+    int64_t file_deadline_ns = lupe_clock_ns(CLOCK_MONOTONIC) + file_ns;
+    if (file_deadline_ns < deadline_ns) deadline_ns = file_deadline_ns;
     for (size_t i = 0; i < m->count; i++) addresses[i] = b->answers[m->first + i].address;
     status = lupe_source_lines_resolve(lines, addresses, m->count, deadline_ns, on_found, &t);
   }
@@ -112,10 +115,8 @@ static lupe_status resolve_module(lupe_line_batch *b, const lupe_line_module *m,
 
 void lupe_line_batch_resolve(lupe_line_batch *b, int64_t deadline_ns, int64_t file_ns) {
   for (size_t i = 0; i < b->module_count; i++) {
-    int64_t now = lupe_clock_ns(CLOCK_MONOTONIC);
-    if (now >= deadline_ns) return;
-    int64_t file_deadline_ns = deadline_ns - now < file_ns ? deadline_ns : now + file_ns;
+    if (lupe_clock_ns(CLOCK_MONOTONIC) >= deadline_ns) return;
     b->modules[i].started = true;
-    b->modules[i].status = resolve_module(b, &b->modules[i], file_deadline_ns);
+    b->modules[i].status = resolve_module(b, &b->modules[i], deadline_ns, file_ns);
   }
 }

@@ -53,8 +53,8 @@ lupe_status lupe_line_batch_add_module(lupe_line_batch *b, uint16_t module, cons
 /* By address ascending, within a module. */
 lupe_status lupe_line_batch_add(lupe_line_batch *b, uint32_t frame, uint64_t address);
 
-/* Looks for all of them, at most until `deadline_ns` of CLOCK_MONOTONIC, and no longer than
- * `file_ns` in one file. */
+/* Looks for all of them, at most until `deadline_ns` of CLOCK_MONOTONIC, and in one file, once it was read,
+ * no longer than `file_ns`. */
 void lupe_line_batch_resolve(lupe_line_batch *b, int64_t deadline_ns, int64_t file_ns);
 
 #endif

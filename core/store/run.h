@@ -57,6 +57,7 @@ struct lupe_target {
 
 struct lupe_aggregator {
   pthread_mutex_t work, lock;
+  pthread_mutex_t lines; /* held while lines are looked for; taken before `work` */
   lupe_stack_table *stacks;
   lupe_module_table *modules;
   lupe_frame_names *names;  /* work */

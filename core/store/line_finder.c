@@ -1,0 +1,61 @@
+#include "core/store/line_finder.h"
+
+#include <stdlib.h>
+
+#include "core/clock.h"
+
+enum {
+  PAUSE_FACTOR = 50, /* a batch costs at most one part in so many of the time until the next one */
+  MOST_NS = 2000000000,
+};
+
+struct lupe_line_finder {
+  uv_work_t work;
+  uv_loop_t *loop;
+  lupe_aggregator *aggregator;
+  bool looking;
+  int64_t elapsed_ns, due_ns; /* of the last batch; of the next one, by CLOCK_MONOTONIC */
+  void (*idle)(void *arg);
+  void *arg;
+};
+
+lupe_status lupe_line_finder_create(lupe_line_finder **out, uv_loop_t *loop, lupe_aggregator *a,
+                                    void (*idle)(void *arg), void *arg) {
+  lupe_line_finder *f = calloc(1, sizeof *f);
+  if (!f) return LUPE_ENOMEM;
+  f->work.data = f;
+  f->loop = loop;
+  f->aggregator = a;
+  f->idle = idle;
+  f->arg = arg;
+  *out = f;
+  return LUPE_OK;
+}
+
+void lupe_line_finder_free(lupe_line_finder *f) {
+  free(f);
+}
+
+static void run(uv_work_t *w) {
+  lupe_line_finder *f = w->data;
+  int64_t start_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+  (void)lupe_aggregator_find_lines(f->aggregator, false, lupe_clock_ns(CLOCK_MONOTONIC) + MOST_NS);
+  f->elapsed_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_ns;
+}
+
+static void after_run(uv_work_t *w, int uv_status) {
+  (void)uv_status; /* cancelled, it looks the next time */
+  lupe_line_finder *f = w->data;
+  f->looking = false;
+  f->due_ns = lupe_clock_ns(CLOCK_MONOTONIC) + PAUSE_FACTOR * f->elapsed_ns;
+  f->idle(f->arg);
+}
+
+void lupe_line_finder_look(lupe_line_finder *f) {
+  if (f->looking || lupe_clock_ns(CLOCK_MONOTONIC) < f->due_ns) return;
+  f->looking = uv_queue_work(f->loop, &f->work, run, after_run) == 0;
+}
+
+bool lupe_line_finder_idle(const lupe_line_finder *f) {
+  return !f->looking;
+}

@@ -1,0 +1,24 @@
+/* line_finder.h -- has the uv pool look for the lines of new frames: a batch at a time, beside the
+ * collector's jobs, and with pauses, so that a program with much debug information costs no more than a fixed
+ * share of one core. Owner and thread: the loop. */
+#ifndef LUPE_STORE_LINE_FINDER_H
+#define LUPE_STORE_LINE_FINDER_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "core/lupe.h"
+#include "core/store/aggregator.h"
+
+typedef struct lupe_line_finder lupe_line_finder;
+
+/* `idle` is called whenever a batch has ended. */
+lupe_status lupe_line_finder_create(lupe_line_finder **out, uv_loop_t *loop, lupe_aggregator *a,
+                                    void (*idle)(void *arg), void *arg);
+void lupe_line_finder_free(lupe_line_finder *f); /* not while it looks; NULL is a no-op */
+
+/* Begins to look for what is new, unless it does so already or has just done. */
+void lupe_line_finder_look(lupe_line_finder *f);
+bool lupe_line_finder_idle(const lupe_line_finder *f);
+
+#endif
