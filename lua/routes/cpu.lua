@@ -6,8 +6,6 @@ local profiling_route = require("lupe.profiling_route")
 local targets = require("lupe.targets")
 
 local LOAD = json.shape({ "one_min number", "five_min number", "fifteen_min number" })
-local WINDOW_MS = 60000
-
 local THREAD = json.shape({
   "pid integer", "tid integer", "name string", "cpu_usage_percent number?", "cpu_seconds number",
   "running_percent number?", "io_percent number?", "lock_percent number?", "idle_percent number?",
@@ -24,6 +22,17 @@ local function load_average(load)
     one_min = json.round(load.one_min, 2), five_min = json.round(load.five_min, 2),
     fifteen_min = json.round(load.fifteen_min, 2),
   })
+end
+
+--- The profile of the newest snapshot, which is there already: seconds old, and of the last minute.
+local function last_minute(app, pid)
+  local view, missing
+  if pid then
+    view, missing = app.views:of(pid)
+  else
+    view, missing = app.views:merged()
+  end
+  return view and view.profile, missing
 end
 
 --- What the threads did in the window, by tid.
@@ -89,8 +98,7 @@ return {
       local host, pid = app.host, request.params.target
       local load = assert(host.load())
       local usage, reason = cpu_usage.of(host, selected)
-      local view, missing = app.views:profile(pid, WINDOW_MS)
-      local profile = view and view.profile
+      local profile, missing = last_minute(app, pid)
       local user = usage and json.round(usage.user_percent)
       local system = usage and json.round(usage.system_percent)
       return {
