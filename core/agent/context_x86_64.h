@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 
 #include "core/agent/unwind.h"
@@ -20,15 +21,36 @@ static inline lupe_registers lupe_context_registers(const ucontext_t *context) {
   };
 }
 
-/* Whether the thread was in the kernel when it was interrupted at `pc`: it stands behind `syscall`, or at one
- * that is to be made again. A checked read: code may be executable and not readable, or just unmapped. */
-static inline bool lupe_context_in_system_call(uint64_t pc) {
-  enum { SYSCALL_BYTES = 2 };
-  static const uint8_t instruction[SYSCALL_BYTES] = {0x0f, 0x05};
-  uint8_t code[2 * SYSCALL_BYTES] = {0};
-  size_t got = lupe_memory_read_checked(pc - SYSCALL_BYTES, code, sizeof code);
-  return (got >= SYSCALL_BYTES && memcmp(code, instruction, SYSCALL_BYTES) == 0) ||
-         (got == sizeof code && memcmp(code + SYSCALL_BYTES, instruction, SYSCALL_BYTES) == 0);
+enum { LUPE_SYSCALL_BYTES = 2 };
+
+/* `syscall` leaves the address behind itself in RCX, and so does the kernel as it returns: whoever stands
+ * there with that in RCX comes from the kernel. Processors with FRED do not do that. Thread: any. */
+static inline bool lupe_context_calls_leave_marks(void) {
+  long result;
+  uint64_t mark, behind;
+  __asm__ volatile(
+      "syscall\n"
+      "0: lea 0b(%%rip), %2"
+      : "=a"(result), "=&c"(mark), "=r"(behind)
+      : "a"((long)SYS_gettid)
+      : "r11", "memory");
+  return mark == behind;
+}
+
+/* Whether the thread was in the kernel when it was interrupted: it stands behind `syscall`, or at one that is
+ * to be made again. Without marks by a checked read, some microseconds: code may be executable and not
+ * readable, or just unmapped. */
+static inline bool lupe_context_in_system_call(const ucontext_t *context, bool marks) {
+  static const uint8_t instruction[LUPE_SYSCALL_BYTES] = {0x0f, 0x05};
+  uint64_t pc = (uint64_t)context->uc_mcontext.gregs[REG_RIP];
+  if (marks) {
+    uint64_t mark = (uint64_t)context->uc_mcontext.gregs[REG_RCX];
+    return mark == pc || mark == pc + LUPE_SYSCALL_BYTES;
+  }
+  uint8_t code[2 * LUPE_SYSCALL_BYTES] = {0};
+  size_t got = lupe_memory_read_checked(pc - LUPE_SYSCALL_BYTES, code, sizeof code);
+  return (got >= LUPE_SYSCALL_BYTES && memcmp(code, instruction, LUPE_SYSCALL_BYTES) == 0) ||
+         (got == sizeof code && memcmp(code + LUPE_SYSCALL_BYTES, instruction, LUPE_SYSCALL_BYTES) == 0);
 }
 
 #endif

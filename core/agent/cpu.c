@@ -34,6 +34,7 @@ static struct {
   int64_t interval_ns;
   struct sigaction replaced; /* by it; stays true in forked children, which inherit the handler */
   atomic_bool ignored;       /* `replaced` ignored the signal; read by the handler */
+  bool marks;                /* what lupe_context_in_system_call asks; set before any timer is made */
   _Atomic uint32_t generation;
   size_t timers_end;               /* above, there is none */
   int timers[LUPE_CPU_TIMERS_MAX]; /* by place: the kernel's number + 1; 0: none */
@@ -57,7 +58,7 @@ static void count(_Atomic uint64_t *counter, uint64_t by) {
 typedef struct expiry {
   lupe_segment *segment;
   lupe_registers registers;
-  uint32_t tid, weight;
+  uint32_t tid, weight, state;
   uint64_t start_ns;
 } expiry;
 
@@ -68,7 +69,7 @@ static void push(const expiry *e, const uint64_t *pcs, size_t depth, bool trunca
       .depth = (uint16_t)depth,
       .tid = e->tid,
       .weight = e->weight,
-      .state = lupe_context_in_system_call(e->registers.pc) ? LUPE_THREAD_KERNEL : LUPE_THREAD_USER,
+      .state = e->state,
       .time_ns = e->start_ns,
   };
   lupe_ring_push(e->segment, &fields, pcs);
@@ -136,6 +137,7 @@ static void on_sigprof(int number, siginfo_t *info, void *context) {
           .registers = lupe_context_registers(context),
           .tid = (uint32_t)value,
           .weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0),
+          .state = lupe_context_in_system_call(context, cpu.marks) ? LUPE_THREAD_KERNEL : LUPE_THREAD_USER,
           .start_ns = now_ns(),
       };
       take(&e, stack_left(context));
@@ -277,6 +279,7 @@ void lupe_cpu_begin(lupe_segment *s, uint32_t hz) {
     cpu.timers_end = 0;
   }
   cpu.segment = s;
+  cpu.marks = lupe_context_calls_leave_marks();
   cpu.interval_ns = 1000000000 / hz;
   lupe_cpu_let_go(&hold);
 }

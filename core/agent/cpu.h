@@ -31,8 +31,9 @@ enum { LUPE_CPU_TIMERS_MAX = 4096 };
 /* What the scan notes of one thread. All zeros: not looked at yet. */
 typedef struct lupe_cpu_thread {
   bool timed;
-  int64_t look_due_ms; /* lupe_session_now_ms() */
-  int64_t pause_ms;    /* until the look after that */
+  uint8_t blocked_looks; /* in a row that found SIGPROF blocked */
+  int64_t look_due_ms;   /* lupe_session_now_ms() */
+  int64_t pause_ms;      /* until the look after that */
 } lupe_cpu_thread;
 
 /* ---- The agent's thread. ---- */

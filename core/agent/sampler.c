@@ -14,6 +14,7 @@ enum {
    * about to. */
   LOOK_FIRST_MS = 200,
   LOOK_LAST_MS = 5000,
+  BLOCKED_LOOKS = 3,       /* in a row: then a timer is taken away */
   LOOK_MS_PER_THREAD = 20, /* so that no more than 50 threads are looked at in a second */
 };
 
@@ -63,13 +64,22 @@ static void on_ended(void *arg, lupe_thread *t) {
   lupe_cpu_untime(lupe_thread_table_place(s->threads, t));
 }
 
+/* Whether the thread blocks SIGPROF for more than a moment, such as that of our own handler. */
+static bool keeps_it_blocked(lupe_cpu_thread *cpu, uint64_t blocked) {
+  if ((blocked >> (SIGPROF - 1) & 1) == 0) {
+    cpu->blocked_looks = 0;
+  } else if (cpu->blocked_looks < BLOCKED_LOOKS) {
+    cpu->blocked_looks++;
+  }
+  return cpu->blocked_looks == BLOCKED_LOOKS || (cpu->blocked_looks > 0 && !cpu->timed);
+}
+
 /* Gives a thread its timer, or takes it away. */
 static void look(lupe_sampler *s, lupe_thread *t) {
   lupe_thread_status status;
   size_t place = lupe_thread_table_place(s->threads, t);
   if (lupe_thread_table_status(s->threads, t->tid, &status) != LUPE_OK) return; /* it has just ended */
-  bool waits_for_it = (status.blocked >> (SIGPROF - 1) & 1) != 0;
-  if (waits_for_it || status.state == 'Z') {
+  if (keeps_it_blocked(&t->cpu, status.blocked) || status.state == 'Z') {
     if (t->cpu.timed) lupe_cpu_untime(place);
     t->cpu.timed = false;
   } else {
@@ -77,7 +87,8 @@ static void look(lupe_sampler *s, lupe_thread *t) {
   }
   int64_t longest = (int64_t)lupe_thread_table_count(s->threads) * LOOK_MS_PER_THREAD;
   if (longest < LOOK_LAST_MS) longest = LOOK_LAST_MS;
-  t->cpu.pause_ms = t->cpu.pause_ms == 0 ? LOOK_FIRST_MS : 2 * t->cpu.pause_ms;
+  bool undecided = t->cpu.timed && t->cpu.blocked_looks > 0;
+  t->cpu.pause_ms = t->cpu.pause_ms == 0 || undecided ? LOOK_FIRST_MS : 2 * t->cpu.pause_ms;
   if (t->cpu.pause_ms > longest) t->cpu.pause_ms = longest;
   t->cpu.look_due_ms = s->now_ms + t->cpu.pause_ms;
 }
