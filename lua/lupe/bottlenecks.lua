@@ -100,8 +100,8 @@ local function no_hotspots(list, result, profile)
   if list[1] or profile.total_samples == 0 then return nil end
   local needed = result.lacking and result.lacking[HOTSPOT_RULE]
   if needed then
-    return ("%s are too few to tell functions apart: at this pace it takes %s of them"):format(
-      format.plural(profile.total_samples, "sample"), format.duration(1000 * needed))
+    return ("there are too few samples yet to tell functions apart; at this pace that takes %s"):format(
+      format.duration(1000 * needed))
   end
   if result.errors[1] then return "not all rules gave an answer: see rule_errors" end
   return "the rules found no function that stands out"

@@ -183,7 +183,7 @@ describe("GET " .. PATH, function()
   it("says that a few samples name no function", function()
     local body = get(busy({ samples = { { stack = { "parse_row", "main" }, state = "user", count = 50 } } })).json
     assert.same({}, body.hotspots)
-    assert.equal("50 samples are too few to tell functions apart: at this pace it takes 2 min 0 s of them",
+    assert.equal("there are too few samples yet to tell functions apart; at this pace that takes 2 min 0 s",
       body.hotspots_reason)
     assert.is_nil(get(busy()).json.hotspots_reason)
   end)
