@@ -10,6 +10,7 @@ local BYTES = "application/octet-stream"
 local TEXT = "text/plain; charset=utf-8"
 local DEFAULT_SECONDS, MOST_SECONDS = 30, 600
 local LOOK_MS = 1000 -- a short window, to see whether there are samples at all
+local MOST_WINDOW_MS, LATE_MS = 600000, 900
 
 local TARGET = { name = "target", type = "pid", doc = "one process of the run; all live ones where absent" }
 local SECONDS = {
@@ -61,11 +62,11 @@ local function window_view(app, pid, window_ms)
   return view
 end
 
---- The view of the next `seconds`: waits so long.
+--- The view of the next `seconds`: waits so long. Samples are kept by whole seconds, so it begins with the next one.
 -- @param kinds { "cpu" } or { "cpu", "wall" }: one of them has to be on
 local function coming_view(request, app, kinds)
   selected_of(request, app)
-  local pid, window_ms = request.params.target, request.params.seconds * 1000
+  local host, pid = app.host, request.params.target
 
   local function check(view)
     for _, kind in ipairs(kinds) do
@@ -75,9 +76,12 @@ local function coming_view(request, app, kinds)
   end
 
   check(window_view(app, pid, LOOK_MS))
-  async.await(app.host.after, window_ms)
+  local now_ms = host.now_ms()
+  local from_ms = math.ceil(now_ms / 1000) * 1000
+  async.await(host.after, from_ms + request.params.seconds * 1000 - now_ms)
   selected_of(request, app)
-  return check(window_view(app, pid, window_ms))
+  -- Of the second before `from_ms` a window has only whole ones: none, also where the snapshot is taken a bit later.
+  return check(window_view(app, pid, math.min(host.now_ms() - from_ms + LATE_MS, MOST_WINDOW_MS)))
 end
 
 local function cpu_view(request, app) return coming_view(request, app, { "cpu" }) end
