@@ -10,83 +10,8 @@
 #include "core/agent/unwind_code.h"
 #include "core/agent/unwind_fde.h"
 #include "core/agent/unwind_memory.h"
+#include "core/agent/unwind_rows.h"
 #include "core/agent/unwind_x86_64.h"
-
-/* ---- Rows by address, shared by all threads. ----
- * One slot is two words: the row, and the row xor its key. They are written and read one by one, without
- * order: a reader that sees halves of two writes finds that they do not make its key, and takes the slot for
- * empty. So there is no lock, no writer to wait for, and an interrupted write does no harm. The key is a mix
- * of the address and the identity of the module that was mapped there, so that rows of an unloaded module are
- * never found again. */
-
-enum {
-  WAYS = 4,           /* slots of one bucket, one cache line */
-  BUCKETS_MIN = 1024, /* 64 KiB to begin with: most programs need no more */
-  GROWTH_MAX = 5,     /* doublings: 2 MiB */
-};
-
-typedef struct slot {
-  _Atomic uint64_t row;
-  _Atomic uint64_t check;
-} slot;
-
-static _Alignas(64) slot cache[BUCKETS_MIN << GROWTH_MAX][WAYS];
-static _Atomic unsigned cache_growth;
-static _Atomic unsigned cache_evictions; /* since the last growth */
-
-static inline uint64_t mix(uint64_t x) {
-  x *= UINT64_C(0x9e3779b97f4a7c15);
-  return x ^ x >> 32;
-}
-
-static inline uint64_t row_key(uint64_t module_identity, uint64_t address) {
-  return mix(module_identity ^ address);
-}
-
-static uint64_t cache_mask(void) {
-  return ((uint64_t)BUCKETS_MIN << atomic_load_explicit(&cache_growth, memory_order_relaxed)) - 1;
-}
-
-/* The bucket comes from the address alone: from one return address to the next all steps wait for one
- * another, and a multiplication is a tenth of them. */
-static inline slot *bucket_of(uint64_t address, uint64_t mask) {
-  return cache[(address ^ address >> 13) & mask];
-}
-
-static inline lupe_row cache_find(uint64_t address, uint64_t key, uint64_t mask) {
-  slot *bucket = bucket_of(address, mask);
-  for (unsigned i = 0; i < WAYS; i++) {
-    lupe_row row = atomic_load_explicit(&bucket[i].row, memory_order_relaxed);
-    uint64_t check = atomic_load_explicit(&bucket[i].check, memory_order_relaxed);
-    if ((row ^ check) == key && row != LUPE_ROW_EMPTY) return row;
-  }
-  return LUPE_ROW_EMPTY;
-}
-
-/* Doubles the buckets in use when as many rows as an eighth of them had to be given up. Half of the rows
- * are looked for elsewhere from then on, and come back by being read again. */
-static void cache_count_eviction(void) {
-  unsigned growth = atomic_load_explicit(&cache_growth, memory_order_relaxed);
-  unsigned evictions = atomic_fetch_add_explicit(&cache_evictions, 1, memory_order_relaxed) + 1;
-  if (growth == GROWTH_MAX || evictions < ((unsigned)BUCKETS_MIN << growth) / 8) return;
-  if (atomic_compare_exchange_strong_explicit(&cache_growth, &growth, growth + 1, memory_order_relaxed,
-                                              memory_order_relaxed)) {
-    atomic_store_explicit(&cache_evictions, 0, memory_order_relaxed);
-  }
-}
-
-static void cache_put(uint64_t address, uint64_t key, lupe_row row) {
-  slot *bucket = bucket_of(address, cache_mask()), *chosen = NULL;
-  for (unsigned i = 0; i < WAYS && chosen == NULL; i++) {
-    if (atomic_load_explicit(&bucket[i].row, memory_order_relaxed) == LUPE_ROW_EMPTY) chosen = &bucket[i];
-  }
-  if (chosen == NULL) {
-    chosen = &bucket[key >> 62];
-    cache_count_eviction();
-  }
-  atomic_store_explicit(&chosen->row, row, memory_order_relaxed);
-  atomic_store_explicit(&chosen->check, row ^ key, memory_order_relaxed);
-}
 
 /* ---- Modules. ---- */
 
@@ -112,7 +37,7 @@ __attribute__((noinline)) static uint64_t read_print(uint64_t start, size_t byte
   uint64_t words[PRINTED_BYTES / 8], hash = 0;
   if (bytes > sizeof words) bytes = sizeof words;
   size_t got = lupe_memory_read_checked(start, words, bytes) / 8;
-  for (size_t i = 0; i < got; i++) hash = mix(hash ^ words[i]);
+  for (size_t i = 0; i < got; i++) hash = lupe_rows_mix(hash ^ words[i]);
   return hash >> 40;
 }
 
@@ -139,9 +64,9 @@ __attribute__((always_inline)) static inline bool module_find(uint64_t address, 
   out->start = (uint64_t)(uintptr_t)object.dlfo_map_start;
   out->bytes = (uint64_t)(uintptr_t)object.dlfo_map_end - out->start;
   out->header = (uint64_t)(uintptr_t)object.dlfo_eh_frame;
-  uint64_t hash =
-      mix(mix(out->start + 3 * out->bytes) ^ mix(out->header) ^ (uint64_t)(uintptr_t)object.dlfo_link_map);
-  out->identity = hash ^ mix(module_print(out, hash, second));
+  uint64_t hash = lupe_rows_mix(lupe_rows_mix(out->start + 3 * out->bytes) ^ lupe_rows_mix(out->header) ^
+                                (uint64_t)(uintptr_t)object.dlfo_link_map);
+  out->identity = hash ^ lupe_rows_mix(module_print(out, hash, second));
   return true;
 }
 
@@ -183,7 +108,7 @@ static lupe_cfi_image image_of(const module *m) {
 __attribute__((noinline)) static lupe_row read_row(const module *m, uint64_t address, uint64_t key) {
   lupe_cfi_image image = image_of(m);
   lupe_row row = m->header != 0 ? lupe_cfi_row(&image, address) : (lupe_row)LUPE_ROW_UNCOVERED;
-  if (row != LUPE_ROW_EMPTY) cache_put(address, key, row);
+  if (row != LUPE_ROW_EMPTY) lupe_rows_put(address, key, row);
   return row;
 }
 
@@ -221,7 +146,8 @@ static inline bool restore(lupe_memory *memory, lupe_row row, unsigned shift, ui
   return true;
 }
 
-static bool find_cfa_rarely(lupe_memory *memory, lupe_row row, lupe_registers now, uint64_t *out) {
+__attribute__((always_inline)) static inline bool find_cfa_rarely(lupe_memory *memory, lupe_row row,
+                                                                  lupe_registers now, uint64_t *out) {
   uint64_t slot_base = now.bp;
   switch (lupe_row_kind(row)) {
     case LUPE_ROW_BX:
@@ -241,7 +167,8 @@ static bool find_cfa_rarely(lupe_memory *memory, lupe_row row, lupe_registers no
   return true;
 }
 
-static inline bool step_out_of_signal(lupe_memory *memory, uint64_t frame, lupe_registers *out) {
+__attribute__((always_inline)) static inline bool step_out_of_signal(lupe_memory *memory, uint64_t frame,
+                                                                     lupe_registers *out) {
   lupe_registers next;
   bool all = lupe_memory_load(memory, frame + LUPE_SIGFRAME_PC, &next.pc) &&
              lupe_memory_load(memory, frame + LUPE_SIGFRAME_SP, &next.sp) &&
@@ -276,8 +203,8 @@ __attribute__((always_inline)) static inline bool step(lupe_memory *memory, lupe
 }
 
 static inline lupe_row find_row(const module *m, uint64_t address, uint64_t mask) {
-  uint64_t key = row_key(m->identity, address);
-  lupe_row row = cache_find(address, key, mask);
+  uint64_t key = lupe_rows_key(m->identity, address);
+  lupe_row row = lupe_rows_find(address, key, mask);
   return row != LUPE_ROW_EMPTY ? row : read_row(m, address, key);
 }
 
@@ -310,7 +237,7 @@ __attribute__((noinline)) static lupe_call try_bp(capture *c, lupe_row row, uint
   return lupe_code_call(at->pc, function);
 }
 
-/* A call of something else is believed only where the next frame up looks like one, too. */
+/* Whether the next frame up looks like one that keeps BP, too. */
 static bool is_linked(capture *c, uint64_t bp, uint64_t callers_bp) {
   uint64_t next, pc;
   module there;
@@ -319,36 +246,42 @@ static bool is_linked(capture *c, uint64_t bp, uint64_t callers_bp) {
          enter_module(c, pc - 1, &there) && lupe_code_call(pc, 0) != LUPE_CALL_NONE;
 }
 
+/* A call of something else may have jumped on to the function; it may as well be what an ended call left. */
+static unsigned likeliness(capture *c, lupe_call call, uint64_t bp, uint64_t callers_bp) {
+  if (call == LUPE_CALL_NONE) return 0;
+  if (call == LUPE_CALL_CERTAIN) return 3;
+  return is_linked(c, bp, callers_bp) ? 2 : call == LUPE_CALL_UNKNOWN;
+}
+
 /* Steps out of a frame whose row needs BP, which is not known: it points to some word above SP. To the one
- * that the function's entry tells, if a call may return from there; else to the one where the call is surest,
- * and of these to the lowest. Only words of the copy count. */
+ * that the function's entry tells, if a call may return from there; else to the likeliest, and of these to
+ * the lowest. Only words of the copy count. */
 __attribute__((noinline)) static bool step_without_bp(capture *c, const module *m, uint64_t address,
                                                       lupe_row row, lupe_registers *at) {
   unsigned kind = lupe_row_kind(row), checked_left = c->memory.checked_left;
   if (at->bp != LUPE_REGISTER_UNKNOWN || (kind != LUPE_ROW_BP && kind != LUPE_ROW_DEREF_BP)) return false;
-  lupe_registers best = *at, now;
-  uint64_t function = function_start(m, address), frame_bytes;
-  lupe_call surest = LUPE_CALL_NONE;
+  lupe_registers best = *at, now = *at;
+  uint64_t function = function_start(m, address), end = c->memory.copy_at + c->memory.copy_bytes, told;
   c->memory.checked_left = 0;
-  if (lupe_code_frame_bytes(function, &frame_bytes)) {
-    now = *at;
-    surest = try_bp(c, row, function, at->sp + frame_bytes, &now);
-    if (surest >= LUPE_CALL_UNKNOWN) best = now;
-  }
-  if (surest < LUPE_CALL_UNKNOWN) {
-    surest = LUPE_CALL_NONE;
-    uint64_t end = c->memory.copy_at + c->memory.copy_bytes;
-    for (uint64_t bp = at->sp; bp < end && surest != LUPE_CALL_CERTAIN; bp += 8) {
+  bool found = lupe_code_frame_bytes(function, &told) &&
+               try_bp(c, row, function, at->sp + told, &now) != LUPE_CALL_NONE;
+  if (found) {
+    best = now;
+  } else {
+    unsigned most = 0;
+    for (uint64_t bp = at->sp; bp < end && most < 3; bp += 8) {
       now = *at;
-      lupe_call call = try_bp(c, row, function, bp, &now);
-      if (call <= surest || (call == LUPE_CALL_OTHER && !is_linked(c, bp, now.bp))) continue;
-      surest = call;
-      best = now;
+      unsigned likely = likeliness(c, try_bp(c, row, function, bp, &now), bp, now.bp);
+      if (likely > most) {
+        most = likely;
+        best = now;
+      }
     }
+    found = most > 0;
   }
   c->memory.checked_left = checked_left;
   *at = best;
-  return surest != LUPE_CALL_NONE;
+  return found;
 }
 
 /* ---- The walk. ---- */
@@ -377,7 +310,7 @@ __attribute__((always_inline)) static inline size_t walk(const lupe_registers *f
 
   lupe_registers at = *from;
   module here = {0};
-  uint64_t mask = cache_mask();
+  uint64_t mask = lupe_rows_mask();
   size_t depth = 0;
   *truncated = true;
   for (bool first = leave_out_first;; first = false) {

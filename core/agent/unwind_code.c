@@ -6,9 +6,10 @@
 #include "core/agent/unwind_memory.h"
 
 enum {
-  CALL_BYTES_MAX = 8,   /* of an indirect call with a prefix, an index and 32 bits of offset */
-  STUB_BYTES = 16,      /* of the PLT */
-  PROLOGUE_BYTES = 48,  /* six pushes and a subtraction need half of that */
+  CALL_BYTES_MAX = 8,  /* of an indirect call with a prefix, an index and 32 bits of offset */
+  STUB_BYTES = 16,     /* of the PLT */
+  PROLOGUE_BYTES = 64, /* six pushes and a subtraction need a third of that */
+  INSTRUCTION_BYTES_MAX = 15,
   CALL_DIRECT = 0xe8,   /* call rel32 */
   GROUP_INDIRECT = 0xff /* call, jmp, push by what its next byte says */
 };
@@ -36,15 +37,19 @@ static bool jumps_to(uint64_t stub, uint64_t function) {
   return load(stub + at + 6 + (uint64_t)(int64_t)signed32(code + at + 2), &slot) && slot == function;
 }
 
+/* What follows an opcode with a ModRM byte, that byte included. */
+static size_t operand_bytes(const uint8_t *modrm) {
+  unsigned mode = modrm[0] >> 6, base = modrm[0] & 7;
+  if (mode == 3) return 1;
+  size_t bytes = 1 + (base == 4) + (mode == 1 ? 1 : mode == 2 ? 4 : 0);
+  if (mode == 0 && (base == 5 || (base == 4 && (modrm[1] & 7) == 5))) bytes += 4;
+  return bytes;
+}
+
 /* Whether the `bytes` before `end` are a call by register or memory, of exactly that length. */
 static bool is_indirect_call(const uint8_t *end, size_t bytes) {
   const uint8_t *code = end - bytes;
-  if (code[0] != GROUP_INDIRECT || (code[1] >> 3 & 7) != 2) return false;
-  unsigned mode = code[1] >> 6, base = code[1] & 7;
-  if (mode == 3) return bytes == 2;
-  size_t length = 2 + (base == 4) + (mode == 1 ? 1 : mode == 2 ? 4 : 0);
-  if (mode == 0 && (base == 5 || (base == 4 && (code[2] & 7) == 5))) length += 4;
-  return length == bytes;
+  return code[0] == GROUP_INDIRECT && (code[1] >> 3 & 7) == 2 && 1 + operand_bytes(code + 1) == bytes;
 }
 
 lupe_call lupe_code_call(uint64_t return_address, uint64_t function) {
@@ -71,30 +76,54 @@ lupe_call lupe_code_call(uint64_t return_address, uint64_t function) {
   return end[-5] == CALL_DIRECT ? LUPE_CALL_OTHER : LUPE_CALL_NONE;
 }
 
+/* The length of an instruction that only copies or computes values, as compilers put between the pushes of a
+ * function's entry; 0 for all others. */
+static size_t plain_instruction(const uint8_t *code) {
+  size_t prefix = (code[0] & 0xf0) == 0x40; /* REX */
+  switch (code[prefix]) {
+    case 0x31: /* xor */
+    case 0x33:
+    case 0x63: /* movsxd */
+    case 0x85: /* test */
+    case 0x89: /* mov */
+    case 0x8b:
+    case 0x8d: /* lea */
+      return prefix + 1 + operand_bytes(code + prefix + 1);
+    default:
+      return (code[prefix] & 0xf8) == 0xb8 && !(prefix && (code[0] & 8)) ? prefix + 5 : 0; /* mov imm32 */
+  }
+}
+
 bool lupe_code_frame_bytes(uint64_t function, uint64_t *out) {
   static const uint8_t endbr64[] = {0xf3, 0x0f, 0x1e, 0xfa}, keep_bp[] = {0x55, 0x48, 0x89, 0xe5};
-  uint8_t code[PROLOGUE_BYTES] = {0};
+  uint8_t code[PROLOGUE_BYTES + INSTRUCTION_BYTES_MAX] = {0};
   size_t at = 0;
-  if (function == 0 || lupe_memory_read_checked(function, code, sizeof code) < sizeof code) return false;
+  if (function == 0 || lupe_memory_read_checked(function, code, PROLOGUE_BYTES) < PROLOGUE_BYTES)
+    return false;
   if (memcmp(code, endbr64, sizeof endbr64) == 0) at = sizeof endbr64;
   if (memcmp(code + at, keep_bp, sizeof keep_bp) != 0) return false;
   at += sizeof keep_bp;
-  uint64_t bytes = 0;
-  for (; at + 7 <= sizeof code; bytes += 8) { /* push of %rbx or, with a prefix, %r8 to %r15 */
-    if (code[at] == 0x53) {
-      at++;
-    } else if (code[at] == 0x41 && (code[at + 1] & 0xf8) == 0x50) {
-      at += 2;
-    } else {
-      break;
+  for (uint64_t pushed = 0; at < PROLOGUE_BYTES;) {
+    const uint8_t *here = code + at;
+    if (here[0] == 0x48 && here[1] == 0x83 && here[2] == 0xec) { /* sub $imm8, %rsp */
+      *out = pushed + here[3];
+      return true;
     }
+    if (here[0] == 0x48 && here[1] == 0x81 && here[2] == 0xec) { /* sub $imm32, %rsp */
+      *out = pushed + (uint32_t)signed32(here + 3);
+      return true;
+    }
+    size_t length = here[0] == 0x53 ? 1 : here[0] == 0x41 && (here[1] & 0xf8) == 0x50 ? 2 : 0;
+    if (length > 0) { /* push %rbx; push %r8 to %r15 */
+      pushed += 8;
+    } else {
+      length = plain_instruction(here);
+      if (length == 0) {
+        *out = pushed; /* there may be no subtraction */
+        return true;
+      }
+    }
+    at += length;
   }
-  if (at + 7 > sizeof code) return false;
-  if (code[at] == 0x48 && code[at + 1] == 0x83 && code[at + 2] == 0xec) {
-    bytes += code[at + 3];
-  } else if (code[at] == 0x48 && code[at + 1] == 0x81 && code[at + 2] == 0xec) {
-    bytes += (uint32_t)signed32(code + at + 3);
-  }
-  *out = bytes;
-  return true;
+  return false;
 }

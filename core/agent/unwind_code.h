@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How sure it is that a return address belongs to a call of a given function, the surest last. */
+/* What is known of the call behind which a return address stands. */
 typedef enum lupe_call {
   LUPE_CALL_NONE,    /* no call stands before that address */
   LUPE_CALL_OTHER,   /* of something else; which may have jumped on to the function */
@@ -20,7 +20,8 @@ typedef enum lupe_call {
 lupe_call lupe_code_call(uint64_t return_address, uint64_t function);
 
 /* How far below BP the stack pointer stands after the entry of a function that keeps BP (push %rbp; mov
- * %rsp,%rbp; other pushes; sub). False where it does not begin like that. */
+ * %rsp,%rbp; other pushes; sub), as far as its first instructions tell: a guess to be verified. False where
+ * it does not begin like that. */
 bool lupe_code_frame_bytes(uint64_t function, uint64_t *out);
 
 #endif

@@ -2,6 +2,7 @@
 #include "core/agent/unwind_memory.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "core/agent/unwind_x86_64.h"
@@ -16,6 +17,7 @@ enum {
   SCAN_TO = 2048,           /* bytes of struct pthread searched; it is larger in every glibc since 2.35 */
   ABOVE_TCB_MAX = 64 << 10, /* of a thread's stack block: the TCB, what is left of alignment */
   STACK_BYTES_MIN = 16 << 10,
+  PAGE_BYTES = 4096,
   LOWEST_ADDRESS = 4096, /* below, nothing is ever mapped (unknown registers lead there) */
 };
 #define STACK_BYTES_MAX (UINT64_C(1) << 36)
@@ -38,7 +40,7 @@ size_t lupe_memory_read_checked(uint64_t address, void *to, size_t bytes) {
 }
 
 /* glibc puts a thread's TCB (pthread_self()) at the top of its stack block, and notes the block in it as two
- * words, address and size. Where in struct pthread differs between versions, so the pair is searched: the one
+ * words, address and size, followed by the size of its guard. Where in struct pthread differs between versions, so the pair is searched: the one
  * that spans the TCB with little above it. pthread_getattr_np would know but allocates and locks. */
 static bounds find_thread_stack(void) {
   uint64_t tcb = (uint64_t)pthread_self();
@@ -47,9 +49,23 @@ static bounds find_thread_stack(void) {
     uint64_t block = words[i], bytes = words[i + 1];
     if (bytes < STACK_BYTES_MIN || bytes > STACK_BYTES_MAX || block >= tcb) continue;
     uint64_t above = block + bytes - tcb;
-    if (above > 0 && above <= ABOVE_TCB_MAX && above < bytes) return (bounds){.low = block, .high = tcb};
+    if (above == 0 || above > ABOVE_TCB_MAX || above >= bytes) continue;
+    uint64_t guard = words[i + 2];
+    if (guard >= bytes - above || guard % PAGE_BYTES != 0) guard = 0;
+    return (bounds){.low = block + guard, .high = tcb};
   }
   return (bounds){0, 0};
+}
+
+/* `high` is written last: a signal handler may come in between. */
+static bounds own_thread_stack(void) {
+  if (thread_stack.high == 0) {
+    bounds found = find_thread_stack();
+    thread_stack.low = found.low;
+    atomic_signal_fence(memory_order_release);
+    thread_stack.high = found.high;
+  }
+  return thread_stack;
 }
 
 /* The bounds of the thread's own stack, if sp is on it. Only `high` may be relied on as readable; what lies
@@ -60,9 +76,13 @@ static bool find_stack(uint64_t sp, bounds *out) {
     *out = (bounds){.low = main_top - MAIN_STACK_BYTES, .high = main_top};
     return true;
   }
-  if (thread_stack.high == 0) thread_stack = find_thread_stack();
-  *out = thread_stack;
+  *out = own_thread_stack();
   return sp >= out->low && sp < out->high;
+}
+
+size_t lupe_memory_stack_left(uint64_t here) {
+  bounds stack = own_thread_stack();
+  return here >= stack.low && here < stack.high ? here - stack.low : SIZE_MAX;
 }
 
 void lupe_memory_enter_stack(lupe_memory *m, uint64_t sp) {

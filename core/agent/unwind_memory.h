@@ -19,19 +19,22 @@ enum {
 typedef struct lupe_memory {
   uint64_t direct_at; /* words whose address - direct_at <= direct_span are read directly */
   uint64_t direct_span;
-  const unsigned char
-      *copy; /* of another thread's stack; NULL: there is none, and the stack is the own one */
-  uint64_t copy_at, copy_bytes;
   uint64_t checked_at;
   size_t checked_bytes;
   unsigned checked_left;
   uint64_t nothing; /* what the direct window shows when there is none */
   unsigned char checked[LUPE_MEMORY_BLOCK_BYTES];
+  const unsigned char *copy; /* of another thread's stack; NULL: the stack is the own one */
+  uint64_t copy_at, copy_bytes;
 } lupe_memory;
 
 /* Copies what can be read of the process's own memory; returns how many bytes. Never faults, keeps errno.
  * Costs about a microsecond. 0 also where a sandbox forbids process_vm_readv. */
 size_t lupe_memory_read_checked(uint64_t address, void *to, size_t bytes);
+
+/* How many bytes of the calling thread's own stack are left below `here`. SIZE_MAX: it is not on that, or it
+ * is the first thread's, which grows. Thread: any, handlers too. */
+size_t lupe_memory_stack_left(uint64_t here);
 
 void lupe_memory_open(lupe_memory *m);
 

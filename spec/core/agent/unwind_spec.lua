@@ -183,7 +183,7 @@ describe("the unwinder", function()
   it("survives damaged unwind information and garbage in the registers", function()
     local run = support.run({ support.fixture("unwind_garbage"), "100000" })
     assert.equal(0, run.code, run.err)
-    assert.is_truthy(run.out:match("walks 10000 frames %d+"), run.out)
+    assert.is_truthy(run.out:match("walks 20000 frames %d+"), run.out)
   end)
 
   it("takes right stacks again after a module was replaced by another build in the same place", function()
