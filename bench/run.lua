@@ -8,8 +8,8 @@ local harness = require("bench.harness")
 local machine = require("bench.machine")
 
 local NAMES = {
-  "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "cpu_profile", "bound",
-  "profile_cost", "flamegraph", "pprof", "storm",
+  "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "unwind",
+  "cpu_profile", "bound", "profile_cost", "flamegraph", "pprof", "storm",
 }
 
 local function wanted()
