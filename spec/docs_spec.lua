@@ -127,7 +127,7 @@ describe("the documentation's HTTP API", function()
     end
     demo = support.spawn(words, { env = { COLUMNS = 96, LC_ALL = "C.UTF-8" } })
     run = lupe_run.start({ support.built("examples/leaky_server"), "--self-drive", 120 },
-      { flags = { "--heap-interval", "0.2", "--sample-bytes", "128K" } })
+      { flags = { "--heap-interval", "0.2", "--sample-bytes", "128K", "--cpu-hz", "1000" } })
     folder = support.temp_dir()
     run:await("/api/profiling/allocations", function(a) return #a.top_allocators > 0 end)
     local found

@@ -7,7 +7,7 @@ local places = {}
 -- @param place a table with `file`, `module` (its module's file name)
 function places.missing(place)
   if place.file then return nil end
-  return ("that takes debug information of %s (-g, or its -dbgsym package), which is read a moment after the function "
+  return ("file and line need debug information of %s (-g, or its -dbgsym package), which is read a moment after the function "
     .. "is first seen"):format(place.module and place.module ~= "" and place.module or "its module")
 end
 

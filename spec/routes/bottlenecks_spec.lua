@@ -87,7 +87,7 @@ describe("GET " .. PATH, function()
     for _, hotspot in ipairs(get(busy()).json.hotspots) do
       if hotspot.function_name == "hash" then
         assert.is_nil(hotspot.file_location)
-        assert.truthy(hotspot.location_reason:find("that takes debug information of app (-g", 1, true))
+        assert.truthy(hotspot.location_reason:find("file and line need debug information of app (-g", 1, true))
         return
       end
     end
