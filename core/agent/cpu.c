@@ -95,12 +95,12 @@ __attribute__((noinline)) static void take_leaf(const expiry *e) {
   push(e, &e->registers.pc, 1, true);
 }
 
-/* Of the stack that the handler runs on, as far as that is known to be small. */
+/* Of the stack that the handler runs on. SIZE_MAX: not known, or it grows. */
 static size_t stack_left(const ucontext_t *context) {
   uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0);
   uint64_t alternate = (uint64_t)(uintptr_t)context->uc_stack.ss_sp;
   if (here - alternate < context->uc_stack.ss_size) return here - alternate;
-  return SIZE_MAX;
+  return lupe_memory_stack_left(here);
 }
 
 static void take(const expiry *e, size_t left) {

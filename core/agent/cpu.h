@@ -13,8 +13,9 @@
  * that blocks SIGPROF after its timer was made may find one pending when it looks (sigpending, ppoll) until
  * that is noticed, 5 s later at most. Each timer counts towards the user's RLIMIT_SIGPENDING.
  *
- * The handler takes no lock, allocates nothing, calls no loader and cannot fault; on a small alternate stack
- * it takes a shorter stack, or only the interrupted address. */
+ * The handler takes no lock, allocates nothing, calls no loader and cannot fault. Where the thread's stack,
+ * or its alternate one, has less than 5 KiB left, it takes a shorter stack, or only the interrupted address.
+ */
 #ifndef LUPE_AGENT_CPU_H
 #define LUPE_AGENT_CPU_H
 

@@ -9,6 +9,8 @@
 enum {
   SCAN_MS = 200,
   COST_MS = 1000,
+  COST_SHARE = 50,        /* of the time at most is spent on listing threads: 1/50; */
+  QUIET_COST_SHARE = 400, /* this where there are as many as before */
   /* Between two looks at one thread: whether it blocks SIGPROF, and whether its timer is alive. Often at
    * first: a thread that is being started blocks everything for a moment, and one that has just begun may be
    * about to. */
@@ -42,6 +44,7 @@ void lupe_sampler_begin(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz,
   if (cpu_hz == 0 && wall_hz == 0) return;
   s->segment = segment;
   s->scan_due_ms = s->tick_due_ms = s->cost_due_ms = 0;
+  s->scan_cost_ns = 0;
 }
 
 int64_t lupe_sampler_due_ms(const lupe_sampler *s) {
@@ -110,9 +113,28 @@ static lupe_sampling_state time_threads(lupe_sampler *s) {
   return state == LUPE_SAMPLING_ON && timed == 0 && count > 0 ? LUPE_SAMPLING_REFUSED : state;
 }
 
+/* A thread costs some 10 us to list. Many threads are listed less often where there is no sign of new ones.
+ */
+static bool is_due(const lupe_sampler *s) {
+  int64_t waited_ns = (s->now_ms - s->scanned_ms) * 1000000;
+  switch (lupe_thread_table_changed(s->threads)) {
+    case LUPE_THREADS_SAME:
+      return false;
+    case LUPE_THREADS_PERHAPS:
+      return waited_ns >= s->scan_cost_ns * QUIET_COST_SHARE;
+    default:
+      return waited_ns >= s->scan_cost_ns * COST_SHARE;
+  }
+}
+
 static void scan(lupe_sampler *s, const pid_t *own, size_t own_count) {
-  lupe_thread_table_scan(s->threads, own, own_count, on_started, on_ended, s);
   lupe_counters *c = &s->segment->counters;
+  if (is_due(s)) {
+    int64_t before_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    lupe_thread_table_scan(s->threads, own, own_count, on_started, on_ended, s);
+    s->scan_cost_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID) - before_ns;
+    s->scanned_ms = s->now_ms;
+  }
   set(&c->threads, lupe_thread_table_count(s->threads) + lupe_thread_table_beyond(s->threads));
   if (s->cpu_hz == 0) return;
   lupe_sampling_state state = time_threads(s);

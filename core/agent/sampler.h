@@ -17,8 +17,9 @@ typedef struct lupe_sampler {
   lupe_wall wall;
   lupe_segment *segment; /* NULL: both are off */
   uint32_t cpu_hz, wall_hz;
-  uint32_t generation; /* of the CPU timers that are noted as made */
-  int64_t now_ms;      /* of the round that is under way */
+  uint32_t generation;              /* of the CPU timers that are noted as made */
+  int64_t now_ms;                   /* of the round that is under way */
+  int64_t scanned_ms, scan_cost_ns; /* of the last list of threads */
   int64_t scan_due_ms, tick_due_ms, cost_due_ms;
 } lupe_sampler;
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -17,7 +18,9 @@ enum {
 };
 
 struct lupe_thread_table {
-  int folder;
+  int folder, loadavg; /* the latter -1 where there is none */
+  uint64_t links;      /* of the folder, at the last scan: one for every thread, and some */
+  long newest;         /* process or thread of this system, at the last scan; 0: not known */
   pid_t pid;
   uint32_t scan;
   size_t count, beyond;
@@ -44,6 +47,7 @@ lupe_status lupe_thread_table_open(lupe_thread_table **out) {
   int folder = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder < 0) return LUPE_ENOENT;
   mapping->folder = folder;
+  mapping->loadavg = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
   mapping->pid = getpid();
   lupe_thread_table_forget(mapping);
   *out = mapping;
@@ -52,6 +56,7 @@ lupe_status lupe_thread_table_open(lupe_thread_table **out) {
 
 void lupe_thread_table_forget(lupe_thread_table *t) {
   t->count = t->beyond = 0;
+  t->links = 0; /* as no folder has */
   memset(t->index, 0, sizeof t->index);
   t->unused_count = LUPE_THREADS_MAX;
   for (size_t i = 0; i < LUPE_THREADS_MAX; i++) t->unused[i] = (uint16_t)(LUPE_THREADS_MAX - 1 - i);
@@ -60,7 +65,8 @@ void lupe_thread_table_forget(lupe_thread_table *t) {
 void lupe_thread_table_close(lupe_thread_table *t) {
   if (!t) return;
   close(t->folder);
-  t->folder = -1;
+  if (t->loadavg >= 0) close(t->loadavg);
+  t->folder = t->loadavg = -1;
   lupe_thread_table_forget(t);
 }
 
@@ -126,11 +132,34 @@ static void drop_ended(lupe_thread_table *t, const pid_t *own, size_t own_count,
   for (size_t i = 0; i < kept; i++) *find(t, t->threads[t->order[i]].tid) = t->order[i] + 1;
 }
 
+static uint64_t read_links(const lupe_thread_table *t) {
+  struct stat folder;
+  return fstat(t->folder, &folder) == 0 ? folder.st_nlink : 0;
+}
+
+/* The last number of loadavg: what was started last has it. */
+static long read_newest(const lupe_thread_table *t) {
+  char text[128];
+  ssize_t n = t->loadavg >= 0 ? pread(t->loadavg, text, sizeof text - 1, 0) : -1;
+  if (n <= 0) return 0;
+  text[n] = '\0';
+  const char *last = strrchr(text, ' ');
+  return last ? strtol(last, NULL, 10) : 0;
+}
+
+lupe_thread_change lupe_thread_table_changed(const lupe_thread_table *t) {
+  if (read_links(t) != t->links) return LUPE_THREADS_CHANGED;
+  long newest = read_newest(t);
+  return newest != 0 && newest == t->newest ? LUPE_THREADS_SAME : LUPE_THREADS_PERHAPS;
+}
+
 lupe_status lupe_thread_table_scan(lupe_thread_table *t, const pid_t *own, size_t own_count,
                                    lupe_thread_event *started, lupe_thread_event *ended, void *arg) {
   _Alignas(struct dirent64) char entries[ENTRIES_BYTES];
   long bytes;
   if (lseek(t->folder, 0, SEEK_SET) != 0) return LUPE_EIO;
+  t->links = read_links(t); /* before the scan: what changes meanwhile counts for the next one */
+  t->newest = read_newest(t);
   t->scan++;
   t->beyond = 0;
   while ((bytes = syscall(SYS_getdents64, t->folder, entries, sizeof entries)) > 0) {

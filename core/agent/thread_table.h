@@ -33,9 +33,9 @@ typedef struct lupe_thread_status {
 /* Told about one thread. A thread that has just started is all zeros but for `tid`. */
 typedef void lupe_thread_event(void *arg, lupe_thread *t);
 
-/* Opens /proc/self/task, which stays readable whatever the program does to its credentials or its root
- * directory. Empty: the first scan finds all threads. A table that the parent of a forked child left behind
- * is used again. LUPE_ENOENT: no /proc; LUPE_ENOMEM. */
+/* Opens /proc/self/task and /proc/loadavg, which stay readable whatever the program does to its credentials
+ * or its root directory. Empty: the first scan finds all threads. A table that the parent of a forked child
+ * left behind is used again. LUPE_ENOENT: no /proc; LUPE_ENOMEM. */
 lupe_status lupe_thread_table_open(lupe_thread_table **out);
 
 /* Forgets all threads without a word: the next scan finds them anew. */
@@ -48,6 +48,14 @@ void lupe_thread_table_close(lupe_thread_table *t);
  * LUPE_EIO: nothing was learned. */
 lupe_status lupe_thread_table_scan(lupe_thread_table *t, const pid_t *own, size_t own_count,
                                    lupe_thread_event *started, lupe_thread_event *ended, void *arg);
+
+/* Whether a scan would find something else than the last one did, at the price of two system calls. */
+typedef enum lupe_thread_change {
+  LUPE_THREADS_SAME,
+  LUPE_THREADS_PERHAPS, /* as many as before, but something has been started on this system since */
+  LUPE_THREADS_CHANGED,
+} lupe_thread_change;
+lupe_thread_change lupe_thread_table_changed(const lupe_thread_table *t);
 
 size_t lupe_thread_table_count(const lupe_thread_table *t);
 lupe_thread *lupe_thread_table_at(lupe_thread_table *t, size_t i);

@@ -40,8 +40,9 @@ size_t lupe_memory_read_checked(uint64_t address, void *to, size_t bytes) {
 }
 
 /* glibc puts a thread's TCB (pthread_self()) at the top of its stack block, and notes the block in it as two
- * words, address and size, followed by the size of its guard. Where in struct pthread differs between versions, so the pair is searched: the one
- * that spans the TCB with little above it. pthread_getattr_np would know but allocates and locks. */
+ * words, address and size, followed by the size of its guard. Where in struct pthread differs between
+ * versions, so the pair is searched: the one that spans the TCB with little above it. pthread_getattr_np
+ * would know but allocates and locks. */
 static bounds find_thread_stack(void) {
   uint64_t tcb = (uint64_t)pthread_self();
   const uint64_t *words = (const uint64_t *)(uintptr_t)tcb;

@@ -219,9 +219,9 @@ describe("CPU samples", function()
   end)
 
   it("fit on small signal stacks and small threads", function()
-    for _, extra in ipairs({ 600, 1500, 3000, 4600, 8000, 30000 }) do
+    for _, extra in ipairs({ 1000, 1500, 3000, 4600, 8000, 30000 }) do
       os.remove(go)
-      local host, c = start({ "wait=" .. go, "alternate=" .. extra, "small", "exit=4" })
+      local host, c = start({ "wait=" .. go, "alternate=" .. extra, "small=" .. extra, "exit=4" })
       c:welcome({ cpu_hz = 1000 })
       eventually_timed(c, 1)
       release()
