@@ -72,9 +72,9 @@ describe("a program that sets a handler for SIGPROF", function()
   it("is told of in the report's words", function()
     local path = support.temp_dir() .. "/report"
     local listen = "127.0.0.1:" .. support.free_port()
-    local words = { support.built("lupe"), "run", "--listen", listen, "--output", path, "--duration", "3", "--",
+    local command = { support.built("lupe"), "run", "--listen", listen, "--output", path, "--duration", "3", "--",
       support.fixture("owns_sigprof"), 1 }
-    local done = support.run(words, { seconds = 60 })
+    local done = support.run(command, { seconds = 60 })
     assert.equal(0, done.code, done.err)
     local words = support.read_file(path):gsub("%s+", " ")
     assert.matches("no CPU profile: the program has a handler for SIGPROF of its own", words, 1, true)
