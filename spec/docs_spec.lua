@@ -9,11 +9,13 @@ local PAGES = {
   "README.md", "docs/api.md", "docs/profiling.md", "docs/operations.md", "docs/host.md", "docs/decisions.md",
 }
 local ROUTES = {
-  "memory", "cpu", "bottlenecks", "allocations", "leak_detection", "snapshot", "targets", "rules", "findings",
-  "metrics", "health",
+  "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
+  "findings", "metrics", "health", "pprof",
 }
 
-local HOST_FILES = { "core/script/host.c", "core/script/host_tasks.c", "core/script/host_pprof.c" }
+local HOST_FILES = {
+  "core/script/host.c", "core/script/host_tasks.c", "core/script/host_pprof.c", "core/script/host_timer.c",
+}
 
 -- Commands that are shown and not run here, and why.
 local NOT_RUN = {
@@ -116,6 +118,15 @@ local function compare(documented, given, where)
   end
 end
 
+--- The chapter of a route: its own, or the one with a row for it.
+local function chapter_of(page, name)
+  local place = page:find("\n## " .. name .. "\n", 1, true)
+    or assert(page:find("\n| `" .. name .. "` |", 1, true), name .. " is not in docs/api.md")
+  local start, following = 1, 1
+  while following and following <= place do start, following = following, page:find("\n## ", following + 1, true) end
+  return page:sub(start, following)
+end
+
 -- Started first, looked at last; what was started is ended after the last of these blocks.
 local demo
 
@@ -164,7 +175,7 @@ describe("the documentation's HTTP API", function()
         checked = checked + 1
       end
     end
-    assert.equal(16, checked)
+    assert.equal(20, checked)
   end)
 
   it("notices a field that is missing, of another type, or at another place", function()
@@ -198,6 +209,7 @@ describe("the documentation's HTTP API", function()
       shown[#shown + 1] = title
       assert.truthy(page:find("[" .. title .. "](#", 1, true), title .. " is not in the list at the top")
     end
+    for name in page:gmatch("\n| `(%u+ /[^`]*)` |") do shown[#shown + 1] = name end
     table.sort(real)
     table.sort(shown)
     assert.same(real, shown)
@@ -207,8 +219,7 @@ describe("the documentation's HTTP API", function()
     local page = read("docs/api.md")
     for _, name in ipairs(ROUTES) do
       for _, route in ipairs(require("routes." .. name)) do
-        local start = assert(page:find("\n## " .. route.method .. " " .. route.path .. "\n", 1, true))
-        local chapter = page:sub(start, (page:find("\n## ", start + 1, true) or #page))
+        local chapter = chapter_of(page, route.method .. " " .. route.path)
         for _, param in ipairs(route.params) do
           local where = param.name == "target" and page or chapter
           assert.truthy(where:find(param.name == "target" and "?target=PID" or "`" .. param.name .. "`", 1, true),
