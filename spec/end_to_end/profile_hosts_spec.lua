@@ -70,13 +70,11 @@ describe("a program that sets a handler for SIGPROF", function()
   end
 
   it("is told of in the report's words", function()
-    local path = support.temp_dir() .. "/report"
-    local listen = "127.0.0.1:" .. support.free_port()
-    local command = { support.built("lupe"), "run", "--listen", listen, "--output", path, "--duration", "3", "--",
-      support.fixture("owns_sigprof"), 1 }
-    local done = support.run(command, { seconds = 60 })
-    assert.equal(0, done.code, done.err)
-    local words = support.read_file(path):gsub("%s+", " ")
+    local run = lupe_run.start({ support.fixture("owns_sigprof"), 1 }, { flags = { "--report", "text" } })
+    support.eventually(function() return run.process:stdout():match("\n") end, 60, "the program's own profile")
+    run.process:kill()
+    assert.equal(0, run.process:wait(30))
+    local words = support.read_file(run.report_path):gsub("%s+", " ")
     assert.matches("no CPU profile: the program has a handler for SIGPROF of its own", words, 1, true)
   end)
 end)
