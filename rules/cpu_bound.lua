@@ -2,6 +2,7 @@
 local function names_of(profile, count)
   local names = {}
   for f in profile:functions { by = "cpu_ns", limit = count } do
+    if names[1] and f.cpu_percent < 5 then break end
     names[#names + 1] = ("%s (%.0f %%)"):format(f.name, f.cpu_percent)
   end
   return table.concat(names, ", ")

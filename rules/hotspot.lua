@@ -2,18 +2,23 @@
 --
 -- impact = 1 - exp(-0.071 x). x is the mean of two shares in percent: of the CPU time, and of the thread time that is
 -- not idle (on a core, in I/O, or waiting for a lock). The one is what it costs, the other what somebody waits for;
--- where only one is known, x is that. By this curve a tenth of the time is worth half of all attention, and whether it
--- is 60 % or 90 % makes no difference: first this one. The factor is such that a function with 25.3 % of the CPU time
--- and 30.1 % of the busy time, the example that the API was designed with, has 0.86 (0.83 by its CPU time alone), where
--- 0.85 +- 0.02 is asked for.
+-- where only one is known, x is that. A program that hardly uses the CPU is not made better by using less of it: below
+-- half a core, the share of the CPU time weighs less in proportion. By this curve a tenth of the time is worth half of
+-- all attention, and whether it is 60 % or 90 % makes no difference: first this one. The factor is such that a function
+-- with 25.3 % of the CPU time and 30.1 % of the busy time, the example that the API was designed with, has 0.86 (0.83
+-- by its CPU time alone), where 0.85 +- 0.02 is asked for.
 
 local function share(part, whole) return whole > 0 and part / whole or 0 end
 
-local function impact_of(f, profile, rate)
+local function impact_of(f, profile, params)
   local cpu = profile.cpu.state == "on" and f.cpu_percent
   local wall = profile.wall.state == "on" and f.wall_percent
-  local x = cpu and wall and (cpu + wall) / 2 or cpu or wall or 0
-  return 1 - math.exp(-rate * x)
+  local x = cpu or wall or 0
+  if cpu and wall then
+    local weight = math.min(1, profile.cpu_ns / 1e9 / profile.seconds / params.full_cpu)
+    x = (weight * cpu + wall) / (weight + 1)
+  end
+  return 1 - math.exp(-params.rate * x)
 end
 
 --- What to do, by what most of its time is.
@@ -73,6 +78,7 @@ return {
     most_findings = { default = 100, min = 1, doc = "functions, largest impact first; routes show less" },
     min_impact = { default = 0.07, min = 0, max = 1, doc = "less is not told; 0.07 is about 1 % of the time" },
     rate = { default = 0.071, min = 0, unit = "1/percent", doc = "how fast impact rises: see the head of this file" },
+    full_cpu = { default = 0.5, min = 0.001, unit = "cores", doc = "from here on CPU time weighs in full" },
     critical = { default = 0.8, min = 0, max = 1, doc = "impact from which on severity is critical: 23 % of the time" },
     high = { default = 0.5, min = 0, max = 1, doc = "likewise high: 10 % of the time" },
     medium = { default = 0.2, min = 0, max = 1, doc = "likewise medium: 3 % of the time" },
@@ -83,7 +89,7 @@ return {
     local lack = profile:lacks(params.min_samples)
     if lack then return {}, lack end
     for _, f in ipairs(candidates(profile, 4 * params.most_findings)) do
-      local impact = impact_of(f, profile, params.rate)
+      local impact = impact_of(f, profile, params)
       if impact >= params.min_impact then found[#found + 1] = { f = f, impact = impact } end
     end
     table.sort(found, function(a, b)

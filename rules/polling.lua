@@ -51,7 +51,7 @@ return {
   params = {
     min_wakeups = { default = 20, min = 0, unit = "1/s", doc = "of a thread, on average" },
     min_idle = { default = 0.9, min = 0, max = 1, doc = "share of the time that it waits in one function" },
-    max_sleep_us = { default = 200, min = 0, unit = "us", doc = "CPU time per wake-up from a sleep" },
+    max_sleep_us = { default = 50, min = 0, unit = "us", doc = "CPU time per wake-up from a sleep" },
     max_wait_us = { default = 10, min = 0, unit = "us", doc = "likewise from a wait that an event ends as well" },
     min_seconds = { default = 5, min = 1, unit = "s", doc = "that the thread was seen; a start-up is no pattern" },
     min_samples = { default = 100, min = 1, doc = "looks at threads: 5 s of one at 20 a second" },

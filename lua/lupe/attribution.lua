@@ -1,13 +1,15 @@
 --- Whose time a stack's time is: which functions stand for others, and which only begin a thread.
--- The time of libc, of the loader and of the vdso belongs to the function that called them: nobody is helped by
--- "memcpy is slow". An allocator of its own module keeps its time, as it can be changed for another.
+-- The time of libc, of the loader, of the vdso and of allocators belongs to the function that called them: nobody is
+-- helped by "memcpy is slow". lupe's agent runs inside the allocator that it watches, and is passed over with it.
 -- @module lupe.attribution
 
 local attribution = {}
 
 local function begins(text, with) return text:sub(1, #with) == with end
 
-local PASSED_OVER = { "libc.so", "libc-", "ld-linux", "ld-2", "ld.so", "ld-musl", "libpthread", "[vdso]", "linux-vdso" }
+local PASSED_OVER = {
+  "libc.so", "libc-", "ld-linux", "ld-2", "ld.so", "ld-musl", "libpthread", "[vdso]", "linux-vdso", "liblupe-agent.so",
+}
 local ALLOCATORS = { "libjemalloc", "libtcmalloc", "libmimalloc" }
 
 --- True where a module's functions work for their callers: libc, the loader, the vdso.

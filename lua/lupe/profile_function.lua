@@ -3,7 +3,7 @@
 --
 -- * `name`, `module` file name, `module_path`; `file` and `line` of its hottest line (what is inlined into it belongs
 --   to the line that calls it), `definition_line`; nil where not known
--- * itself, with what is inlined into it and with the libc, loader and vdso functions that it calls: `cpu_ns`,
+-- * itself, with what is inlined into it, and what it calls of libc, the loader, the vdso and the allocator: `cpu_ns`,
 --   `kernel_ns` (of it, in system calls), `memory_ns` (of it, in memcpy and the like, or in the allocator), `io_ns`,
 --   `lock_ns`, `wall_ns` (cpu + io + lock), `idle_ns`; `samples` (idle ones not counted)
 -- * with all that it calls: `cum_cpu_ns`, `cum_wall_ns`, and `allocator_ns` (CPU time of it in the allocator);

@@ -60,6 +60,8 @@ local function traits_of(columns)
     return answer
   end
   traits.allocates = trait(function(name, f) return attribution.allocates(name, file_name(f.module)) end)
+  --- Its time is its caller's.
+  function traits.works_for_callers(index) return traits.passed_over(index) or traits.allocates(index) end
   traits.moves_memory = trait(attribution.moves_memory)
   traits.futex_word = trait(waits.futex_word)
   function traits.begins(index)
@@ -151,7 +153,7 @@ local function look_at(columns, traits, first, last)
   for k = first, last do
     local f = frames[function_of[k]]["function"]
     allocates = allocates or traits.allocates(f)
-    if not traits.passed_over(f) then
+    if not traits.works_for_callers(f) then
       self_at = k
       break
     end
@@ -163,8 +165,7 @@ end
 local function who_allocates(columns, traits, first, last)
   for k = first, last do
     local index = columns.frames[columns.stack_frames[k]]["function"]
-    local helps = traits.passed_over(index) or columns.functions[index].wrapper == 1 or traits.allocates(index)
-    if not helps then return index end
+    if not traits.works_for_callers(index) and columns.functions[index].wrapper ~= 1 then return index end
   end
 end
 

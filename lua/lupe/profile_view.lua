@@ -18,7 +18,8 @@
 --
 -- * `functions { by, limit, roots }` an iterator over lupe.profile_function, largest `by` first, only those that have
 --   any. `by`: "wall_ns" where not given. Functions that only begin a thread are left out unless `roots` is true; in
---   orders of what is called (`cum_...`, `allocator_ns`) so are main, and libc's functions, which stand for others.
+--   orders of what is called (`cum_...`, `allocator_ns`) so are main, and functions of libc and the allocator, whose
+--   time is their callers'.
 -- * `threads()` an array, busiest first (lupe.profile_threads)
 -- * `waits()` an array { name of a system call or "page fault", class "io", "lock" or "idle", ns, count }, longest
 --   first
@@ -217,10 +218,10 @@ return function(columns, kept)
     local by = options.by or "wall_ns"
     options_of.check_word("functions: cannot order by", by, ORDERS)
     local sums = summary().sums
-    local keys, root, below, passed_over = sums.of[by], sums.of.root, BELOW[by], sums.traits.passed_over
+    local keys, root, below, helps = sums.of[by], sums.of.root, BELOW[by], sums.traits.works_for_callers
     local candidates, count = {}, 0
     for i = 0, columns.count.functions - 1 do
-      if keys[i] > 0 and (options.roots or (root[i] == 0 and not (below and passed_over(i)))
+      if keys[i] > 0 and (options.roots or (root[i] == 0 and not (below and helps(i)))
         or (root[i] == MAIN and not below)) then
         count = count + 1
         candidates[count] = i

@@ -99,6 +99,8 @@ describe("a function of the profile", function()
       cpu(1, { "parse", "serve", "main" }), cpu(1, { "libc.so.6!unnamed", "libc.so.6!malloc", "serve", "main" }),
     }), { by = "cum_cpu_ns" })
     assert.same({ 3e9, 4e9 }, { found.parse.allocator_ns, found.serve.allocator_ns })
+    assert.same({ 4e9, 3e9, 0 }, { found.parse.cpu_ns, found.parse.memory_ns, found.serve.cpu_ns - 1e9 })
+    assert.is_nil(found.malloc)
     assert.same({ 3e9, 1e9 }, { found.parse.allocating_ns, found.serve.allocating_ns })
   end)
 

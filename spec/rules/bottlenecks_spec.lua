@@ -59,6 +59,19 @@ describe("the rule bottleneck.hotspot", function()
     has(found.summary, "crawl: unknown of CPU time, 25.3 % of busy thread time")
   end)
 
+  it("weighs the share of CPU time less where the program hardly uses the CPU", function()
+    local function impact(cores)
+      local answer = run("hotspot", program({ cpu(60 * cores, { "tick" }), wait(100, given.READ, { "load" }) }),
+        { min_samples = 1, min_impact = 0 })
+      for _, finding in ipairs(answer.findings) do
+        if finding.hotspot.name == "tick" then return finding.score end
+      end
+    end
+    assert.is_true(impact(0.01) < 0.2)
+    assert.is_true(impact(0.1) < impact(0.3) and impact(0.3) < impact(0.5))
+    assert.is_true(impact(0.5) > 0.9)
+  end)
+
   it("ranks by impact, names each function once, and as many as it may", function()
     local samples = {}
     for i = 1, 15 do
