@@ -3,6 +3,8 @@ local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
 
+ffi.cdef("void *dlsym(void *library, const char *name);")
+
 describe("the agent's thread", function()
   local runtime, here, go
 
@@ -29,6 +31,37 @@ describe("the agent's thread", function()
       { hello.ppid, (tostring(hello.start_ticks):gsub("ULL", "")) })
     release()
     assert.are.equal(0, host:wait())
+  end)
+
+  -- Where the C library begins, in a text of mappings.
+  local function libc_base(maps)
+    return tonumber(maps:match("\n(%x+)%-%x+ r%-%-p 00000000 [^\n]*/libc%.so%.6\n"), 16)
+  end
+
+  it("shows what is mapped, and where libc's memory functions really are", function()
+    local host = runtime:host({ "wait=" .. go })
+    local c = runtime:hello()
+    c:expect("maps")
+    assert.are.equal(support.read_file("/proc/" .. host.pid .. "/maps"), c.maps)
+    -- This interpreter's loader chose for the same processor.
+    local own_base, base = libc_base(support.read_file("/proc/self/maps")), libc_base(c.maps)
+    for i, name in ipairs({ "memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strcmp", "strchr" }) do
+      local own = tonumber(ffi.cast("uintptr_t", ffi.C.dlsym(nil, name)))
+      assert.are.equal(own - own_base, tonumber(c.hello.memory_functions[i - 1]) - base, name)
+    end
+    release()
+    assert.are.equal(0, host:wait())
+  end)
+
+  it("leaves a copy of the mappings behind where no heap profile carries them", function()
+    local host = runtime:host({ "exit=7" }, { jemalloc = false })
+    local c = runtime:hello()
+    c:expect("maps")
+    assert.are.equal(7, host:wait())
+    c.maps = nil
+    c:expect("maps")
+    assert.is_truthy(libc_base(c.maps))
+    c:expect("goodbye")
   end)
 
   it("sends a last profile and a farewell at normal exit, and keeps output and exit code", function()
