@@ -6,7 +6,8 @@ local settings = require("lupe.settings")
 local support = require("spec.support")
 
 local PAGES = {
-  "README.md", "docs/api.md", "docs/profiling.md", "docs/operations.md", "docs/host.md", "docs/decisions.md",
+  "README.md", "docs/api.md", "docs/profiling.md", "docs/operations.md", "docs/host.md", "docs/pprof.md",
+  "docs/decisions.md",
 }
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
@@ -271,6 +272,12 @@ describe("the documentation's HTTP API", function()
       for _, command in ipairs(page == "docs/api.md" and {} or commands_of(page)) do
         if command.text:find("^curl ") then
           assert.truthy(curl(command.text) < 300, page .. ": " .. command.text)
+        elseif command.text:find("^google%-pprof ") or command.text:find("^go tool pprof ") then
+          local text = command.text:gsub("127%.0%.0%.1:7077", "127.0.0.1:" .. run.port)
+          local env = { HOME = folder, PPROF_TMPDIR = folder }
+          local done = support.run({ "sh", "-c", text }, { env = env, seconds = 60 })
+          assert.equal(0, done.code, command.text .. done.err)
+          if text:find("heap", 1, true) then assert.truthy(done.out:find(" remember_session\n", 1, true), done.out) end
         elseif command.text:find("^build/lupe ") and not NOT_RUN[command.text] then
           local build = support.build_dir
           local text = command.text:gsub("build/lupe", build .. "/lupe"):gsub("build/examples", build .. "/examples")
