@@ -60,16 +60,19 @@ local function u16(x) return string.char(x % 256, math.floor(x / 256) % 256) end
 local function u32(x) return u16(x % 65536) .. u16(math.floor(x / 65536)) end
 local function u64(x) return u32(x % 4294967296) .. u32(math.floor(x / 4294967296)) end
 
---- The bytes of an ELF file with these functions, FUNCTION_BYTES each, in this order.
+--- The bytes of an ELF file with these functions, FUNCTION_BYTES each, in this order. One whose name begins
+-- with "?" has no symbol.
 local function elf(names)
   local text_bytes = #names * FUNCTION_BYTES
   local strings, symbols = { "\0" }, { ("\0"):rep(24) }
   local at = 1
   for i, name in ipairs(names) do
-    symbols[#symbols + 1] = u32(at) .. string.char(0x12, 0) .. u16(1)
-      .. u64(TEXT + (i - 1) * FUNCTION_BYTES) .. u64(FUNCTION_BYTES)
-    strings[#strings + 1] = name .. "\0"
-    at = at + #name + 1
+    if name:sub(1, 1) ~= "?" then
+      symbols[#symbols + 1] = u32(at) .. string.char(0x12, 0) .. u16(1)
+        .. u64(TEXT + (i - 1) * FUNCTION_BYTES) .. u64(FUNCTION_BYTES)
+      strings[#strings + 1] = name .. "\0"
+      at = at + #name + 1
+    end
   end
   local symtab, strtab = table.concat(symbols), table.concat(strings)
   local shstrtab = "\0.text\0.symtab\0.strtab\0.shstrtab\0"
@@ -176,6 +179,7 @@ function run:add(info)
   i.heap_state, i.forked = info.heap_state or 0, info.forked or 0
   i.sample_period_bytes = info.sample_period_bytes or 1
   i.time_ms = info.time_ms or snapshots.epoch_ms
+  i.memory_functions = info.memory_functions
   local name, allocator = info.name or "app", info.allocator or "jemalloc 5.3.0"
   i.name, i.allocator = name, allocator
   local out = ffi.new("lupe_target *[1]")
@@ -216,6 +220,23 @@ function run.figures(_, target, fields)
   local row = ffi.new("lupe_memory_figures", fields)
   support.core().lupe_target_figures(target, row)
   return row
+end
+
+--- One CPU or wall sample. `sample`: { kind = "cpu" | "wall", tid, weight, state, switches, time_ms (after the
+-- epoch) }; `addresses`: the first one was interrupted.
+function run.thread_sample(_, target, sample, addresses)
+  local s = ffi.new("lupe_thread_sample", {
+    kind = sample.kind == "wall" and 4 or 3, -- LUPE_RECORD_WALL, LUPE_RECORD_CPU
+    tid = sample.tid or 1, weight = sample.weight or 1, state = sample.state or 0,
+    switches = sample.switches or 0, time_ms = snapshots.epoch_ms + (sample.time_ms or 0),
+  })
+  local raw = ffi.new("uint64_t[?]", #addresses + 1, addresses)
+  support.core().lupe_target_thread_sample(target, s, raw, #addresses)
+end
+
+--- Where a process's code lies: the text of its /proc/PID/maps.
+function run.set_maps(_, target, text)
+  check(support.core().lupe_target_set_maps(target, snapshots.memfd(text)), "maps")
 end
 
 --- A snapshot: { header, address, bytes, fd }. `pid`: default 0, all live targets; `window_ms`: of samples.
@@ -259,11 +280,16 @@ end
 --   classes   { { size_bytes, live_count }, ... } of the first target
 --   losses    { dropped_records, truncated_stacks }
 --   period_bytes  of the samples; default 1, where figures are exact for objects of 40 bytes or more
---   pid, time_ms  of the snapshot; default 0 (all), the last tick
+--   samples   CPU and wall samples: { stack, target } and the fields that run:thread_sample has; options.cpu_hz
+--             or options.wall_hz must say that they are taken
+--   pid, time_ms, window_ms  of the snapshot; default 0 (all), the last tick, a minute
 function snapshots.build(literal)
   local core = support.core()
   local period = literal.period_bytes or 1
   local names, tick_count = {}, 0
+  for _, sample in ipairs(literal.samples or {}) do
+    for _, frame in ipairs(sample.stack) do names[#names + 1] = frame end
+  end
   for _, site in ipairs(literal.sites) do
     for _, frame in ipairs(site.stack) do names[#names + 1] = frame end
     if type(site.space) == "table" then tick_count = math.max(tick_count, #site.space) end
@@ -316,8 +342,16 @@ function snapshots.build(literal)
     for k, target in ipairs(targets) do dumps[k] = { target, snapshots.dump(period, rows[k], maps) } end
     self:round(snapshots.epoch_ms + time, dumps)
   end
+  local with_maps = {}
+  for _, sample in ipairs(literal.samples or {}) do
+    local target, addresses = targets[sample.target or 1], {}
+    for k, frame in ipairs(sample.stack) do addresses[k] = address(frame) end
+    if not with_maps[target] then self:set_maps(target, maps) end
+    with_maps[target] = true
+    self:thread_sample(target, sample, addresses)
+  end
   local last = literal.time_ms or ticks[#ticks] or 0
-  local built = self:snapshot(literal.pid, snapshots.epoch_ms + last)
+  local built = self:snapshot(literal.pid, snapshots.epoch_ms + last, literal.window_ms)
   built.run, built.targets = self, targets
   return built
 end
@@ -329,6 +363,43 @@ function snapshots.mapped(address, size)
   check(support.core().lupe_snapshot_map(fd, false, out), "map")
   snapshots.close(fd)
   return ffi.gc(out[0], support.core().lupe_snapshot_release)
+end
+
+--- The samples of a snapshot as plain tables: { stack = names leaf first (nil: none), thread, state, count, ns },
+-- and its threads: { target (from 0), tid, name, switches }.
+function snapshots.samples(header)
+  local column = function(name, ctype) return (snapshots.column(header, name, ctype)) end
+  local stack, thread = column("sample_stack", "uint32_t"), column("sample_thread", "uint32_t")
+  local state = column("sample_state", "uint32_t")
+  local counts, ns = column("sample_count", "double"), column("sample_ns", "double")
+  local samples, threads = {}, {}
+  for i = 0, tonumber(header.sample_thread.count) - 1 do
+    samples[i + 1] = {
+      stack = stack[i] ~= 0xffffffff and snapshots.stack(header, stack[i]) or nil,
+      thread = thread[i], state = state[i], count = counts[i], ns = ns[i],
+    }
+  end
+  local rows = column("threads", "lupe_snapshot_thread")
+  for i = 0, tonumber(header.threads.count) - 1 do
+    threads[i + 1] = {
+      target = rows[i].target, tid = rows[i].tid, name = snapshots.string(header, rows[i].name),
+      switches = rows[i].switches,
+    }
+  end
+  return samples, threads
+end
+
+--- A stack of a snapshot: the names of its frames' functions, leaf first.
+function snapshots.stack(header, index)
+  local first = snapshots.column(header, "stack_first", "uint32_t")
+  local frames = snapshots.column(header, "stack_frames", "uint32_t")
+  local rows = snapshots.column(header, "frames", "lupe_snapshot_frame")
+  local functions = snapshots.column(header, "functions", "lupe_snapshot_function")
+  local names = {}
+  for i = first[index], first[index + 1] - 1 do
+    names[#names + 1] = snapshots.string(header, functions[rows[frames[i]]["function"]].name)
+  end
+  return names
 end
 
 --- A C string of the snapshot's string block.
