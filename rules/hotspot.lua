@@ -24,16 +24,17 @@ end
 --- What to do, by what most of its time is.
 local function nature(f)
   local where = f.line and ("%s, line %d"):format(f.name, f.line) or f.name
-  local call = f.calls[1] and f.calls[1].name
+  local call = f.calls[1] and not f.calls[1].name:find("+0x", 1, true) and f.calls[1].name -- one with a name
   if f.lock_ns > f.wall_ns / 2 then
     return "waiting for locks", ("Hold the lock of %s for a shorter time, or split it"):format(where)
   elseif f.io_ns > f.wall_ns / 2 then
     local wait = f.waits[1] and f.waits[1].name or "I/O"
     return "waiting for I/O", ("%s waits in %s: ask for more at once, in parallel, or keep what was read"):format(
       where, wait)
+  elseif f.allocating_ns > f.cpu_ns / 2 then
+    return "allocating memory", ("Allocate less often in %s: reuse blocks, or take them from a pool"):format(where)
   elseif f.memory_ns > f.cpu_ns / 2 then
-    return "moving or allocating memory", ("Copy less in %s, and reuse what it allocates%s"):format(where,
-      call and (" (most in %s)"):format(call) or "")
+    return "moving memory", ("Copy less in %s%s"):format(where, call and (" (most in %s)"):format(call) or "")
   elseif f.kernel_ns > f.cpu_ns / 2 then
     return "in the kernel", ("Make fewer system calls in %s%s"):format(where,
       call and (" (most in %s)"):format(call) or "")

@@ -87,7 +87,7 @@ describe("the rule bottleneck.hotspot", function()
 
   it("says what a function's time is, and what to do about it", function()
     local answer = run("hotspot", program({
-      cpu(5, { "compute" }), cpu(5, { "libc.so.6!memcpy", "copy" }),
+      cpu(5, { "compute" }), cpu(5, { "libc.so.6!memcpy", "copy" }), cpu(5, { "libc.so.6!malloc", "churn" }),
       cpu(5, { "libc.so.6!write", "log" }, { state = "kernel" }), mutex(5, "locked"),
       wait(5, given.READ, { "libc.so.6!read", "load" }),
     }))
@@ -97,7 +97,8 @@ describe("the rule bottleneck.hotspot", function()
     end
     assert.same({
       compute = "computing; Call compute less often, or make its hottest line cheaper",
-      copy = "moving or allocating memory; Copy less in copy, and reuse what it allocates (most in memcpy)",
+      copy = "moving memory; Copy less in copy (most in memcpy)",
+      churn = "allocating memory; Allocate less often in churn: reuse blocks, or take them from a pool",
       log = "in the kernel; Make fewer system calls in log (most in write)",
       load = "waiting for I/O; load waits in read: ask for more at once, in parallel, or keep what was read",
       locked = "waiting for locks; Hold the lock of locked for a shorter time, or split it",
