@@ -84,7 +84,6 @@ static uint32_t thread_hash(uint32_t target, int32_t tid) {
 
 static void fill_thread_slots(lupe_sample_log *l) {
   if (l->thread_room == 0) return;
-  if (l->thread_room == 0) return;
   uint32_t mask = 2 * l->thread_room - 1;
   memset(l->thread_slots, 0, 2 * (size_t)l->thread_room * sizeof *l->thread_slots);
   for (uint32_t i = 0; i < l->thread_count; i++) {
