@@ -91,7 +91,7 @@ lupe_target *lupe__target_next(lupe_aggregator *a, lupe_target *t);
  */
 void lupe__targets_evict(lupe_aggregator *a);
 /* The one that goes on with what `t` left; NULL. Caller holds `lock`. */
-const lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t);
+lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t);
 /* Sum of the newest figures over live targets; false where there is none. Caller holds `lock`. */
 bool lupe__memory_sum(const lupe_aggregator *a, lupe_memory_figures *out);
 /* The target of a pid, live before dead, newest first; NULL. Caller holds `lock`. */

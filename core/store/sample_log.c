@@ -176,12 +176,24 @@ uint32_t lupe_sample_log_threads(const lupe_sample_log *l) {
   return l->thread_count;
 }
 
-void lupe_sample_log_hand_over(lupe_sample_log *l, uint32_t from, uint32_t to) {
+static int by_number(const void *a, const void *b) { /* also of heirs, whose first field it is */
+  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+  return (x > y) - (x < y);
+}
+
+void lupe_sample_log_hand_over(lupe_sample_log *l, lupe_sample_heir *heirs, size_t count) {
+  bool any = false;
+  qsort(heirs, count, sizeof *heirs, by_number);
   for (uint32_t i = 0; i < l->thread_count; i++) {
+    lupe_sample_thread *t = &l->threads[i].shown;
+    if (!l->threads[i].used) continue;
+    const lupe_sample_heir *heir = bsearch(&t->target, heirs, count, sizeof *heirs, by_number);
+    if (!heir) continue;
     /* A tid that both had is there twice then: the rows of each stay its own, and one of the two is found. */
-    if (l->threads[i].used && l->threads[i].shown.target == from) l->threads[i].shown.target = to;
+    t->target = heir->to;
+    any = true;
   }
-  if (l->thread_room) fill_thread_slots(l);
+  if (any) fill_thread_slots(l);
 }
 
 /* -- rows ------------------------------------------------------------------------------------- */
@@ -281,11 +293,6 @@ lost:
 }
 
 /* -- sums ------------------------------------------------------------------------------------- */
-
-static int by_number(const void *a, const void *b) {
-  uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-  return (x > y) - (x < y);
-}
 
 /* One byte for each thread: whether it belongs to one of the targets. NULL: no memory. */
 static bool *choose_threads(const lupe_sample_log *l, const uint32_t *targets, size_t target_count) {

@@ -60,8 +60,11 @@ lupe_status lupe_sample_log_sum(const lupe_sample_log *l, int64_t from, int64_t 
 
 /* From this second on the log is whole; INT64_MIN before anything had to go. */
 int64_t lupe_sample_log_from(const lupe_sample_log *l);
-/* All samples of target `from` are target `to`'s from now on, as threads of their own. */
-void lupe_sample_log_hand_over(lupe_sample_log *l, uint32_t from, uint32_t to);
+typedef struct lupe_sample_heir {
+  uint32_t from, to; /* targets */
+} lupe_sample_heir;
+/* All samples of each target `from` are target `to`'s from now on, as threads of their own. Sorts `heirs`. */
+void lupe_sample_log_hand_over(lupe_sample_log *l, lupe_sample_heir *heirs, size_t count);
 size_t lupe_sample_log_rows(const lupe_sample_log *l);
 uint64_t lupe_sample_log_lost(const lupe_sample_log *l); /* samples */
 
