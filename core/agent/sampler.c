@@ -135,11 +135,13 @@ static void scan(lupe_sampler *s, const pid_t *own, size_t own_count) {
     s->scan_cost_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID) - before_ns;
     s->scanned_ms = s->now_ms;
   }
+  if (s->cpu_hz) {
+    lupe_sampling_state state = time_threads(s);
+    /* OFF: it was ended from elsewhere, as the program does; what was true until then is what counts. */
+    if (state != LUPE_SAMPLING_OFF) set(&c->cpu_state, state);
+  }
+  /* Last: who reads of a thread here can rely on the other counters knowing of it. */
   set(&c->threads, lupe_thread_table_count(s->threads) + lupe_thread_table_beyond(s->threads));
-  if (s->cpu_hz == 0) return;
-  lupe_sampling_state state = time_threads(s);
-  /* OFF: it was ended from elsewhere, as the program does; what was true until then is what counts. */
-  if (state != LUPE_SAMPLING_OFF) set(&c->cpu_state, state);
 }
 
 void lupe_sampler_run(lupe_sampler *s, int64_t now_ms, const pid_t *own, size_t own_count) {

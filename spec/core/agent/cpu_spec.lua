@@ -136,7 +136,7 @@ describe("CPU samples", function()
   end)
 
   it("of threads that start and exit at the highest rate do no harm", function()
-    local host, c = start({ "wait=" .. go, "churn=400", "exit=3" })
+    local host, c = start({ "wait=" .. go, "churn=400", "burn=50", "exit=3" })
     c:welcome({ cpu_hz = 1000 })
     eventually_timed(c, 1)
     release()
