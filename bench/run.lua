@@ -8,7 +8,7 @@ local harness = require("bench.harness")
 local machine = require("bench.machine")
 
 local NAMES = {
-  "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "unwind",
+  "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "symbolize", "unwind",
   "cpu_profile", "bound", "profile_cost", "flamegraph", "pprof", "storm",
 }
 

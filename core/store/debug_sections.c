@@ -2,6 +2,7 @@
 
 #include <elf.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -138,10 +139,8 @@ static void write_headers(char *image, uint64_t names_at, uint64_t headers_at, c
         .sh_size = sources[k].bytes,
         .sh_addralign = 1,
     };
-    char *name = image + names_at + names_bytes;
-    memcpy(name, ".debug_", 7);
-    memcpy(name + 7, wanted[k], strlen(wanted[k]) + 1);
-    names_bytes += 7 + strlen(wanted[k]) + 1;
+    int length = snprintf(image + names_at + names_bytes, NAME_BYTES, ".debug_%s", wanted[k]);
+    names_bytes += (size_t)length + 1;
   }
   headers[count] =
       (Elf64_Shdr){.sh_type = SHT_STRTAB, .sh_offset = names_at, .sh_size = names_bytes, .sh_addralign = 1};

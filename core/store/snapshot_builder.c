@@ -39,6 +39,8 @@ static void copy_target(lupe__builder *b, lupe_target *t) {
   };
   memcpy(b->target_names[i], t->status.name, sizeof b->target_names[i]);
   memcpy(b->target_allocators[i], t->status.allocator, sizeof b->target_allocators[i]);
+  if (t->profile && b->header.sample_period_bytes == 0)
+    b->header.sample_period_bytes = lupe_heap_profile_period(t->profile);
   lupe__classes_add(b->classes, &b->class_count, LUPE__CLASSES_MAX, t->classes, t->class_count);
 }
 
@@ -291,10 +293,8 @@ static void clear(lupe__builder *b) {
 
 static lupe_status build(lupe__builder *b, lupe_snapshot **out) {
   for (size_t i = 0; i < b->target_count; i++) {
-    lupe_target *t = b->targets[i];
-    if (!b->target_rows[i].live) lupe__target_absorb(t); /* no later dump will take them in */
-    if (t->profile && b->header.sample_period_bytes == 0)
-      b->header.sample_period_bytes = lupe_heap_profile_period(t->profile);
+    /* No later dump will take them in. */
+    if (!b->target_rows[i].live) lupe__target_absorb(b->targets[i]);
   }
   lupe_status status = number_stacks(b);
   if (status != LUPE_OK) return status;

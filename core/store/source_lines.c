@@ -254,6 +254,7 @@ static lupe_status resolve_unit(lupe_source_lines *s, Dwarf_Die *die, lupe_sourc
   bool split = dwarf_hasattr(die, DW_AT_GNU_dwo_name) || dwarf_hasattr(die, DW_AT_dwo_name);
   if (dwarf_tag(die) != DW_TAG_compile_unit || split) return LUPE_OK;
   w->unit++;
+  lupe_walk_ask_clock(w);
   lupe_walk_covered(w, die, claim, &b);
   if (!b.first || w->status != LUPE_OK) return w->status;
 

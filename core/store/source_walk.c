@@ -20,6 +20,10 @@ bool lupe_walk_goes_on(lupe_walk *w) {
   return w->status == LUPE_OK;
 }
 
+void lupe_walk_ask_clock(lupe_walk *w) {
+  w->looks = LOOKS_PER_CLOCK;
+}
+
 /* The first address that is not below `from`. */
 static size_t lower_bound(const lupe_walk *w, uint64_t from) {
   size_t low = 0, high = w->address_count;

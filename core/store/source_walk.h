@@ -46,5 +46,6 @@ lupe_status lupe_walk_unit(lupe_walk *w, Dwarf_Die *unit);
 
 /* Whether there is time left; else w->status says LUPE_EAGAIN. Cheap. */
 bool lupe_walk_goes_on(lupe_walk *w);
+void lupe_walk_ask_clock(lupe_walk *w); /* the next time, for certain */
 
 #endif
