@@ -76,11 +76,15 @@ describe("CPU samples", function()
       release()
       assert.are.equal(0, (wait_draining(host, c)))
       local by, sum = weights(c)
+      -- The kernel looks at a timer when its tick finds the thread running. What a thread used after the last
+      -- such tick is not sampled: 4 ms at 250 Hz where it runs alone, some times that among many.
+      local expected_sum = 0
       for tid, ns in host:stdout():gmatch("(%d+) (%d+)\n") do
         local expected = tonumber(ns) / 1e9 * hz
-        -- A phase at each end, and what the kernel counts between two ticks.
-        assert.is_near(expected, by[tonumber(tid)] or 0, 4 + expected * 0.05)
+        assert.is_near(expected, by[tonumber(tid)] or 0, 0.25 * expected)
+        expected_sum = expected_sum + expected
       end
+      assert.is_near(expected_sum, sum, 0.1 * expected_sum + 4)
       assert.are.equal(sum, c:counter("cpu_samples"))
       assert.is_true(c:counter("handler_ns") > 0)
       assert.are.equal(0, c:counter("dropped_records"))
