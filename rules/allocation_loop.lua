@@ -9,6 +9,7 @@ return {
   params = {
     min_own_share = { default = 0.3, min = 0, max = 1, doc = "of the function's CPU time, callees included" },
     min_share = { default = 0.05, min = 0, max = 1, doc = "of all CPU time, at least" },
+    high = { default = 0.25, min = 0, max = 1, doc = "of all CPU time: from here on severity is high" },
     min_samples = { default = 200, min = 1, doc = "CPU samples; of 200, one in twenty is 10 +- 3" },
     most_findings = { default = 3, min = 1, doc = "functions, most time in the allocator first" },
   },
@@ -20,7 +21,7 @@ return {
       local share, own = f.allocating_ns / profile.cpu_ns, f.allocating_ns / f.cum_cpu_ns
       if #findings < params.most_findings and share >= params.min_share and own >= params.min_own_share then
         findings[#findings + 1] = {
-          hotspot = f, score = share, verdict = "info", severity = share >= 0.25 and "high" or "medium",
+          hotspot = f, score = share, verdict = "info", severity = share >= params.high and "high" or "medium",
           summary = ("%s spends %.0f %% of its CPU time in the allocator, %.0f %% of the program's"):format(f.name,
             100 * own, 100 * share),
           evidence = { share = share, own_share = own, allocator_seconds = f.allocating_ns / 1e9 },

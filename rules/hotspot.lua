@@ -21,26 +21,42 @@ local function impact_of(f, profile, params)
   return 1 - math.exp(-params.rate * x)
 end
 
---- What to do, by what most of its time is.
-local function nature(f)
-  local where = f.line and ("%s, line %d"):format(f.name, f.line) or f.name
-  local call = f.calls[1] and not f.calls[1].name:find("+0x", 1, true) and f.calls[1].name -- one with a name
-  if f.lock_ns > f.wall_ns / 2 then
-    return "waiting for locks", ("Hold the lock of %s for a shorter time, or split it"):format(where)
-  elseif f.io_ns > f.wall_ns / 2 then
-    local wait = f.waits[1] and f.waits[1].name or "I/O"
-    return "waiting for I/O", ("%s waits in %s: ask for more at once, in parallel, or keep what was read"):format(
-      where, wait)
-  elseif f.allocating_ns > f.cpu_ns / 2 then
-    return "allocating memory", ("Allocate less often in %s: reuse blocks, or take them from a pool"):format(where)
-  elseif f.memory_ns > f.cpu_ns / 2 then
-    return "moving memory", ("Copy less in %s%s"):format(where, call and (" (most in %s)"):format(call) or "")
-  elseif f.kernel_ns > f.cpu_ns / 2 then
-    return "in the kernel", ("Make fewer system calls in %s%s"):format(where,
-      call and (" (most in %s)"):format(call) or "")
+local function is_named(name) return not name:find("%+0x%x+$") end
+
+local function io_wait(f)
+  for _, wait in ipairs(f.waits) do
+    if wait.class == "io" then return wait.name end
   end
-  return "computing", ("Call %s less often, or make its hottest line%s cheaper"):format(f.name,
-    f.line and (" (%d)"):format(f.line) or "")
+  return "I/O"
+end
+
+--- What most of its time is, and what to do about that there. What helps against waits and copies in general is said
+-- once, by the rules about what bounds a program.
+local function nature(f, main_share)
+  local at = f.line and (" at line %d"):format(f.line) or ""
+  local most_in = f.calls[1] and is_named(f.calls[1].name) and (" (most in %s)"):format(f.calls[1].name) or ""
+  if f.lock_ns > main_share * f.wall_ns then
+    return "waiting for locks", ("Take the lock%s less often, and hold it for a shorter time"):format(at)
+  elseif f.io_ns > main_share * f.wall_ns then
+    return "waiting for I/O", ("It waits in %s%s: do so less often, or do other work meanwhile"):format(io_wait(f), at)
+  elseif f.allocating_ns > main_share * f.cpu_ns then
+    return "allocating memory", ("Allocate less often%s"):format(at)
+  elseif f.memory_ns > main_share * f.cpu_ns then
+    return "moving memory", ("Copy less%s%s"):format(at, most_in)
+  elseif f.kernel_ns > main_share * f.cpu_ns then
+    return "in the kernel", ("Make fewer system calls%s%s"):format(at, most_in)
+  end
+  return "computing", f.line and ("Call it less often, or make its hottest line (%d) cheaper"):format(f.line)
+    or "Call it less often, or make it cheaper"
+end
+
+--- A function without a symbol is found by who calls it.
+local function caller_note(f)
+  if is_named(f.name) then return "" end
+  for i = 2, #f.stack do
+    if is_named(f.stack[i]) then return ("; it has no symbol, and is called below %s"):format(f.stack[i]) end
+  end
+  return "; it has no symbol"
 end
 
 --- Functions with most CPU time and those with most of the other, each once.
@@ -61,11 +77,16 @@ local function severity(impact, params)
     or impact >= params.medium and "medium" or "low"
 end
 
-local function summary_of(f, kind)
+local function summary_of(f, profile, kind)
   local place = f.file and f.line and (" (%s:%d)"):format(f.file:match("[^/]*$"), f.line) or ""
-  return ("%s%s: %s of CPU time, %s of busy thread time, most of it %s"):format(f.name, place,
-    f.cpu_percent and ("%.1f %%"):format(f.cpu_percent) or "unknown",
-    f.wall_percent and ("%.1f %%"):format(f.wall_percent) or "unknown", kind)
+  local shares = {}
+  local cpu_known, wall_known = profile.cpu.state == "on", profile.wall.state == "on"
+  if cpu_known and f.cpu_percent then shares[1] = ("%.1f %% of CPU time"):format(f.cpu_percent) end
+  if wall_known and f.wall_percent then
+    shares[#shares + 1] = ("%.1f %% of %s"):format(f.wall_percent,
+      cpu_known and "busy thread time" or "the waits for I/O and locks")
+  end
+  return ("%s%s: %s, most of it %s"):format(f.name, place, table.concat(shares, ", "), kind)
 end
 
 return {
@@ -83,6 +104,7 @@ return {
     critical = { default = 0.8, min = 0, max = 1, doc = "impact from which on severity is critical: 23 % of the time" },
     high = { default = 0.5, min = 0, max = 1, doc = "likewise high: 10 % of the time" },
     medium = { default = 0.2, min = 0, max = 1, doc = "likewise medium: 3 % of the time" },
+    main_share = { default = 0.5, min = 0, max = 1, doc = "of a function's time: from here on it is mostly that" },
     min_samples = { default = 100, min = 1, doc = "with 100, a share of 25 % has a standard error of 4 points" },
   },
   check = function(view, params)
@@ -99,18 +121,18 @@ return {
     end)
     for i = 1, math.min(#found, params.most_findings) do
       local f, impact = found[i].f, found[i].impact
-      local kind, advice = nature(f)
+      local kind, advice = nature(f, params.main_share)
       findings[i] = {
         hotspot = f, score = impact, verdict = "info", severity = severity(impact, params),
         confidence = 1 - 1 / math.sqrt(1 + f.samples),
-        summary = summary_of(f, kind),
+        summary = summary_of(f, profile, kind),
         evidence = {
           cpu_percent = f.cpu_percent, wall_percent = f.wall_percent, cum_cpu_percent = f.cum_cpu_percent,
           cum_wall_percent = f.cum_wall_percent, samples = f.samples, threads = f.threads,
           io_share = share(f.io_ns, f.wall_ns), lock_share = share(f.lock_ns, f.wall_ns),
           memory_share = share(f.memory_ns, f.wall_ns), kernel_share = share(f.kernel_ns, f.wall_ns),
         },
-        advice = { advice },
+        advice = { advice .. caller_note(f) },
       }
     end
     return findings

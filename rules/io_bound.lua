@@ -1,18 +1,15 @@
 --- Most of the time that threads are not idle, they wait for devices, files and peers.
-local function sites_of(profile, count)
-  local names = {}
-  for f in profile:functions { by = "io_ns", limit = count } do
-    local wait = f.waits[1]
-    names[#names + 1] = ("%s (%.0f %%%s)"):format(f.name, 100 * f.io_ns / profile.io_ns,
-      wait and ", " .. wait.name or "")
-  end
-  return names[1] and table.concat(names, ", ") or "functions that are not known"
-end
-
-local function longest(profile)
-  for _, wait in ipairs(profile:waits()) do
+local function longest(waits)
+  for _, wait in ipairs(waits) do
     if wait.class == "io" then return wait end
   end
+end
+
+--- Who waits most, and in what.
+local function place(profile)
+  local f = profile:functions { by = "io_ns", limit = 1 } ()
+  if not f then return "" end
+  return (", %.0f %% of that in %s (%s)"):format(100 * f.io_ns / profile.io_ns, f.name, longest(f.waits).name)
 end
 
 local ADVICE = {
@@ -45,7 +42,6 @@ return {
     min_share = { default = 0.5, min = 0, max = 1, doc = "of thread time that is not idle, at least" },
     min_busy = { default = 0.1, min = 0, unit = "threads", doc = "busy on average; who idles has no bottleneck" },
     min_samples = { default = 100, min = 1, doc = "with 100, a share of one half has a standard error of 5 points" },
-    named = { default = 3, min = 1, doc = "functions named" },
   },
   check = function(view, params)
     local profile = view.profile
@@ -53,17 +49,17 @@ return {
     if lack then return {}, lack end
     local share, busy = profile.bound and profile.bound.io, profile.busy_ns / 1e9 / profile.seconds
     if not share or share < params.min_share or busy < params.min_busy then return {} end
-    local wait, sites = longest(profile), sites_of(profile, params.named)
+    local wait = longest(profile:waits())
     return {
       {
         score = share, verdict = "info", severity = "medium",
-        summary = ("I/O-bound: %.0f %% of the busy thread time is waiting for I/O, most in %s"):format(100 * share,
-          sites),
+        summary = ("I/O-bound: %.0f %% of the busy thread time is waiting for I/O%s"):format(100 * share,
+          place(profile)),
         evidence = {
           share = share, waiting_threads = profile.io_ns / 1e9 / profile.seconds, longest_wait = wait.name,
           longest_wait_share = wait.ns / profile.io_ns, samples = profile.total_samples,
         },
-        advice = { ("%s (most waiting is in %s, called by %s)"):format(advice_for(wait.name), wait.name, sites) },
+        advice = { ("%s (the longest waits are in %s)"):format(advice_for(wait.name), wait.name) },
       },
     }
   end,

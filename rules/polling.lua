@@ -19,15 +19,23 @@ local function allowed(f, wait, params)
   if WAITS[wait] or (wait == "futex" and timed_futex(f)) then return params.max_wait_us end
 end
 
+--- By its totals, which cost nothing; where it waits takes a look at all samples.
+local function may_poll(thread, seen, params)
+  return seen >= params.min_seconds and thread.switches > 0 and thread.switches / seen >= params.min_wakeups
+    and thread.idle_ns / 1e9 >= params.min_idle * seen
+    and thread.cpu_ns / 1e3 / thread.switches <= math.max(params.max_sleep_us, params.max_wait_us)
+end
+
 --- The threads that poll, gathered by the function that they wait in.
 local function pollers(profile, params)
   local sites, order = {}, {}
   for _, thread in ipairs(profile:threads()) do
-    local seen = thread.seconds_seen or 0
-    local f, idle_ns, wait = thread:where("idle")
-    local limit = f and seen >= params.min_seconds and thread.switches > 0 and allowed(f, wait, params)
-    if limit and idle_ns / 1e9 >= params.min_idle * seen and thread.switches / seen >= params.min_wakeups
-      and thread.cpu_ns / 1e3 / thread.switches <= limit then
+    local seen, f, idle_ns, wait = thread.seconds_seen or 0, nil, nil, nil
+    if may_poll(thread, seen, params) then
+      f, idle_ns, wait = thread:where("idle")
+    end
+    local limit = f and allowed(f, wait, params)
+    if limit and idle_ns / 1e9 >= params.min_idle * seen and thread.cpu_ns / 1e3 / thread.switches <= limit then
       local site = sites[f] or { f = f, wait = wait, threads = 0, wakeups = 0, cpu_ns = 0, switches = 0 }
       if not sites[f] then order[#order + 1], sites[f] = site, site end
       site.threads, site.wakeups = site.threads + 1, site.wakeups + thread.switches / seen

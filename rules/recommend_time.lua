@@ -23,6 +23,7 @@ return {
       if a.score ~= b.score then return a.score > b.score end
       return a.hotspot.name < b.hotspot.name
     end)
+    local waits = profile.cpu.state == "on" and "of busy thread time" or "of the waits for I/O and locks"
     for i = 1, math.min(#hotspots, params.most) do
       local finding = hotspots[i]
       local h = finding.hotspot
@@ -30,7 +31,7 @@ return {
       found[i] = {
         hotspot = h, score = finding.score, severity = finding.severity,
         summary = ("%s: Optimize %s (%.1f%% %s, impact score: %.2f). %s"):format(WORDS[finding.severity], h.name,
-          cpu and h.cpu_percent or h.wall_percent, cpu and "CPU time" or "of busy thread time", finding.score,
+          cpu and h.cpu_percent or h.wall_percent, cpu and "CPU time" or waits, finding.score,
           finding.advice and finding.advice[1] or ""),
       }
     end

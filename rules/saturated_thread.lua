@@ -19,8 +19,9 @@ local function finding(thread, share, others, others_share)
   local place = f and (", most of it in " .. f.name) or ""
   return {
     hotspot = f, score = share, verdict = "info", severity = "medium",
-    summary = ("Thread %s is on a core for %.0f %% of the time%s, while %s use %.0f %% of one on average"):format(name,
-      100 * share, place, words.plural(others, "other thread"), 100 * others_share),
+    summary = ("Thread %s is on a core for %.0f %% of the time%s, while %s use%s %.0f %% of one%s"):format(name,
+      100 * share, place, words.plural(others, "other thread"), others == 1 and "s" or "", 100 * others_share,
+      others == 1 and "" or " on average"),
     evidence = {
       thread = name, tid = thread.tid, pid = thread.pid, core_share = share, other_threads = others,
       others_core_share = others_share,

@@ -53,17 +53,17 @@ end
 
 local VARIANTS = { "_avx", "_sse", "_evex", "_erms", "_ssse", "_chk" }
 
---- True for what moves, fills and searches memory: memcpy and its like, and their variants, such as
--- "__memmove_avx_unaligned_erms" and "__GI_memcpy".
-function attribution.moves_memory(name)
-  if MEMORY[name] then return true end
+--- The name that programs call it by, of what moves, fills and searches memory: "memmove" for its variants, such as
+-- "__memmove_avx_unaligned_erms" and "__GI_memmove"; nil for all else.
+function attribution.memory_word(name)
+  if MEMORY[name] then return name end
   local core, rest = name:gsub("^__GI_", ""):match("^_*(%l+)(.*)$")
-  if not MEMORY[core] then return false end
-  if rest == "" then return true end
+  if not MEMORY[core] then return nil end
+  if rest == "" then return core end
   for _, variant in ipairs(VARIANTS) do
-    if begins(rest, variant) then return true end
+    if begins(rest, variant) then return core end
   end
-  return false
+  return nil
 end
 
 local BEGINNINGS = { _start = true, start_thread = true }

@@ -7,8 +7,8 @@ local places = {}
 -- @param place a table with `file`, `module` (its module's file name)
 function places.missing(place)
   if place.file then return nil end
-  return ("file and line need debug information of %s (-g, or its -dbgsym package), which is read a moment after the function "
-    .. "is first seen"):format(place.module and place.module ~= "" and place.module or "its module")
+  return ("file and line need debug information of %s (-g, or its -dbgsym package), which is read a moment after the "
+    .. "function is first seen"):format(place.module and place.module ~= "" and place.module or "its module")
 end
 
 --- "parse.c:45", "parse.c", or "" where it is not known.

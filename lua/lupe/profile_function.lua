@@ -12,12 +12,13 @@
 -- * `threads` how many it was busy in; `lock_threads` how many waited for a lock in it
 -- * `stack` names of its heaviest stack, itself first, then its caller ...
 -- * `calls` what it calls of libc and the like: { { name, ns, cpu_ns, kernel_ns, io_ns, lock_ns, idle_ns } ... longest
---   first }; `ns` is the sum of cpu, io, lock and idle
+--   first }; `ns` is the sum of cpu, io, lock and idle; variants of memcpy and its like have the plain name
 -- * `waits` what it waits for: { { name of a system call or "page fault", class, ns } ... longest first }
 -- * `cpu_percent`, `wall_percent`, `cum_cpu_percent`, `cum_wall_percent` of the whole's cpu_ns and busy_ns; nil where
 --   that is 0
 -- @module lupe.profile_function
 
+local memory_word = require("lupe.attribution").memory_word
 local waits = require("lupe.waits")
 
 local functions = {}
@@ -128,6 +129,7 @@ function makers.calls(profile, index)
     if stack.self[at] == index and stack.self_at[at] > columns.stack_first[at] then
       local called = columns.frames[columns.stack_frames[stack.self_at[at] - 1]]["function"]
       local name = columns.text(columns.functions[called].name)
+      name = memory_word(name) or name -- which variant of memcpy the processor got helps nobody
       local entry = by_name[name] or {
         name = name, ns = 0, cpu_ns = 0, kernel_ns = 0, io_ns = 0, lock_ns = 0, idle_ns = 0,
       }

@@ -62,7 +62,7 @@ local function traits_of(columns)
   traits.allocates = trait(function(name, f) return attribution.allocates(name, file_name(f.module)) end)
   --- Its time is its caller's.
   function traits.works_for_callers(index) return traits.passed_over(index) or traits.allocates(index) end
-  traits.moves_memory = trait(attribution.moves_memory)
+  traits.moves_memory = trait(attribution.memory_word)
   traits.futex_word = trait(waits.futex_word)
   function traits.begins(index)
     local f = functions[index]

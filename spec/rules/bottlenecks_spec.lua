@@ -48,6 +48,7 @@ describe("the rule bottleneck.hotspot", function()
     local found = run("hotspot", described).findings[2]
     assert.equal("crawl", found.hotspot.name)
     assert.is_true(math.abs(found.score - 0.85) <= 0.02, found.score)
+    assert.equal("crawl: 25.3 % of CPU time, most of it computing", found.summary)
   end)
 
   it("scores by waiting alone where the CPU is not known", function()
@@ -56,7 +57,7 @@ describe("the rule bottleneck.hotspot", function()
     local found = run("hotspot", described).findings[2]
     assert.is_nil(found.hotspot.cpu_percent)
     assert.is_true(math.abs(found.score - 0.85) <= 0.02, found.score)
-    has(found.summary, "crawl: unknown of CPU time, 25.3 % of busy thread time")
+    has(found.summary, "crawl: 25.3 % of the waits for I/O and locks, most of it waiting for I/O")
   end)
 
   it("weighs the share of CPU time less where the program hardly uses the CPU", function()
@@ -96,13 +97,27 @@ describe("the rule bottleneck.hotspot", function()
       words[finding.hotspot.name] = finding.summary:match("most of it (.*)") .. "; " .. finding.advice[1]
     end
     assert.same({
-      compute = "computing; Call compute less often, or make its hottest line cheaper",
-      copy = "moving memory; Copy less in copy (most in memcpy)",
-      churn = "allocating memory; Allocate less often in churn: reuse blocks, or take them from a pool",
-      log = "in the kernel; Make fewer system calls in log (most in write)",
-      load = "waiting for I/O; load waits in read: ask for more at once, in parallel, or keep what was read",
-      locked = "waiting for locks; Hold the lock of locked for a shorter time, or split it",
+      compute = "computing; Call it less often, or make it cheaper",
+      copy = "moving memory; Copy less (most in memcpy)",
+      churn = "allocating memory; Allocate less often",
+      log = "in the kernel; Make fewer system calls (most in write)",
+      load = "waiting for I/O; It waits in read: do so less often, or do other work meanwhile",
+      locked = "waiting for locks; Take the lock less often, and hold it for a shorter time",
     }, words)
+  end)
+
+  it("names the line, and of what has no symbol who calls it", function()
+    local answer = run("hotspot", program({
+      cpu(5, { { name = "compute", file = "a.c", line = 7 }, "main" }),
+      cpu(4, { "app+0x10", "app+0x20", "serve", "main" }), cpu(3, { "app+0x30" }),
+    }))
+    local advice = {}
+    for i, finding in ipairs(answer.findings) do advice[i] = finding.advice[1] end
+    assert.same({
+      "Call it less often, or make its hottest line (7) cheaper",
+      "Call it less often, or make it cheaper; it has no symbol, and is called below serve",
+      "Call it less often, or make it cheaper; it has no symbol",
+    }, advice)
   end)
 
   it("leaves out what only begins threads, and not a main that works itself", function()
@@ -152,20 +167,27 @@ describe("the rules about what bounds a program", function()
 
   it("name what matters, and what to do about it", function()
     local computes = only(run("cpu_bound", program(PROGRAMS.cpu_bound)))
-    has(computes.summary, "CPU-bound: 80 % of the busy thread time is computing, most in compute (79 %), other (21 %)")
-    has(computes.advice[2], "100 % of the CPU time is spent below loop")
+    has(computes.summary, "CPU-bound: 80 % of the busy thread time is computing; compute has 79 % of the CPU time")
+    has(computes.advice[1], "100 % of the CPU time is spent below loop")
     local deep = { { "first", "inner", "outer", "begin", "main" }, { "second", "inner", "outer", "begin", "main" } }
     computes = only(run("cpu_bound", program({ cpu(30, deep[1]), cpu(30, deep[2]) })))
-    has(computes.advice[2], "100 % of the CPU time is spent below inner")
+    has(computes.advice[1], "100 % of the CPU time is spent below inner")
+    assert.same({ "One thread does all the computing: several can share what does not depend on each other" },
+      only(run("cpu_bound", program({ cpu(30, { "compute", "main" }) }))).advice)
+    local many = {}
+    for i = 1, 20 do many[i] = cpu(3, { "f" .. i, "main" }) end
+    has(only(run("cpu_bound", program(many))).advice[1], "No function has more than 5 % of the CPU time")
+    computes = only(run("cpu_bound", program({ cpu(30, { "call", "main" }, { state = "kernel" }) })))
+    has(computes.summary, "call has 100 % of the CPU time; 100 % of the CPU time is in system calls")
     local writes = only(run("io_bound", program(PROGRAMS.io_bound)))
-    has(writes.summary, "I/O-bound: 80 % of the busy thread time is waiting for I/O, most in save (75 %, fsync), load")
+    has(writes.summary, "I/O-bound: 80 % of the busy thread time is waiting for I/O, 75 % of that in save (fsync)")
     has(writes.advice[1], "sync once for many changes (group commit)")
     local locks = only(run("lock_bound", program(PROGRAMS.lock_bound, threads(2))))
-    has(locks.summary, "Lock-bound: 80 % of the busy thread time is waiting for locks, most in enter (100 %, 2 thre")
+    has(locks.summary, "Lock-bound: 80 % of the busy thread time is waiting for locks, 100 % of that in enter (2 thre")
     local moves = only(run("memory_bound", program(PROGRAMS.memory_bound)))
-    has(moves.summary, "Memory-bound: 80 % of the busy thread time is moving or managing memory")
-    has(moves.advice[1], "most is asked for by build (100 %)")
-    has(moves.advice[2], "Copy less")
+    has(moves.summary, "80 % of the busy thread time is moving or managing memory, 50 % of that in copy (memmove)")
+    has(moves.advice[1], "build asks for most (100 % of the allocator's time)")
+    has(moves.advice[2], "Pass references")
   end)
 
   it("say nothing of a program that hardly does anything", function()
@@ -218,6 +240,13 @@ describe("the rule pattern.saturated-thread", function()
     has(found.summary, "Thread worker1 is on a core for 97 % of the time, most of it in loop")
     has(found.summary, "while 3 other threads use 5 % of one on average")
     assert.same({ "loop", 101 }, { found.hotspot.name, found.evidence.tid })
+  end)
+
+  it("speaks of one other thread as of one", function()
+    local found = only(run("saturated_thread", program({
+      cpu(58, { "loop" }), given.running(60), wait(60, given.EPOLL_WAIT, { "help" }, { thread = 2 }),
+    }, threads(2))))
+    has(found.summary, "while 1 other thread uses 0 % of one")
   end)
 
   it("does not mind threads that share the work, one that has room left, or a program of one thread", function()
@@ -358,7 +387,7 @@ describe("the rule recommendation.time", function()
     for _, finding in ipairs(described.findings) do finding.rule = "bottleneck.hotspot" end
     local findings = run("recommend_time", described).findings
     assert.equal(2, #findings)
-    has(findings[2].summary, "Critical: Optimize crawl (25.3% CPU time, impact score: 0.83). Call crawl less often")
+    has(findings[2].summary, "Critical: Optimize crawl (25.3% CPU time, impact score: 0.83). Call it less often")
     assert.equal("crawl", findings[2].hotspot.name)
     assert.equal(1, #run("recommend_time", described, { most = 1 }).findings)
   end)
