@@ -9,11 +9,12 @@ local places = require("lupe.places")
 
 local INDENT = "  "
 local MOST_HOTSPOTS, MOST_PATTERNS = 10, 5
+local FEWEST_FAULTS = 100 -- a second; each takes a microsecond or less, unless the page is read from disk
 local SMALLEST_PERCENT, SMALLEST_SHARE = 0.5, 0.1 -- a row, or a share, of less says nothing
 
 local PARTS = {
   { "cpu_bound_percent", "computing" }, { "io_bound_percent", "waiting for I/O" },
-  { "lock_bound_percent", "waiting for locks" }, { "memory_bound_percent", "moving memory" },
+  { "lock_bound_percent", "waiting for locks" }, { "memory_bound_percent", "moving or managing memory" },
 }
 
 local function shares(data)
@@ -35,7 +36,7 @@ local function summary(out, data)
     out:paragraph(INDENT, "what bounds the program is not known: " .. data.bound_reason, "warn")
   end
   local faults = data.page_faults
-  if faults.minor then
+  if faults.minor and (faults.major > 0 or faults.minor_per_second >= FEWEST_FAULTS) then
     out:paragraph(INDENT, ("page faults: %s/s, and %s from disk"):format(format.count(faults.minor_per_second),
       faults.major == 0 and "none" or format.plural(faults.major, "page")))
   end

@@ -207,7 +207,8 @@ local function profile_state(part) return PROFILE({ state = part.state, reason =
 local function missing(profile, seconds)
   local cpu, wall = profile.cpu, profile.wall
   if cpu.state ~= "on" and wall.state ~= "on" then
-    return ("neither the time on the CPU nor waits are sampled: %s; %s"):format(cpu.reason, wall.reason)
+    return ("neither the time on the CPU nor waits were sampled: %s"):format(
+      cpu.reason == wall.reason and cpu.reason or cpu.reason .. "; " .. wall.reason)
   end
   if profile.total_samples == 0 then
     return ("no samples in the last %.14g s: no thread has run or waited yet, or the first are still on their way")

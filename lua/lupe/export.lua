@@ -17,9 +17,9 @@
 -- * `sites` {function, inuse_space, inuse_objects, alloc_space, alloc_objects, first_seen_ms, last_grown_ms,
 --   history_space, history_objects}: a value per tick
 -- * `profile` {from_ms, to_ms, cpu_hz, wall_hz}: the window of the CPU and wall samples
--- * `stacks` {site, frames (leaf first), inuse_space, inuse_objects, alloc_space, alloc_objects}: the heap profile; those
---   with samples have `cpu_ns io_ns lock_ns idle_ns` too, the time spent on a core and waiting, and where they have
---   nothing else `site` is null
+-- * `stacks` {site, frames (leaf first), inuse_space, inuse_objects, alloc_space, alloc_objects}: the heap profile;
+--   those with samples have `cpu_ns io_ns lock_ns idle_ns` too, the time spent on a core and waiting, and where they
+--   have nothing else `site` is null
 -- * `findings`, and members of the caller's after it
 -- @module lupe.export
 

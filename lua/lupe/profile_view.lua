@@ -36,33 +36,9 @@ local largest = require("lupe.largest")
 local lazy = require("lupe.lazy")
 local options_of = require("lupe.options")
 local profile_threads = require("lupe.profile_threads")
+local sampling = require("lupe.sampling")
 local summed = require("lupe.profile_sums")
 local waits = require("lupe.waits")
-
-local STATES = { [0] = "off", "on", "foreign", "refused", "unreadable", "unsupported" }
-local REASONS = {
-  cpu = {
-    off = "CPU profiling is off", foreign = "the program has a handler for SIGPROF of its own",
-    refused = "no CPU timer could be made for any thread",
-    unsupported = "stacks cannot be taken with this glibc or kernel",
-  },
-  wall = {
-    off = "wall profiling is off", unreadable = "the program's threads cannot be read (not dumpable, or confined)",
-    unsupported = "stacks cannot be taken with this glibc or kernel",
-  },
-}
-
-local function sampling(columns, kind)
-  local field, state = kind .. "_state", nil
-  for i = 0, columns.count.targets - 1 do
-    local seen = STATES[columns.targets[i][field]] or "off"
-    if seen == "on" or not state or (state == "off" and state ~= seen) then state = seen end
-    if state == "on" then break end
-  end
-  state = state or "off"
-  local reason = state ~= "on" and (REASONS[kind][state] or REASONS[kind].off) or nil
-  return { state = state, reason = reason, hz = columns[kind .. "_hz"] }
-end
 
 local function sum_over_targets(columns, field)
   local sum = 0
@@ -272,8 +248,8 @@ return function(columns, kept)
   end
 
   local makers = {
-    cpu = function() return sampling(columns, "cpu") end,
-    wall = function() return sampling(columns, "wall") end,
+    cpu = function() return sampling.of(columns, "cpu") end,
+    wall = function() return sampling.of(columns, "wall") end,
     bound = function(self) return bound_of(summary(), self.cpu, self.wall) end,
     busy_ns = function() return summary().busy_ns end,
     total_samples = function(self) return self.cpu_samples + self.wall_samples end,

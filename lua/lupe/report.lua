@@ -7,6 +7,7 @@ local json = require("lupe.json")
 local leaks = require("lupe.leaks")
 local targets = require("lupe.targets")
 local text_report = require("lupe.text_report")
+local sampling = require("lupe.sampling")
 local time = require("lupe.time")
 local view_of = require("lupe.view").from_snapshot
 
@@ -178,7 +179,24 @@ local function note_of(target)
   return nil
 end
 
---- Which processes have no heap profile, and why; and where the last data is older than the end.
+--- Which processes have no profile of a kind that others have. What none has is said with the bottlenecks.
+local function sampling_notes(list, view)
+  local notes = {}
+  for _, part in ipairs({ { "cpu", "CPU" }, { "wall", "wall" } }) do
+    local kind, known = part[1], view and view.profile[part[1]]
+    if known and known.state == "on" then
+      local found = grouped_notes(list, function(target)
+        local state = target[kind .. "_state"]
+        local missing = state ~= "on" and state ~= "off" -- it may have ended before sampling began
+        return missing and ("no %s profile: %s"):format(part[2], sampling.reason(kind, state, known.hz)) or nil
+      end)
+      for _, note in ipairs(found) do notes[#notes + 1] = note end
+    end
+  end
+  return notes
+end
+
+--- Which processes have no profile, and why; and where the last data is older than the end.
 -- @return notes, and why nothing at all was profiled (or nil)
 local function notes_of(app, info, view)
   local list = app.host.targets()
@@ -192,8 +210,9 @@ local function notes_of(app, info, view)
     notes[#notes + 1] = ("SIGKILL left no time for a last profile: the figures are from %s before the end")
       :format(format.duration(math.max(0, app.host.now_ms() - view.time_ms)))
   end
+  if not profiled and #notes == 1 then notes = {} end -- the answer says it
+  for _, note in ipairs(sampling_notes(list, view)) do notes[#notes + 1] = note end
   if profiled then return notes, nil end
-  if #notes == 1 then notes = {} end -- the answer says it
   if not app.config.enable_profiling then return notes, "profiling is switched off (ENABLE_PROFILING=false)" end
   return notes, reason or info.reason or "the program never connected to lupe: it is statically linked or setuid, "
     .. "clears its environment, or ended before it was loaded"

@@ -12,6 +12,8 @@ local INDENT = 2
 local STACK_ROWS = 8
 local MOST_LEAKS, MOST_OTHERS, MOST_ALLOCATORS, MOST_NAMES = 5, 5, 10, 8
 
+local STEADY = format.rate(0)
+
 local fit = page.fit
 
 local function title(out, report)
@@ -111,7 +113,8 @@ local function memory(out, report)
   end
   if report.growth_rate_mb_per_hour then
     local rate = report.growth_rate_mb_per_hour
-    facts[#facts + 1] = rate < 0 and "heap shrinks " .. format.rate(-rate) or "heap grows " .. format.rate(rate)
+    local told = format.rate(math.abs(rate))
+    facts[#facts + 1] = told == STEADY and "heap steady" or (rate < 0 and "heap shrinks " or "heap grows ") .. told
   end
   out:heading("Memory")
   out:paragraph((" "):rep(INDENT), table.concat(facts, ", "))
@@ -139,6 +142,19 @@ local function processes(list)
   return ("%s processes: %s"):format(format.count(#list), table.concat(words, ", "))
 end
 
+--- How often time was sampled, or nil where it was not.
+local function sampled(data)
+  if not data or data.total_samples == 0 then return nil end
+  local ways = {}
+  if data.cpu_profile.state == "on" then
+    ways[1] = ("%d samples per second of CPU time"):format(data.cpu_profile.hz)
+  end
+  if data.wall_profile.state == "on" then
+    ways[#ways + 1] = ("%d looks a second at what threads wait for"):format(data.wall_profile.hz)
+  end
+  return ("%s; %s"):format(table.concat(ways, ", "), format.plural(data.total_samples, "sample"))
+end
+
 local function measured(out, report)
   local how, own = report.measurement, report.profiler
   local facts = {}
@@ -157,6 +173,8 @@ local function measured(out, report)
   out:heading("How this was measured")
   if #report.targets > 1 then out:paragraph((" "):rep(INDENT), processes(report.targets)) end
   if facts[1] then out:paragraph((" "):rep(INDENT), table.concat(facts, "; ")) end
+  local time = sampled(report.bottlenecks)
+  if time then out:paragraph((" "):rep(INDENT), time) end
   out:paragraph((" "):rep(INDENT), ("lupe's own cost: %.2f s of CPU (%s of one core), %.2f s of it in the program; "
     .. "%s resident"):format(own.cpu_seconds, format.percent(own.cpu_percent), own.agent_cpu_seconds,
     format.bytes(own.rss_bytes)))

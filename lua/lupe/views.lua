@@ -57,6 +57,13 @@ function views:merged()
   return self.all
 end
 
+--- Of what is there already: the view of one process, or the merged one where `pid` is nil. Inside a task.
+-- @return as `merged`
+function views:newest(pid)
+  if pid then return self:of(pid) end
+  return self:merged()
+end
+
 --- The merged view as of now, profiles not yet in the merged one included. Inside a task.
 function views:fresh() return taken(self.host, nil) end
 

@@ -89,12 +89,7 @@ return {
     },
     report = function(request, app, selected)
       local pid, by = request.params.target, request.params.by
-      local view, missing
-      if pid then
-        view, missing = app.views:of(pid)
-      else
-        view, missing = app.views:merged()
-      end
+      local view, missing = app.views:newest(pid)
       local _, reason = targets.allocator(selected)
       if not view then reason = reason or missing end
       local figures = targets.figures(app.host, pid)

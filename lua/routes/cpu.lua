@@ -26,12 +26,7 @@ end
 
 --- The profile of the newest snapshot, which is there already: seconds old, and of the last minute.
 local function last_minute(app, pid)
-  local view, missing
-  if pid then
-    view, missing = app.views:of(pid)
-  else
-    view, missing = app.views:merged()
-  end
+  local view, missing = app.views:newest(pid)
   return view and view.profile, missing
 end
 

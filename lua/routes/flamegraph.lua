@@ -22,12 +22,7 @@ local function view_of(request, app, selected)
   local params = request.params
   local type, pid = params.type, params.target
   if type == "heap" or type == "alloc" then
-    local view, reason
-    if pid then
-      view, reason = app.views:of(pid)
-    else
-      view, reason = app.views:merged()
-    end
+    local view, reason = app.views:newest(pid)
     local _, missing = targets.allocator(selected)
     if not view or missing then problem.raise(503, "no-profile", missing or reason) end
     return view, type == "heap" and "live now" or "since the start"

@@ -24,12 +24,7 @@ return {
     report = function(request, app, selected)
       local host, pid = app.host, request.params.target
       local began_ms = host.monotonic_ms()
-      local view, missing
-      if pid then
-        view, missing = app.views:of(pid)
-      else
-        view, missing = app.views:merged()
-      end
+      local view, missing = app.views:newest(pid)
       if not view then problem.raise(503, "no-profile", missing) end
       local _, reason = targets.allocator(selected)
       local result = app.analysis:run(view, { pid = pid })

@@ -34,13 +34,7 @@ end
 local function heap_view(request, app)
   local _, reason = targets.allocator(selected_of(request, app))
   if reason then refuse("heap", reason) end
-  local pid = request.params.target
-  local view, missing
-  if pid then
-    view, missing = app.views:of(pid)
-  else
-    view, missing = app.views:merged()
-  end
+  local view, missing = app.views:newest(request.params.target)
   if not view then problem.raise(503, "no-profile", missing) end
   if not view.sampled then problem.raise(503, "no-profile", "no heap profile was taken yet") end
   return view

@@ -119,9 +119,43 @@ Where the time goes, 10 s of CPU in 20 s
     assert.truthy(blind:find("50 %       -  parse_row", 1, true), blind)
   end)
 
+  it("note the process of several that owns SIGPROF", function()
+    local host = fake.new({ started_ms = 1728583180000 })
+    host.target_list = {
+      fake.target(), fake.target({ pid = 101, name = "owner", cpu_state = "foreign" }),
+      fake.target({ pid = 102, cpu_state = "off" }),
+    }
+    local data = report.assemble({ host = host, config = host.config }, { pid = 100, exit_code = 0, connected = true },
+      a_view(), { findings = {}, errors = {}, status = "ok", elapsed_ms = 3 })
+    assert.same({ "owner (process 101): no CPU profile: the program has a handler for SIGPROF of its own" },
+      data.notes)
+  end)
+
+  it("tell of page faults where they take time", function()
+    local function faults(minor, major)
+      local data = assemble(a_view())
+      data.bottlenecks.page_faults = { minor = minor, minor_per_second = minor, major = major }
+      return part(text(data)):match("page faults: [^\n]*")
+    end
+    assert.is_nil(faults(3, 0))
+    assert.equal("page faults: 2,000/s, and none from disk", faults(2000, 0))
+    assert.equal("page faults: 3/s, and 2 pages from disk", faults(3, 2))
+  end)
+
+  it("say how often time was sampled", function()
+    local told = text(assemble(a_view())):gsub("%s+", " ")
+    assert.truthy(told:find("100 samples per second of CPU time, 20 looks a second at what threads wait for; "
+      .. "1,200 samples", 1, true), told)
+    assert.is_nil(text(assemble(a_view({ samples = {} }), {})):find("samples per second of CPU", 1, true))
+  end)
+
   it("say that nothing was sampled", function()
     local off = assemble(a_view({ cpu_hz = 0, wall_hz = 0, samples = {} }), {})
     assert.truthy(part(text(off)):find("CPU profiling is off", 1, true))
+    local early = { pid = 100, cpu_state = "off", wall_state = "off" }
+    local told = part(text(assemble(a_view({ samples = {} }, early), {})))
+    assert.equal("neither the time on the CPU nor waits were sampled: sampling begins a moment after a program's start",
+      (told:match("\n(.*)"):gsub("%s+", " "):gsub("^ ", "")))
     local short = assemble(a_view({ samples = {} }), {})
     assert.truthy(part(text(short)):find("no samples in the last 20 s", 1, true))
   end)
