@@ -30,10 +30,18 @@ static uint64_t cpu_ns(void) {
     }                                                                           \
     return x;                                                                   \
   }
-BURN(30)
-BURN(16) BURN(14) BURN(12) BURN(10) BURN(7) BURN(5) BURN(3) BURN(2) BURN(1)
+BURN(30);
+BURN(16);
+BURN(14);
+BURN(12);
+BURN(10);
+BURN(7);
+BURN(5);
+BURN(3);
+BURN(2);
+BURN(1);
 
-    typedef uint64_t burner(uint64_t x, long turns);
+typedef uint64_t burner(uint64_t x, long turns);
 static burner *const burners[FUNCTIONS] = {share_30, share_16, share_14, share_12, share_10,
                                            share_7,  share_5,  share_3,  share_2,  share_1};
 
