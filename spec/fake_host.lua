@@ -76,10 +76,7 @@ function fake.worker(host)
 
   function operations.flamegraph(request)
     local columns = assert(columns_of(current, require("ffi").sizeof(current)))
-    local text, message = flamegraph.render(columns, {
-      type = request.type, format = request.format, title = request.title, subtitle = request.subtitle,
-      base = request.base and json.decode(request.base),
-    })
+    local text, message = flamegraph.render(columns, request)
     if not text then return { ok = false, kind = "base", error = message } end
     return { ok = true, text = text }
   end
@@ -168,7 +165,9 @@ function fake.new(given)
   end
   local operations = fake.worker(host)
   host.worker = function(text, attach, _, callback)
-    local request = json.decode(text)
+    local request, message = json.decode(text)
+    request = request or { op = "unreadable" }
+    operations.unreadable = function() return { ok = false, kind = "request", error = message } end
     host.worker_calls[#host.worker_calls + 1] = request.op
     local reply = operations[request.op](request, attach)
     later(callback, nil, json.encode(reply))

@@ -1,6 +1,7 @@
 --- A flame graph as one SVG picture, without scripts: the root below, a tooltip on every frame.
 -- @module lupe.flame_svg
 
+local as_utf8 = require("lupe.as_utf8")
 local colors = require("lupe.flame_colors")
 
 local WIDTH, ROW, MARGIN, HEAD, FOOT = 1200, 17, 10, 44, 24
@@ -10,7 +11,10 @@ local LEAST_PIXELS = 0.1
 
 local ENTITIES = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;" }
 
-local function escape(text) return (text:gsub("[&<>\"']", ENTITIES)) end
+--- Also without control characters, which XML cannot hold.
+local function escape(text)
+  return (as_utf8(text):gsub("[%z\1-\8\11-\31]", "?"):gsub("[&<>\"']", ENTITIES))
+end
 
 --- Cut to `most` characters; a byte sequence of UTF-8 is never cut in two.
 local function cut(text, most)

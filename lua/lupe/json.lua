@@ -4,6 +4,7 @@
 
 local cjson = require("cjson").new()
 cjson.decode_max_depth(64)
+local as_utf8 = require("lupe.as_utf8")
 
 local json = {}
 
@@ -19,7 +20,10 @@ local written_mt = {}
 function json.array(list) return setmetatable(list or {}, array_mt) end
 
 --- A value as the text that it is now, to be written into many answers.
-function json.written(value) return setmetatable({ text = json.encode(value) }, written_mt) end
+function json.written(value) return json.raw(json.encode(value)) end
+
+--- A text that is JSON already, to be put into another as it is.
+function json.raw(text) return setmetatable({ text = text }, written_mt) end
 
 --- Declares an object: its fields, in their order, each "name type" (`?`: may be null, `[]`: a list).
 -- Calling the shape with a table of values marks it to be written in that order; a field that was
@@ -80,45 +84,8 @@ local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r"
 
 local function escape(char) return ESCAPES[char] or ("\\u%04x"):format(char:byte()) end
 
-local REPLACEMENT = "\239\191\189" -- U+FFFD
-
---- The length of the UTF-8 sequence at `i`, or nil where there is none.
-local function sequence_length(text, i)
-  local a, b, c, d = text:byte(i, i + 3)
-  local function tail(byte) return byte and byte >= 0x80 and byte <= 0xbf end
-  if a < 0x80 then return 1 end
-  if a >= 0xc2 and a <= 0xdf then return tail(b) and 2 end
-  if a >= 0xe0 and a <= 0xef then
-    if not tail(b) or not tail(c) or (a == 0xe0 and b < 0xa0) or (a == 0xed and b > 0x9f) then return nil end
-    return 3
-  end
-  if a >= 0xf0 and a <= 0xf4 then
-    if not tail(b) or not tail(c) or not tail(d) or (a == 0xf0 and b < 0x90) or (a == 0xf4 and b > 0x8f) then
-      return nil
-    end
-    return 4
-  end
-  return nil
-end
-
---- Symbol names and paths are bytes; JSON is UTF-8.
-local function as_utf8(text)
-  local out, i = {}, 1
-  while i <= #text do
-    local plain_end = (text:find("[\128-\255]", i) or #text + 1) - 1
-    out[#out + 1] = text:sub(i, plain_end)
-    i = plain_end + 1
-    if i <= #text then
-      local length = sequence_length(text, i)
-      out[#out + 1] = length and text:sub(i, i + length - 1) or REPLACEMENT
-      i = i + (length or 1)
-    end
-  end
-  return table.concat(out)
-end
-
 local function string_text(text)
-  if text:find("[\128-\255]") then text = as_utf8(text) end
+  text = as_utf8(text)
   if text:find('[%z\1-\31"\\\127]') then text = text:gsub('[%z\1-\31"\\\127]', escape) end
   return '"' .. text .. '"'
 end

@@ -12,8 +12,7 @@
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
 --   `{ok=true, bytes}`
 -- * `{op="flamegraph", type, format, title, subtitle, base?}`: the snapshot as a flame graph, see lupe.flamegraph;
---   `base` is the text of an exported snapshot to compare with. `{ok=true, text}`; what is wrong with the base has
---   kind "base"
+--   `base` is an exported snapshot to compare with. `{ok=true, text}`; what is wrong with the base has kind "base"
 -- * `{op="status"}`: `{ok=true, rules=[ids], snapshot=boolean, memory_bytes}`
 --
 -- What fails answers `{ok=false, kind, error}`: kind "error" (a rule's own, "FILE:LINE: message"), "deadline",
@@ -145,16 +144,8 @@ function operations.flamegraph(self, request)
   if not address then return size end
   local columns, message = require("lupe.ffi").snapshot(address, size)
   if not columns then return failure("system", message) end
-  local base
-  if request.base then
-    base, message = json.decode(request.base)
-    request.base = nil
-    if not base then return failure("base", "not JSON: " .. tostring(message)) end
-  end
   local text
-  text, message = require("lupe.flamegraph").render(columns, {
-    type = request.type, format = request.format, title = request.title, subtitle = request.subtitle, base = base,
-  })
+  text, message = require("lupe.flamegraph").render(columns, request)
   if not text then return failure("base", message) end
   return { ok = true, text = text }
 end

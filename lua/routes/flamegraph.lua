@@ -52,7 +52,7 @@ local function base_of(app, id)
   if not handle then problem.raise(500, "base-unreadable", ("base: %s"):format(message)) end
   local text = handle:read("*a")
   handle:close()
-  return text
+  return json.raw(text) -- escaped it would keep the loop busy for a second
 end
 
 --- The worker draws: two calls, in a row so that no other snapshot gets between.
@@ -64,6 +64,7 @@ local function draw(app, view, request)
   if failure then problem.raise(503, "not-drawn", ("the graph could not be drawn: %s"):format(failure.message)) end
   for _, reply in ipairs({ sent[2], text }) do
     local answer = assert(json.decode(reply))
+    if request.base and answer.kind == "request" then problem.raise(400, "bad-base", "base: not JSON") end
     if answer.kind == "base" then problem.raise(400, "bad-base", "base: " .. answer.error) end
     if not answer.ok then problem.raise(500, "not-drawn", answer.error) end
     text = answer.text
@@ -73,7 +74,8 @@ end
 
 local function name_of(selected)
   if #selected == 1 then return ("%s (%d)"):format(selected[1].name, selected[1].pid) end
-  return ("%s and %d more processes"):format(selected[1].name, #selected - 1)
+  local others = #selected - 1
+  return ("%s and %d more process%s"):format(selected[1].name, others, others == 1 and "" or "es")
 end
 
 return {

@@ -80,6 +80,10 @@ describe("GET /api/profiling/flamegraph", function()
     assert.equal(400, refused.status)
     assert.equal("base: not a snapshot that lupe wrote", refused.json.detail)
 
+    support.write_file(path, '{"format":')
+    assert.same({ 400, "base: not JSON" },
+      { get("base=snapshot_1728583000", nil, server).status, get("base=snapshot_1728583000", nil, server).json.detail })
+
     support.write_file(path, [[{"format":"lupe-heap-snapshot","modules":[{"path":"/bin/app"}],
       "functions":[{"name":"parse","module":0},{"name":"main","module":0}],
       "frames":[{"function":0,"module":0},{"function":1,"module":0}],
