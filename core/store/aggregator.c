@@ -224,6 +224,7 @@ static lupe_target *unlink_oldest(lupe_aggregator *a, bool on_loop) {
     oldest = t;
     before = previous;
   }
+  if (!oldest) return NULL;
   bool absorbed = oldest->queue.used == 0 && oldest->new_maps < 0;
   if (on_loop && !absorbed && a->dead_count <= DEAD_UNABSORBED_MAX) return NULL;
   if (before)

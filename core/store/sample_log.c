@@ -208,6 +208,7 @@ static bool same_row(const lupe_sample *a, const lupe_sample *b) {
 }
 
 static void add_row(lupe_sample *row, const lupe_sample *s) {
+  // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): slots name rows that were written
   row->count = s->count > UINT32_MAX - row->count ? UINT32_MAX : row->count + s->count;
   row->ns = s->ns > UINT64_MAX - row->ns ? UINT64_MAX : row->ns + s->ns;
   row->switches = s->switches > UINT32_MAX - row->switches ? UINT32_MAX : row->switches + s->switches;
