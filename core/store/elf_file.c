@@ -41,8 +41,8 @@ static bool same_content(const lupe_elf_file *f, const struct stat *st) {
 static lupe_status wake(lupe_elf_file *f) {
   if (f->fd >= 0 || f->memory) return LUPE_OK;
   if (!f->path) return LUPE_ENOENT;
-  int fd;
-  struct stat st;
+  int fd = -1;
+  struct stat st = {0};
   lupe_status status = open_regular(f->path, &fd, &st);
   if (status != LUPE_OK) return status;
   if (!same_content(f, &st)) {
