@@ -43,6 +43,7 @@ return {
     min_share = { default = 0.1, min = 0, max = 1, doc = "of all CPU time, in the function's system calls" },
     min_own_share = { default = 0.5, min = 0, max = 1, doc = "of the function's own CPU time" },
     max_waiting = { default = 1, min = 0, doc = "times as long waiting for I/O; more is a slow device, no hot loop" },
+    min_busy = { default = 0.1, min = 0, unit = "cores", doc = "used on average; who idles has time enough" },
     min_samples = { default = 200, min = 1, doc = "CPU samples; of 200, one in ten is 20 +- 4" },
     most_findings = { default = 3, min = 1, doc = "functions, most time in the kernel first" },
   },
@@ -50,6 +51,7 @@ return {
     local profile, findings = view.profile, {}
     local lack = profile:lacks(params.min_samples, "cpu")
     if lack then return {}, lack end
+    if profile.cpu_ns < params.min_busy * profile.seconds * 1e9 then return {} end
     for f in profile:functions { by = "kernel_ns", limit = 4 * params.most_findings } do
       local share, own = f.kernel_ns / profile.cpu_ns, f.kernel_ns / f.cpu_ns
       if #findings < params.most_findings and share >= params.min_share and own >= params.min_own_share

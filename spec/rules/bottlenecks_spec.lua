@@ -318,6 +318,11 @@ describe("the rule pattern.allocation-loop", function()
       cpu(1, { "libc.so.6!malloc", "parse" }), cpu(0.1, { "parse" }), cpu(30, { "render" }),
     })))
   end)
+
+  it("does not mind a program that hardly uses the CPU", function()
+    quiet(run("allocation_loop", program({ cpu(4, { "libc.so.6!malloc", "parse" }) })))
+    only(run("allocation_loop", program({ cpu(4, { "libc.so.6!malloc", "parse" }) }), { min_busy = 0.05 }))
+  end)
 end)
 
 describe("the rule pattern.polling", function()
@@ -377,6 +382,12 @@ describe("the rule pattern.syscall-loop", function()
     quiet(run("syscall_loop", writer(9, 1, 40)))
     quiet(run("syscall_loop", writer(4, 6, 0)))
     quiet(run("syscall_loop", writer(1, 0.1, 0)))
+  end)
+
+  it("does not mind a program that hardly uses the CPU", function()
+    local described = program({ cpu(4, { "libc.so.6!write", "log", "main" }, { state = "kernel" }) })
+    quiet(run("syscall_loop", described))
+    only(run("syscall_loop", described, { min_busy = 0.05 }))
   end)
 end)
 
