@@ -30,11 +30,16 @@ local function last_minute(app, pid)
   return view and view.profile, missing
 end
 
---- What the threads did in the window, by tid.
+local function key_of(thread) return ("%d %d"):format(thread.pid, thread.tid) end
+
+--- What the threads did in the window. Of several that had one number, the busiest.
 local function sampled_threads(profile)
-  local by_tid = {}
-  for _, thread in ipairs(profile and profile:threads() or {}) do by_tid[thread.tid] = thread end
-  return by_tid
+  local by_key = {}
+  for _, thread in ipairs(profile and profile:threads() or {}) do
+    local key = key_of(thread)
+    by_key[key] = by_key[key] or thread
+  end
+  return by_key
 end
 
 --- Shares of the time that a thread was looked at, and why they are not known.
@@ -61,7 +66,7 @@ local function top_threads(app, pid, profile, missing)
     list[i] = THREAD(add_states({
       pid = thread.pid, tid = thread.tid, name = thread.name, cpu_usage_percent = json.round(thread.percent),
       cpu_seconds = json.round(thread.cpu_ns / 1e9),
-    }, sampled[thread.tid], profile, missing))
+    }, sampled[key_of(thread)], profile, missing))
   end
   return list
 end
