@@ -2,7 +2,7 @@
 local harness = require("bench.harness")
 local support = require("spec.support")
 
-local TOTAL_SECONDS, SHARES_SECONDS = 10, 60
+local TOTAL_SECONDS, TOTAL_HZ, SHARES_SECONDS, SHARES_HZ = 10, 99, 60, 250
 local APART_PERCENT, SIGMAS = 5, 3
 local THREADS = { 1, 2, 4, 8 }
 
@@ -16,7 +16,7 @@ end
 
 local function total_of(threads, seconds)
   local lupe = harness.start_under_lupe({ harness.program("busy_threads"), threads, 0, seconds },
-    { "--allocator", "system" })
+    { "--allocator", "system", "--cpu-hz", TOTAL_HZ })
   local truth = printed(lupe, '{"cpu_s".-}', seconds + 60)
   local sampled
   -- The last samples are on their way for up to a second.
@@ -27,12 +27,12 @@ local function total_of(threads, seconds)
     return sampled == before
   end, 20, "the samples to come to an end")
   lupe:stop()
-  return { threads = threads, samples = sampled, cpu_s = truth.cpu_s, sampled_s = sampled / 99 }
+  return { threads = threads, samples = sampled, cpu_s = truth.cpu_s, sampled_s = sampled / TOTAL_HZ }
 end
 
 local function shares(seconds)
   local lupe = harness.start_under_lupe({ harness.program("known_shares"), seconds },
-    { "--allocator", "system", "--cpu-hz", 250 })
+    { "--allocator", "system", "--cpu-hz", SHARES_HZ })
   local truth = printed(lupe, '{"share_30".-}', seconds + 60)
   support.sleep(2)
   local answer = lupe:get(("/api/profiling/bottlenecks?window=%d&limit=20"):format(seconds + 30))
@@ -40,7 +40,7 @@ local function shares(seconds)
   local all, found = 0, {}
   for _, ns in pairs(truth) do all = all + ns end
   for _, hotspot in ipairs(answer.hotspots) do found[hotspot.function_name] = hotspot.cpu_time_percent end
-  local samples = answer.cpu_samples
+  local samples = answer.cpu_seconds * SHARES_HZ
   local worst, missing, functions = 0, 0, {}
   for name, ns in pairs(truth) do
     local share = ns / all
