@@ -185,11 +185,17 @@ lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double tim
 
 /* -- lines ------------------------------------------------------------------------------------ */
 
+typedef enum lupe_lines_sought {
+  LUPE_LINES_WANTED, /* some thousand, if there are frames among them that matter */
+  LUPE_LINES_SOME,   /* some thousand */
+  LUPE_LINES_ALL,    /* as many as there is time for */
+} lupe_lines_sought;
+
 /* Pool, beside all other calls: files are read without `work`. Looks for files, lines and inlined calls of
- * the frames that have none yet: for those of CPU and wall samples and of the largest sites first. `all`: for
- * as many as there is time for until `deadline_ns` (CLOCK_MONOTONIC), else for some thousand. The next
- * snapshots have them. LUPE_ENOENT: there was nothing to look for; LUPE_ENOMEM. */
-lupe_status lupe_aggregator_find_lines(lupe_aggregator *a, bool all, int64_t deadline_ns);
+ * the frames that have none yet, until `deadline_ns` (CLOCK_MONOTONIC): first for those that matter, which
+ * have a share of a snapshot's samples, or belong to its largest sites. The next snapshots have them.
+ * LUPE_ENOENT: there was nothing to look for; LUPE_ENOMEM. */
+lupe_status lupe_aggregator_find_lines(lupe_aggregator *a, lupe_lines_sought sought, int64_t deadline_ns);
 
 /* How far that is. Pool (may wait for a running job). */
 typedef struct lupe_line_figures {

@@ -8,11 +8,12 @@ enum {
 };
 
 /* Caller holds `lines`. */
-static lupe_status find_some(lupe_aggregator *a, int64_t deadline_ns) {
+static lupe_status find_some(lupe_aggregator *a, lupe_lines_sought sought, int64_t deadline_ns) {
   lupe_line_batch *batch = NULL;
   pthread_mutex_lock(&a->work);
   lupe_status status = lupe_frame_names_update(a->names);
-  if (status == LUPE_OK) status = lupe_frame_names_unlocated(a->names, FRAMES_AT_ONCE, &batch);
+  if (status == LUPE_OK)
+    status = lupe_frame_names_unlocated(a->names, sought == LUPE_LINES_WANTED, FRAMES_AT_ONCE, &batch);
   pthread_mutex_unlock(&a->work);
   if (status != LUPE_OK) return status;
   if (!batch) return LUPE_ENOENT;
@@ -24,11 +25,11 @@ static lupe_status find_some(lupe_aggregator *a, int64_t deadline_ns) {
   return LUPE_OK;
 }
 
-lupe_status lupe_aggregator_find_lines(lupe_aggregator *a, bool all, int64_t deadline_ns) {
+lupe_status lupe_aggregator_find_lines(lupe_aggregator *a, lupe_lines_sought sought, int64_t deadline_ns) {
   pthread_mutex_lock(&a->lines);
-  lupe_status status = find_some(a, deadline_ns);
-  while (all && status == LUPE_OK && lupe_clock_ns(CLOCK_MONOTONIC) < deadline_ns)
-    status = find_some(a, deadline_ns);
+  lupe_status status = find_some(a, sought, deadline_ns);
+  while (sought == LUPE_LINES_ALL && status == LUPE_OK && lupe_clock_ns(CLOCK_MONOTONIC) < deadline_ns)
+    status = find_some(a, sought, deadline_ns);
   pthread_mutex_unlock(&a->lines);
   return status;
 }

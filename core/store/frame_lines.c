@@ -26,13 +26,14 @@ lupe_status lupe_frame_lines_grow(lupe_frame_lines *l, uint32_t count) {
 void lupe_frame_lines_set_state(lupe_frame_lines *l, uint32_t frame, lupe_line_state state) {
   uint8_t *now = &l->rows[frame].state;
   l->open += (uint32_t)is_open((uint8_t)state) - (uint32_t)is_open(*now);
+  l->wanted += (uint32_t)(state == LUPE_LINE_WANTED) - (uint32_t)(*now == LUPE_LINE_WANTED);
   *now = (uint8_t)state;
 }
 
 void lupe_frame_lines_want(lupe_frame_lines *l, const uint32_t *frames, size_t count) {
   for (size_t i = 0; i < count; i++) {
     if (frames[i] < l->count && l->rows[frames[i]].state == LUPE_LINE_UNASKED)
-      l->rows[frames[i]].state = LUPE_LINE_WANTED;
+      lupe_frame_lines_set_state(l, frames[i], LUPE_LINE_WANTED);
   }
 }
 

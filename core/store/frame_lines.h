@@ -36,7 +36,7 @@ typedef struct lupe_inlined {
 typedef struct lupe_frame_lines {
   lupe_frame_line *rows; /* by frame index */
   uint32_t count, capacity;
-  uint32_t open; /* rows that are unasked or wanted */
+  uint32_t open, wanted; /* rows that are unasked or wanted; of these, wanted */
   lupe_inlined *inlines;
   uint32_t inline_count, inline_capacity;
   lupe_text_store texts; /* read with lupe_text_store_at */

@@ -337,14 +337,14 @@ static lupe_status fill_batch(lupe_frame_names *n, lupe_line_batch *b, const uin
   return status;
 }
 
-lupe_status lupe_frame_names_unlocated(lupe_frame_names *n, size_t most, lupe_line_batch **out) {
+lupe_status lupe_frame_names_unlocated(lupe_frame_names *n, bool wanted, size_t most, lupe_line_batch **out) {
   *out = NULL;
-  if (n->lines.open == 0) return LUPE_OK;
+  if ((wanted ? n->lines.wanted : n->lines.open) == 0) return LUPE_OK;
   lupe_line_batch *batch;
   uint32_t *frames = malloc(most * sizeof *frames);
   if (!frames) return LUPE_ENOMEM;
   size_t count = pick(n, LUPE_LINE_WANTED, frames, 0, most);
-  count = pick(n, LUPE_LINE_UNASKED, frames, count, most);
+  if (count > 0 || !wanted) count = pick(n, LUPE_LINE_UNASKED, frames, count, most);
   qsort_r(frames, count, sizeof *frames, by_place, n->frames);
   lupe_status status = lupe_line_batch_create(&batch, lupe_symbolizer_debug_root(n->symbolizer));
   if (status != LUPE_OK) goto done;

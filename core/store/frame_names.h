@@ -56,9 +56,9 @@ lupe_status lupe_frame_names_name_memory(lupe_frame_names *n, lupe_frame frame, 
 
 /* These frames' lines are the first to be looked for. */
 void lupe_frame_names_want_lines(lupe_frame_names *n, const uint32_t *frames, size_t count);
-/* Takes out at most `most` frames whose lines were not looked for; *out is NULL where there are none. Give it
- * back, resolved or not. LUPE_ENOMEM. */
-lupe_status lupe_frame_names_unlocated(lupe_frame_names *n, size_t most, lupe_line_batch **out);
+/* Takes out at most `most` frames whose lines were not looked for; *out is NULL where there are none, or,
+ * with `wanted`, none of those that come first. Give it back, resolved or not. LUPE_ENOMEM. */
+lupe_status lupe_frame_names_unlocated(lupe_frame_names *n, bool wanted, size_t most, lupe_line_batch **out);
 /* Takes over what the batch found, and frees it. */
 void lupe_frame_names_locate(lupe_frame_names *n, lupe_line_batch *batch);
 /* By frame index, for as many frames as it has; valid until the next update or locate. */

@@ -56,7 +56,7 @@ static void run(uv_work_t *w) {
       lupe_aggregator_end_round(a);
       /* Of the report at exit: there is no later one that could have them. */
       if (j->pid == LUPE_TARGET_ALL)
-        (void)lupe_aggregator_find_lines(a, true, lupe_clock_ns(CLOCK_MONOTONIC) + LAST_LINES_NS);
+        (void)lupe_aggregator_find_lines(a, LUPE_LINES_ALL, lupe_clock_ns(CLOCK_MONOTONIC) + LAST_LINES_NS);
       j->status = lupe_aggregator_snapshot(a, j->pid, e->time_ms, j->window_ms, &j->snapshot);
       break;
     case LUPE_JOB_SNAPSHOT:

@@ -5,7 +5,9 @@
 #include "core/clock.h"
 
 enum {
-  PAUSE_FACTOR = 50, /* a batch costs at most one part in so many of the time until the next one */
+  /* A batch costs at most one part in so many of the time until the next one. */
+  PAUSE_FACTOR = 50,
+  REST_FACTOR = 1000, /* where the frames that came since hardly matter: a file is read anew for each few */
   MOST_NS = 2000000000,
 };
 
@@ -14,7 +16,11 @@ struct lupe_line_finder {
   uv_loop_t *loop;
   lupe_aggregator *aggregator;
   bool looking;
-  int64_t elapsed_ns, due_ns; /* of the last batch; of the next one, by CLOCK_MONOTONIC */
+  lupe_lines_sought sought;
+  lupe_status status; /* of the last batch */
+  int64_t elapsed_ns; /* CPU time that it took */
+  int64_t due_ns,
+      rest_due_ns; /* of the next one; of the next for frames that hardly matter: CLOCK_MONOTONIC */
   void (*idle)(void *arg);
   void *arg;
 };
@@ -39,7 +45,7 @@ void lupe_line_finder_free(lupe_line_finder *f) {
 static void run(uv_work_t *w) {
   lupe_line_finder *f = w->data;
   int64_t start_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID);
-  (void)lupe_aggregator_find_lines(f->aggregator, false, lupe_clock_ns(CLOCK_MONOTONIC) + MOST_NS);
+  f->status = lupe_aggregator_find_lines(f->aggregator, f->sought, lupe_clock_ns(CLOCK_MONOTONIC) + MOST_NS);
   f->elapsed_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_ns;
 }
 
@@ -47,12 +53,16 @@ static void after_run(uv_work_t *w, int uv_status) {
   (void)uv_status; /* cancelled, it looks the next time */
   lupe_line_finder *f = w->data;
   f->looking = false;
-  f->due_ns = lupe_clock_ns(CLOCK_MONOTONIC) + PAUSE_FACTOR * f->elapsed_ns;
+  int64_t now_ns = lupe_clock_ns(CLOCK_MONOTONIC);
+  f->due_ns = now_ns + PAUSE_FACTOR * f->elapsed_ns;
+  if (f->status != LUPE_ENOENT) f->rest_due_ns = now_ns + REST_FACTOR * f->elapsed_ns;
   f->idle(f->arg);
 }
 
 void lupe_line_finder_look(lupe_line_finder *f) {
-  if (f->looking || lupe_clock_ns(CLOCK_MONOTONIC) < f->due_ns) return;
+  int64_t now_ns = lupe_clock_ns(CLOCK_MONOTONIC);
+  if (f->looking || now_ns < f->due_ns) return;
+  f->sought = now_ns < f->rest_due_ns ? LUPE_LINES_WANTED : LUPE_LINES_SOME;
   f->looking = uv_queue_work(f->loop, &f->work, run, after_run) == 0;
 }
 

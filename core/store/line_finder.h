@@ -1,6 +1,7 @@
 /* line_finder.h -- has the uv pool look for the lines of new frames: a batch at a time, beside the
  * collector's jobs, and with pauses, so that a program with much debug information costs no more than a fixed
- * share of one core. Owner and thread: the loop. */
+ * share of one core; a much smaller one once all frames that matter have theirs. Owner and thread: the loop.
+ */
 #ifndef LUPE_STORE_LINE_FINDER_H
 #define LUPE_STORE_LINE_FINDER_H
 

@@ -2,6 +2,9 @@
 #include <stdlib.h>
 
 #include "core/store/snapshot_build.h"
+#include "core/wire/record.h"
+
+enum { WANTED_SHARE = 1000 /* a sample with one part of the time has its lines looked for first */ };
 
 /* The owner of a thread of the log. */
 static const lupe__sample_owner *owner_of(const lupe__builder *b, uint32_t thread) {
@@ -31,6 +34,24 @@ static lupe_status sum(lupe__builder *b) {
   return status;
 }
 
+static bool is_cpu(const lupe_sample *s) {
+  return s->state == LUPE_THREAD_USER || s->state == LUPE_THREAD_KERNEL;
+}
+
+/* Lines of the stacks that have a share of the CPU or wall time come first. */
+static void want_lines(const lupe__builder *b) {
+  uint64_t all[2] = {0};
+  for (size_t i = 0; i < b->sample_count; i++) all[is_cpu(&b->samples[i])] += b->samples[i].ns;
+  for (size_t i = 0; i < b->sample_count; i++) {
+    const lupe_sample *s = &b->samples[i];
+    const uint32_t *frames;
+    size_t depth;
+    if (s->stack == LUPE_SAMPLE_NO_STACK || s->ns < all[is_cpu(s)] / WANTED_SHARE) continue;
+    if (lupe_stack_table_get(b->a->stacks, s->stack, &frames, &depth) == LUPE_OK)
+      lupe_frame_names_want_lines(b->a->names, frames, depth);
+  }
+}
+
 lupe_status lupe__collect_samples(lupe__builder *b) {
   lupe_status status = sum(b);
   if (status != LUPE_OK) return status;
@@ -41,17 +62,13 @@ lupe_status lupe__collect_samples(lupe__builder *b) {
   for (uint32_t i = 0; i < threads; i++) b->thread_of[i] = LUPE__NONE;
   for (size_t i = 0; i < b->sample_count; i++) {
     const lupe_sample *s = &b->samples[i];
-    const uint32_t *frames;
-    size_t depth;
     if (b->thread_of[s->thread] == LUPE__NONE) {
       b->log_of[b->thread_count] = s->thread;
       b->thread_of[s->thread] = b->thread_count++;
     }
-    if (s->stack == LUPE_SAMPLE_NO_STACK) continue;
-    lupe__add_stack(b, s->stack, false);
-    if (lupe_stack_table_get(b->a->stacks, s->stack, &frames, &depth) == LUPE_OK)
-      lupe_frame_names_want_lines(b->a->names, frames, depth);
+    if (s->stack != LUPE_SAMPLE_NO_STACK) lupe__add_stack(b, s->stack, false);
   }
+  want_lines(b);
   return LUPE_OK;
 }
 

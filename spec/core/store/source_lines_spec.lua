@@ -250,7 +250,7 @@ describe("a run's lines", function()
     end
     run:snapshot(0, snapshots.epoch_ms + 2000)
     if before then before(run) end
-    assert.are.equal(0, tonumber(core.lupe_aggregator_find_lines(run.a, true, HOUR_NS * 24 * 365)
+    assert.are.equal(0, tonumber(core.lupe_aggregator_find_lines(run.a, core.LUPE_LINES_ALL, HOUR_NS * 24 * 365)
       % core.LUPE_ENOENT)) -- LUPE_OK, or nothing left
     return run, run:snapshot(0, snapshots.epoch_ms + 2000)
   end
@@ -279,7 +279,26 @@ describe("a run's lines", function()
     core.lupe_aggregator_line_figures(run.a, figures)
     assert.are.equal(lines, tonumber(figures.located))
     assert.are.equal(0, tonumber(figures.open))
-    assert.are.equal(core.LUPE_ENOENT, core.lupe_aggregator_find_lines(run.a, false, HOUR_NS))
+    assert.are.equal(core.LUPE_ENOENT, core.lupe_aggregator_find_lines(run.a, core.LUPE_LINES_SOME, HOUR_NS))
+  end)
+
+  it("are looked for at once only where a frame has its share of the samples", function()
+    local function found(weight)
+      local from = tonumber(sh("nm program"):match("(%x+) %a outer\n"), 16)
+      local base = 0x100000000
+      local run = snapshots.run { cpu_hz = 100 }
+      local target = run:add()
+      run:set_maps(target, ("%x-%x r-xp 00000000 00:01 1 %s\n"):format(base, base + 0x100000, folder .. "/program"))
+      run:thread_sample(target, { time_ms = 1000, weight = 2000 }, { 16 }) -- known to be nowhere
+      run:thread_sample(target, { time_ms = 1000, weight = weight }, { base + from })
+      run:snapshot(0, snapshots.epoch_ms + 2000)
+      local status = core.lupe_aggregator_find_lines(run.a, core.LUPE_LINES_WANTED, HOUR_NS * 24 * 365)
+      local figures = ffi.new("lupe_line_figures")
+      core.lupe_aggregator_line_figures(run.a, figures)
+      return tonumber(status), tonumber(figures.located)
+    end
+    assert.are.same({ 0, 1 }, { found(3) })
+    assert.are.same({ tonumber(core.LUPE_ENOENT), 0 }, { found(1) })
   end)
 
   it("are unknown of a file that was replaced by another build, though its names stay", function()
