@@ -6,6 +6,7 @@ local SECONDS, ROUNDS, TURNS = 20, 9, 400000000
 local ASKED_PERCENT, ASKED_RATIO = 0.5, 1.005
 -- Sixteen threads: two that use both cores, and fourteen that wait.
 local BUSY, WAITING = 2, 14
+local HANDLER = 'lupe_profiler_cpu_seconds_total{part="handler"}'
 
 local function agent_cpu_seconds(pid)
   local pipe = assert(io.popen(("grep -l lupe-agent /proc/%d/task/*/comm"):format(pid)))
@@ -28,7 +29,7 @@ local function accounts(seconds)
     return {
       runtime = harness.precise_cpu_seconds(pids.runtime),
       worker = pids.worker and harness.precise_cpu_seconds(pids.worker) or 0,
-      agent = agent_cpu_seconds(pids.program), handler = metrics.lupe_profiler_handler_seconds_total,
+      agent = agent_cpu_seconds(pids.program), handler = metrics[HANDLER],
       samples = metrics.lupe_cpu_samples_total, program = harness.precise_cpu_seconds(pids.program),
       at = support.now(),
     }
