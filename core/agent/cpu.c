@@ -10,21 +10,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/agent/context_x86_64.h"
+#include "core/agent/cpu_handler.h"
 #include "core/agent/unwind.h"
 #include "core/agent/unwind_x86_64.h"
 #include "core/agent/wiped.h"
 #include "core/clock.h"
-#include "core/wire/ring.h"
 
 /* glibc's sigaction itself: signals.c interposes the name. */
 extern int __sigaction(int number, const struct sigaction *act, struct sigaction *old);
 
 enum {
   KERNEL_MASK_BYTES = 8,
-  SHORT_FRAMES = 32,
-  /* Of stack, for what lupe_unwind_from and the functions below need beside the frames (-fstack-usage). */
-  UNWIND_BYTES = 3840,
 };
 
 /* Guarded by cpu_lock unless noted. `timers` is valid while cpu_installed says so: a forked child finds its
@@ -33,8 +29,6 @@ static struct {
   lupe_segment *segment;
   int64_t interval_ns;
   struct sigaction replaced; /* by it; stays true in forked children, which inherit the handler */
-  atomic_bool ignored;       /* `replaced` ignored the signal; read by the handler */
-  bool marks;                /* what lupe_context_in_system_call asks; set before any timer is made */
   _Atomic uint32_t generation;
   size_t timers_end;               /* above, there is none */
   int timers[LUPE_CPU_TIMERS_MAX]; /* by place: the kernel's number + 1; 0: none */
@@ -43,110 +37,6 @@ static struct {
 
 /* initial-exec, as everything thread-local in the agent. */
 static _Thread_local bool unblock_after_fork;
-
-/* ---- the handler ---- */
-
-static uint64_t now_ns(void) {
-  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
-}
-
-static void count(_Atomic uint64_t *counter, uint64_t by) {
-  atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
-}
-
-/* What one expiry tells, beside the stack. */
-typedef struct expiry {
-  lupe_segment *segment;
-  lupe_registers registers;
-  uint32_t tid, weight, state;
-  uint64_t start_ns;
-} expiry;
-
-static void push(const expiry *e, const uint64_t *pcs, size_t depth, bool truncated) {
-  lupe_record fields = {
-      .kind = LUPE_RECORD_CPU,
-      .flags = truncated ? LUPE_RECORD_TRUNCATED : 0,
-      .depth = (uint16_t)depth,
-      .tid = e->tid,
-      .weight = e->weight,
-      .state = e->state,
-      .time_ns = e->start_ns,
-  };
-  lupe_ring_push(e->segment, &fields, pcs);
-  if (truncated) count(&e->segment->counters.truncated_stacks, 1);
-}
-
-/* Three sizes, each with a frame of its own on the stack. */
-__attribute__((noinline)) static void take_whole(const expiry *e) {
-  uint64_t pcs[LUPE_MAX_FRAMES];
-  bool truncated = false;
-  size_t depth = lupe_unwind_from(&e->registers, pcs, LUPE_MAX_FRAMES, &truncated);
-  push(e, pcs, depth, truncated);
-}
-
-__attribute__((noinline)) static void take_short(const expiry *e) {
-  uint64_t pcs[SHORT_FRAMES];
-  bool truncated = false;
-  size_t depth = lupe_unwind_from(&e->registers, pcs, SHORT_FRAMES, &truncated);
-  push(e, pcs, depth, truncated);
-}
-
-__attribute__((noinline)) static void take_leaf(const expiry *e) {
-  push(e, &e->registers.pc, 1, true);
-}
-
-/* Of the stack that the handler runs on. SIZE_MAX: not known, or it grows. */
-static size_t stack_left(const ucontext_t *context) {
-  uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0);
-  uint64_t alternate = (uint64_t)(uintptr_t)context->uc_stack.ss_sp;
-  if (here - alternate < context->uc_stack.ss_size) return here - alternate;
-  return lupe_memory_stack_left(here);
-}
-
-static void take(const expiry *e, size_t left) {
-  if (left >= UNWIND_BYTES + sizeof(uint64_t[LUPE_MAX_FRAMES])) {
-    take_whole(e);
-  } else if (left >= UNWIND_BYTES + sizeof(uint64_t[SHORT_FRAMES])) {
-    take_short(e);
-  } else {
-    take_leaf(e);
-  }
-}
-
-/* Somebody else's. By default it ends the process: as the handler returns, since it is blocked until then. */
-static void not_ours(void) {
-  if (atomic_load_explicit(&cpu.ignored, memory_order_relaxed)) return;
-  struct sigaction normal = {.sa_handler = SIG_DFL};
-  __sigaction(SIGPROF, &normal, NULL);
-  lupe_system_call(SYS_tgkill, lupe_system_call(SYS_getpid, 0, 0, 0, 0, 0, 0),
-                   lupe_system_call(SYS_gettid, 0, 0, 0, 0, 0, 0), SIGPROF, 0, 0, 0);
-}
-
-static void on_sigprof(int number, siginfo_t *info, void *context) {
-  (void)number;
-  int saved_errno = errno;
-  uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
-  uint32_t cookie = atomic_load_explicit(&lupe_wiped_page->cpu_cookie, memory_order_relaxed);
-  if (info->si_code != SI_TIMER || cookie == 0 || value >> 32 != cookie) {
-    not_ours();
-  } else {
-    lupe_segment *s = atomic_load_explicit(&lupe_wiped_page->cpu_segment, memory_order_acquire);
-    if (s) { /* else it was on its way when the timers were deleted */
-      expiry e = {
-          .segment = s,
-          .registers = lupe_context_registers(context),
-          .tid = (uint32_t)value,
-          .weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0),
-          .state = lupe_context_in_system_call(context, cpu.marks) ? LUPE_THREAD_KERNEL : LUPE_THREAD_USER,
-          .start_ns = now_ns(),
-      };
-      take(&e, stack_left(context));
-      count(&s->counters.cpu_samples, e.weight);
-      count(&s->counters.handler_ns, now_ns() - e.start_ns);
-    }
-  }
-  errno = saved_errno;
-}
 
 /* ---- the lock ----
  * Whoever holds it has blocked all signals, so that no handler of the program's can want it on top. */
@@ -190,7 +80,7 @@ void lupe_cpu_let_go(const lupe_cpu_hold *hold) {
 /* ---- the disposition, while held ---- */
 
 static bool is_ours(const struct sigaction *a) {
-  return (a->sa_flags & SA_SIGINFO) && a->sa_sigaction == on_sigprof;
+  return (a->sa_flags & SA_SIGINFO) && a->sa_sigaction == lupe_cpu_handler;
 }
 
 static bool is_nobodys(const struct sigaction *a) {
@@ -242,13 +132,14 @@ void lupe_cpu_step_aside(const lupe_cpu_hold *hold, bool for_good) {
 
 /* The call that installs also tells what was there, so nothing can come in between. */
 static bool install(void) {
-  struct sigaction ours = {.sa_sigaction = on_sigprof, .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
+  struct sigaction ours = {.sa_sigaction = lupe_cpu_handler,
+                           .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
   struct sigaction before;
   if (__sigaction(SIGPROF, NULL, &before) != 0) return false;
   if (is_ours(&before)) return true;
   if (!is_nobodys(&before)) return false;
   cpu.replaced = before;
-  atomic_store(&cpu.ignored, before.sa_handler == SIG_IGN);
+  lupe_cpu_handler_ignore_others(before.sa_handler == SIG_IGN);
   sigfillset(&ours.sa_mask); /* the program's handlers wait until ours is through */
   if (__sigaction(SIGPROF, &ours, &before) != 0) return false;
   if (is_nobodys(&before)) return true;
@@ -269,7 +160,7 @@ void lupe_cpu_begin(lupe_segment *s, uint32_t hz) {
   lupe_wiped *page = lupe_wiped_page;
   while (cpu.random == 0) {
     if (getrandom(&cpu.random, sizeof cpu.random, GRND_NONBLOCK) != (ssize_t)sizeof cpu.random) {
-      cpu.random = now_ns() << 16 ^ (uint64_t)gettid();
+      cpu.random = (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC) << 16 ^ (uint64_t)gettid();
     }
   }
   lupe_cpu_hold hold = lupe_cpu_take_hold();
@@ -279,7 +170,7 @@ void lupe_cpu_begin(lupe_segment *s, uint32_t hz) {
     cpu.timers_end = 0;
   }
   cpu.segment = s;
-  cpu.marks = lupe_context_calls_leave_marks();
+  lupe_cpu_handler_prepare();
   cpu.interval_ns = 1000000000 / hz;
   lupe_cpu_let_go(&hold);
 }
