@@ -114,7 +114,6 @@ function fake.new(given)
     return rows
   end
   host.cgroup = function() return { limit_bytes = 1024 * MIB, used_bytes = 300 * MIB } end
-  host.classes = function() return host.class_list end
   host.allocator = function()
     return {
       arena_count = 8, dirty_bytes = 3 * MIB, muzzy_bytes = 0, dirty_decay_ms = 10000, muzzy_decay_ms = 0,
@@ -133,7 +132,6 @@ function fake.new(given)
     }
   end
   host.load = function() return { one_min = 0.45, five_min = 0.38, fifteen_min = 0.32, cores = 2 } end
-  host.resident = function() return host.resident_now end
   host.snapshot = function()
     if not host.heap then return nil, "no heap profile was taken yet" end
     if host.built_from ~= host.heap then

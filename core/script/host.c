@@ -178,24 +178,6 @@ static int series(lua_State *L) {
   return 1;
 }
 
-static int classes(lua_State *L) {
-  lupe_host *h = lupe__host_of(L);
-  int32_t pid = pid_argument(L, 1);
-  lupe_snapshot_size_class rows[LUPE_SIZE_CLASSES_MAX];
-  size_t count = 0;
-  if (lupe_aggregator_classes(h->services.aggregator, pid, rows, LUPE_SIZE_CLASSES_MAX, &count) != LUPE_OK) {
-    return nil_because(L, "jemalloc's size classes are not known");
-  }
-  lua_createtable(L, (int)count, 0);
-  for (size_t i = 0; i < count; i++) {
-    lua_createtable(L, 0, 2);
-    set_number(L, "size_bytes", (double)rows[i].size_bytes);
-    set_number(L, "live_count", (double)rows[i].live_count);
-    lua_rawseti(L, -2, (int)i + 1);
-  }
-  return 1;
-}
-
 static int allocator(lua_State *L) {
   lupe_host *h = lupe__host_of(L);
   lupe_allocator_figures f;
@@ -229,19 +211,6 @@ static int cgroup(lua_State *L) {
   lua_createtable(L, 0, 2);
   if (c.limit_bytes) set_number(L, "limit_bytes", (double)c.limit_bytes);
   set_number(L, "used_bytes", (double)c.used_bytes);
-  return 1;
-}
-
-static int resident(lua_State *L) {
-  pid_t pid = any_live_pid(lupe__host_of(L), pid_argument(L, 1));
-  lupe_process_resident r;
-  if (pid == 0 || lupe_process_resident_read(pid, &r) != LUPE_OK) return nil_because(L, "no live process");
-  lua_createtable(L, 0, 5);
-  set_number(L, "anon_bytes", (double)r.anon_bytes);
-  set_number(L, "file_bytes", (double)r.file_bytes);
-  set_number(L, "shmem_bytes", (double)r.shmem_bytes);
-  set_number(L, "peak_bytes", (double)r.peak_bytes);
-  set_number(L, "swap_bytes", (double)r.swap_bytes);
   return 1;
 }
 
@@ -401,10 +370,8 @@ static const luaL_Reg questions[] = {
     {"targets", targets},
     {"memory", memory},
     {"series", series},
-    {"classes", classes},
     {"allocator", allocator},
     {"cgroup", cgroup},
-    {"resident", resident},
     {"threads", threads},
     {"load", load},
     {"profiler", profiler},

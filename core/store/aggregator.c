@@ -439,23 +439,6 @@ void lupe__classes_add(lupe_snapshot_size_class *rows, size_t *count, size_t cap
   }
 }
 
-lupe_status lupe_aggregator_classes(lupe_aggregator *a, int32_t pid, lupe_snapshot_size_class *rows,
-                                    size_t capacity, size_t *out_count) {
-  size_t count = 0;
-  bool any = false;
-  pthread_mutex_lock(&a->lock);
-  const lupe_target *one = pid == LUPE_TARGET_ALL_LIVE ? NULL : lupe__target_find(a, pid);
-  for (const lupe_target *t = a->first; t; t = t->next) {
-    if (one ? t != one : pid != LUPE_TARGET_ALL_LIVE || !t->status.live) continue;
-    any = any || t->class_count > 0;
-    lupe__classes_add(rows, &count, capacity, t->classes, t->class_count);
-  }
-  pthread_mutex_unlock(&a->lock);
-  if (!any) return LUPE_ENOENT;
-  *out_count = count;
-  return LUPE_OK;
-}
-
 uint32_t lupe_aggregator_heap_interval_ms(lupe_aggregator *a) {
   pthread_mutex_lock(&a->lock);
   uint32_t interval = a->heap_interval_ms;

@@ -142,9 +142,6 @@ lupe_status lupe_aggregator_memory(lupe_aggregator *a, int32_t pid, lupe_memory_
 /* The newest `capacity` rows of the series, oldest first. LUPE_ENOENT: no such target. */
 lupe_status lupe_aggregator_series(lupe_aggregator *a, int32_t pid, lupe_memory_figures *rows,
                                    size_t capacity, size_t *out_count);
-/* Size classes by size, summed; at most `capacity`. LUPE_ENOENT: no such target or none known. */
-lupe_status lupe_aggregator_classes(lupe_aggregator *a, int32_t pid, lupe_snapshot_size_class *rows,
-                                    size_t capacity, size_t *out_count);
 uint32_t lupe_aggregator_heap_interval_ms(lupe_aggregator *a); /* between two rounds, now */
 uint64_t lupe_aggregator_stack_overflows(lupe_aggregator *a);
 

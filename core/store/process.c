@@ -14,7 +14,6 @@
 #include "core/store/proc_stat.h"
 
 enum {
-  STATUS_BYTES = 8192,
   STATM_BYTES = 256,
   MAX_THREADS_ASKED = 4096,
   MAX_NAME_BYTES = 256,
@@ -96,37 +95,6 @@ lupe_status lupe_process_read(pid_t pid, lupe_memory_figures *out) {
       .major_faults = stat.fields[STAT_MAJOR],
       .threads = (uint32_t)stat.fields[STAT_THREADS],
   };
-  return LUPE_OK;
-}
-
-/* The value of a line "NAME: VALUE kB" in bytes. */
-static bool find_kilobytes(const char *text, const char *name, uint64_t *out) {
-  size_t bytes = strlen(name);
-  for (const char *line = text; line; line = strchr(line, '\n')) {
-    if (*line == '\n') line++;
-    if (strncmp(line, name, bytes) != 0 || line[bytes] != ':') continue;
-    uint64_t value;
-    const char *digits = line + bytes + 1 + strspn(line + bytes + 1, " \t");
-    if (!lupe__proc_numbers(digits, &value, 1)) return false;
-    *out = value * 1024;
-    return true;
-  }
-  return false;
-}
-
-lupe_status lupe_process_resident_read(pid_t pid, lupe_process_resident *out) {
-  char text[STATUS_BYTES] = "";
-  lupe_proc_stat stat;
-  lupe_status status = read_with_stat(pid, "status", text, sizeof text, &stat);
-  if (status != LUPE_OK) return status;
-  lupe_process_resident r = {0};
-  bool found = find_kilobytes(text, "RssAnon", &r.anon_bytes) &&
-               find_kilobytes(text, "RssFile", &r.file_bytes) &&
-               find_kilobytes(text, "RssShmem", &r.shmem_bytes);
-  if (!found) return LUPE_ENOENT; /* no memory (any more) */
-  if (!find_kilobytes(text, "VmHWM", &r.peak_bytes)) r.peak_bytes = 0;
-  if (!find_kilobytes(text, "VmSwap", &r.swap_bytes)) r.swap_bytes = 0;
-  *out = r;
   return LUPE_OK;
 }
 

@@ -16,21 +16,9 @@
 #include "core/lupe.h"
 #include "core/store/snapshot_layout.h"
 
-/* Resident memory by kind, for the answer to "why is RSS larger than the heap?". The first three sum
- * up to RSS. */
-typedef struct lupe_process_resident {
-  uint64_t anon_bytes;  /* heap, stacks, private copies of file pages */
-  uint64_t file_bytes;  /* mapped files: code and libraries */
-  uint64_t shmem_bytes; /* shared memory, tmpfs, memfd */
-  uint64_t peak_bytes;  /* the largest RSS so far; 0 where the kernel does not tell */
-  uint64_t swap_bytes;
-} lupe_process_resident;
-
 /* Fills time_ms, rss, virtual, shared (bytes), user and system (ns, whole threads of the process, in steps of
  * a clock tick), faults and threads; all else becomes 0. */
 lupe_status lupe_process_read(pid_t pid, lupe_memory_figures *out);
-
-lupe_status lupe_process_resident_read(pid_t pid, lupe_process_resident *out);
 
 /* When the process started, in clock ticks since boot: with the pid it names one process for good. */
 lupe_status lupe_process_start_ticks(pid_t pid, uint64_t *out);

@@ -106,17 +106,14 @@ describe("a process", function()
 
   it("that is gone leaves every result as it was", function()
     local p = support.run({ "true" })
-    local out, r = ffi.new("lupe_memory_figures"), ffi.new("lupe_process_resident")
+    local out = ffi.new("lupe_memory_figures")
     ffi.fill(out, ffi.sizeof(out), 0x5a)
-    ffi.fill(r, ffi.sizeof(r), 0x5a)
     for _, pid in ipairs({ p.pid, 0, -1, 2 ^ 30 }) do
       assert.are.equal(core.LUPE_ENOENT, core.lupe_process_read(pid, out))
-      assert.are.equal(core.LUPE_ENOENT, core.lupe_process_resident_read(pid, r))
       assert.are.equal(core.LUPE_ENOENT, (start_ticks(pid)))
       assert.is_nil(text_of(core.lupe_process_name, pid))
     end
     assert.are.equal(("\x5a"):rep(ffi.sizeof(out)), ffi.string(out, ffi.sizeof(out)))
-    assert.are.equal(("\x5a"):rep(ffi.sizeof(r)), ffi.string(r, ffi.sizeof(r)))
   end)
 
   it("lives on when its main thread has ended, with its memory", function()
@@ -125,20 +122,10 @@ describe("a process", function()
       return (support.read_file("/proc/" .. p.pid .. "/stat") or ""):match(".*%) (%a)") == "Z"
     end, 10, "the main thread to end")
     assert.are.equal(core.LUPE_OK, (start_ticks(p.pid)))
-    local r = ffi.new("lupe_process_resident")
     support.eventually(function()
       local status, f = figures(p.pid)
-      return status == core.LUPE_OK and f.rss_bytes > 8 * 2 ^ 20 and
-        core.lupe_process_resident_read(p.pid, r) == core.LUPE_OK and r.anon_bytes > 8 * 2 ^ 20
+      return status == core.LUPE_OK and f.rss_bytes > 8 * 2 ^ 20
     end, 10, "8 MiB of memory")
-  end)
-
-  it("has resident memory whose kinds sum up to its RSS", function()
-    local r, _, f = ffi.new("lupe_process_resident"), figures(own_pid)
-    assert.are.equal(core.LUPE_OK, core.lupe_process_resident_read(own_pid, r))
-    local sum = tonumber(r.anon_bytes + r.file_bytes + r.shmem_bytes)
-    assert.is_true(math.abs(sum - tonumber(f.rss_bytes)) < 2 ^ 20)
-    assert.is_true(r.anon_bytes > 0 and r.file_bytes > 0 and r.peak_bytes >= f.rss_bytes - 2 ^ 20)
   end)
 end)
 
