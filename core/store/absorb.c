@@ -242,7 +242,7 @@ void lupe__target_absorb_records(lupe_target *t) {
   b.live = t->status.live;
   pthread_mutex_unlock(&a->lock);
 
-  uint64_t lost = 0;
+  uint64_t lost = 0, lost_before = lupe_sample_log_lost(a->samples);
   size_t at = 0;
   const lupe_queued_record *r;
   if (refresh_maps(&b, new_maps, queue.used > 0) == LUPE_OK) {
@@ -251,7 +251,7 @@ void lupe__target_absorb_records(lupe_target *t) {
       if (!read_record(a, &r->sample, &row)) continue;
       int64_t second = (int64_t)floor(r->sample.time_ms / 1000);
       if (lupe_sample_log_thread(a->samples, t->number, r->sample.tid, second, &row.thread) != LUPE_OK) {
-        lost++;
+        lost += row.count;
         continue;
       }
       if (row.state != LUPE_THREAD_RUNNING) row.stack = intern(&b, r->addresses, r->depth);
@@ -262,6 +262,7 @@ void lupe__target_absorb_records(lupe_target *t) {
   lupe_record_queue_clear(&queue);
   name_memory_functions(t);
   if (!b.live) close_fd(&t->maps); /* there is nothing more to read */
+  lost += lupe_sample_log_lost(a->samples) - lost_before;
   if (!lost) return;
   pthread_mutex_lock(&a->lock);
   t->status.sample_drops += lost;

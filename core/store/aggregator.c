@@ -208,9 +208,9 @@ lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t)
 }
 
 /* What its samples would take to absorb is too long for the loop. Caller holds `lock`. */
-static void lose_samples(lupe_target *t, lupe_target *parent) {
+static void lose_samples(lupe_target *t) {
   size_t at = 0;
-  while (parent && lupe_record_queue_next(&t->queue, &at)) parent->status.sample_drops++;
+  while (lupe_record_queue_next(&t->queue, &at)) t->status.sample_drops++;
   t->aggregator->queued_bytes -= t->queue.used;
   lupe_record_queue_clear(&t->queue);
 }
@@ -240,7 +240,7 @@ static lupe_target *unlink_oldest(lupe_aggregator *a, bool on_loop) {
 /* Forgets some of those who died first. Caller holds `work`; on the loop, which must not wait, only those of
  * which nothing is left to absorb, unless they are far too many. False: there are no more. */
 static bool evict_some(lupe_aggregator *a, bool on_loop) {
-  lupe_target *gone[EVICTED_AT_ONCE];
+  lupe_target *gone[EVICTED_AT_ONCE], *parents[EVICTED_AT_ONCE];
   lupe_sample_heir heirs[EVICTED_AT_ONCE];
   size_t count = 0;
   pthread_mutex_lock(&a->lock);
@@ -248,12 +248,18 @@ static bool evict_some(lupe_aggregator *a, bool on_loop) {
   for (size_t i = 0; i < count; i++) {
     lupe_target *parent = lupe__target_parent(a, gone[i]);
     if (!parent) parent = a->first; /* most likely the program that was started */
-    if (on_loop) lose_samples(gone[i], parent);
+    if (on_loop) lose_samples(gone[i]);
+    parents[i] = parent;
     heirs[i] = (lupe_sample_heir){gone[i]->number, parent ? parent->number : gone[i]->number};
   }
   pthread_mutex_unlock(&a->lock);
   for (size_t i = 0; i < count && !on_loop; i++) lupe__target_absorb_records(gone[i]);
   if (count > 0) lupe_sample_log_hand_over(a->samples, heirs, count);
+  pthread_mutex_lock(&a->lock);
+  for (size_t i = 0; i < count; i++) {
+    if (parents[i]) parents[i]->status.sample_drops += gone[i]->status.sample_drops;
+  }
+  pthread_mutex_unlock(&a->lock);
   for (size_t i = 0; i < count; i++) lupe_target_release(gone[i]);
   return count == EVICTED_AT_ONCE;
 }

@@ -182,6 +182,18 @@ describe("CPU and wall samples", function()
     assert.same({ [0] = 5001 - dropped, 1 }, counts_by_target())
   end)
 
+  it("are counted as dropped where the log does not reach back to them", function()
+    local t = run:add { pid = 10 }
+    sample(t, { time_ms = 1000 })
+    samples()
+    sample(t, { time_ms = 700000 })
+    samples()
+    assert.equal(0, tonumber(status(10).sample_drops))
+    sample(t, { time_ms = 1000 })
+    samples()
+    assert.equal(1, tonumber(status(10).sample_drops))
+  end)
+
   it("bear the names of their threads, and of a process that ended the program's", function()
     local pid = ffi.C.getpid()
     local t, gone = run:add { pid = pid }, run:add { pid = 2 ^ 30, name = "a_rather_long_name" }
