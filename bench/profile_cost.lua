@@ -2,7 +2,7 @@
 local harness = require("bench.harness")
 local support = require("spec.support")
 
-local SECONDS, ROUNDS, TURNS = 20, 9, 400000000
+local SECONDS, SETTLE_SECONDS, ROUNDS, TURNS = 20, 15, 9, 400000000
 local ASKED_PERCENT, ASKED_RATIO = 0.5, 1.005
 -- Sixteen threads: two that use both cores, and fourteen that wait.
 local BUSY, WAITING = 2, 14
@@ -23,6 +23,7 @@ local function accounts(seconds)
   local per_signal_ns = harness.measure({ harness.program("signal_cost") }).ns_per_signal
   local lupe = harness.start_under_lupe({ harness.program("busy_threads"), BUSY, WAITING, 3600 })
   lupe:await_profile()
+  support.sleep(SETTLE_SECONDS * math.min(1, harness.scale)) -- rules are loaded, and names looked for, once
   local pids = lupe:pids()
   local function read()
     local metrics = lupe:metrics()
