@@ -58,7 +58,7 @@ static struct {
   lupe_segment *segment;         /* of this process */
   lupe_segment *parents_segment; /* in a forked child: still mapped, to be unmapped */
   _Atomic uint32_t current;      /* phase; a futex */
-  _Atomic uint32_t leave;        /* wish */
+  _Atomic uint32_t leave;        /* wish; a futex */
   _Atomic pid_t tid;             /* of the agent's thread, as the kernel names it */
   _Atomic pid_t outliver;        /* of the thread that outlives it; 0: none */
   uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS];
@@ -154,14 +154,26 @@ static bool listen_for(const lupe_session *se, int *wake, int64_t timeout_ms) {
   return sources[0].revents != 0;
 }
 
+/* The same while sampling is on. Each SIGPROF in the process would wake a poll that has a signal's descriptor
+ * (some hundred times a second, for nothing): so the wish is waited for, and the socket looked at afterwards.
+ */
+static bool doze(const lupe_session *se, int64_t timeout_ms) {
+  struct timespec timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000000};
+  struct pollfd socket = {.fd = se->socket, .events = POLLIN};
+  syscall(SYS_futex, &control.leave, FUTEX_WAIT_PRIVATE, STAY, &timeout, NULL, 0);
+  return poll(&socket, 1, 0) > 0;
+}
+
 /* Until the runtime is gone or the thread is to leave. */
 static void serve(lupe_session *se, int *wake) {
   int64_t look_due_ms = lupe_session_now_ms() + LOOK_AROUND_MS;
   for (;;) {
     int64_t now = lupe_session_now_ms(), due = look_due_ms;
     if (se->enabled && se->figures_due_ms < due) due = se->figures_due_ms;
-    if (lupe_sampler_due_ms(&se->sampler) < due) due = lupe_sampler_due_ms(&se->sampler);
-    bool message = listen_for(se, wake, due > now ? due - now : 0);
+    int64_t sampling_due = lupe_sampler_due_ms(&se->sampler);
+    if (sampling_due < due) due = sampling_due;
+    int64_t left_ms = due > now ? due - now : 0;
+    bool message = sampling_due == INT64_MAX ? listen_for(se, wake, left_ms) : doze(se, left_ms);
     uint32_t leave = atomic_load(&control.leave);
     if (leave == LEAVE_POLITELY) lupe_session_farewell(se);
     if (leave != STAY) return;
@@ -327,9 +339,14 @@ void lupe_control_after_fork(void) {
   start(PHASE_CONNECTED, geteuid() == 0 ? FORK_WAIT_MS : 0);
 }
 
+static void ask_to_leave(wish how) {
+  atomic_store(&control.leave, how);
+  syscall(SYS_futex, &control.leave, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+  if (atomic_load(&control.current) != PHASE_FINISHED) pthread_kill(control.thread, WAKE_SIGNAL);
+}
+
 static void send_away(void) {
-  atomic_store(&control.leave, LEAVE_POLITELY);
-  pthread_kill(control.thread, WAKE_SIGNAL);
+  ask_to_leave(LEAVE_POLITELY);
   wait_for(PHASE_FINISHED, FINISH_WAIT_MS);
 }
 
@@ -353,13 +370,17 @@ void lupe_control_leave(void) {
   errno = saved_errno;
 }
 
+bool lupe_control_has_left(void) {
+  return atomic_load(&control.left);
+}
+
 bool lupe_control_retire(void) {
   struct timespec deadline;
-  if (control.pid != getpid() || atomic_load(&control.current) == PHASE_NONE) return false;
+  if (atomic_load(&control.current) == PHASE_NONE || atomic_load(&control.left)) return false;
+  if (control.pid != getpid()) return false;
   if (read_leader().threads != 2) return false; /* 0: /proc cannot be read, so who knows */
   lupe_cpu_disarm();
-  atomic_store(&control.leave, LEAVE_SILENTLY);
-  if (atomic_load(&control.current) != PHASE_FINISHED) pthread_kill(control.thread, WAKE_SIGNAL);
+  ask_to_leave(LEAVE_SILENTLY);
   clock_gettime(CLOCK_REALTIME, &deadline);
   deadline.tv_sec += FINISH_WAIT_MS / 1000;
   if (pthread_timedjoin_np(control.thread, NULL, &deadline) != 0) return false;

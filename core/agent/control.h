@@ -31,6 +31,9 @@ void lupe_control_finish(void);
  * Thread: any. */
 void lupe_control_leave(void);
 
+/* Whether it has, here or in a process that this one was forked from. Makes no system call. Thread: any. */
+bool lupe_control_has_left(void);
+
 /* Ends the agent's thread for good, without a farewell, where it is the only one besides the caller's: the
  * program is about to ask the kernel for something that only a process with one thread may do. True: it has
  * just ended, though the kernel may need a moment more to forget it. Thread: any. */

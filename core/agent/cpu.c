@@ -21,6 +21,7 @@ extern int __sigaction(int number, const struct sigaction *act, struct sigaction
 
 enum {
   KERNEL_MASK_BYTES = 8,
+  PENDING_MAX = 4, /* of the program's own: one for the process, one for the thread, its timers' */
 };
 
 /* Guarded by cpu_lock unless noted. `timers` is valid while cpu_installed says so: a forked child finds its
@@ -37,6 +38,10 @@ static struct {
 
 /* initial-exec, as everything thread-local in the agent. */
 static _Thread_local bool unblock_after_fork;
+
+static uint64_t sigprof_mask(void) {
+  return UINT64_C(1) << (SIGPROF - 1);
+}
 
 /* ---- the lock ----
  * Whoever holds it has blocked all signals, so that no handler of the program's can want it on top. */
@@ -62,9 +67,11 @@ static void set_mask(int how, uint64_t mask, uint64_t *old) {
 lupe_cpu_hold lupe_cpu_take_hold(void) {
   lupe_cpu_hold hold = {.held = false};
   lupe_wiped *page = lupe_wiped_page;
+  /* Closed: maybe behind a filter that kills for calls which the program does not make. */
+  if (!page || atomic_load(&page->cpu_closed) || atomic_load(&page->pid) == 0) return hold;
   /* By the bare system call: in a vforked child glibc's would be right as well, but who knows for how long.
    */
-  if (!page || atomic_load(&page->pid) != lupe_system_call(SYS_getpid, 0, 0, 0, 0, 0, 0)) return hold;
+  if (atomic_load(&page->pid) != lupe_system_call(SYS_getpid, 0, 0, 0, 0, 0, 0)) return hold;
   set_mask(SIG_SETMASK, UINT64_MAX, &hold.mask);
   acquire(&page->cpu_lock);
   hold.held = true;
@@ -101,12 +108,39 @@ static void delete_timer(size_t place) {
   cpu.timers[place] = 0;
 }
 
-/* Ignoring a signal throws away those that are pending: one of ours must not be met by the default action. */
+/* Takes the signals that wait for this thread or for the process, and keeps what is not ours. */
+static size_t take_pending(siginfo_t kept[PENDING_MAX]) {
+  const uint64_t set = sigprof_mask();
+  const struct timespec at_once = {0, 0};
+  size_t count = 0;
+  while (count < PENDING_MAX && lupe_system_call(SYS_rt_sigtimedwait, (long)&set, (long)&kept[count],
+                                                 (long)&at_once, KERNEL_MASK_BYTES, 0, 0) == SIGPROF) {
+    if (!lupe_cpu_handler_expects(&kept[count])) count++;
+  }
+  return count;
+}
+
+/* The kernel lets only the first thread send in the name of others. */
+static void send_again(const siginfo_t *info) {
+  long pid = lupe_system_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+  if (info->si_code == SI_TKILL) {
+    long tid = lupe_system_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    lupe_system_call(SYS_tgkill, pid, tid, SIGPROF, 0, 0, 0);
+  } else if (lupe_system_call(SYS_rt_sigqueueinfo, pid, SIGPROF, (long)info, 0, 0, 0) != 0) {
+    lupe_system_call(SYS_kill, pid, SIGPROF, 0, 0, 0, 0);
+  }
+}
+
+/* Ignoring a signal throws away those that are pending: one of ours must not be met by the default action.
+ * The program's own are sent again: it may be about to wait for one that came while it was blocked. */
 static void restore(void) {
   struct sigaction now, ignore = {.sa_handler = SIG_IGN};
+  siginfo_t kept[PENDING_MAX];
   if (__sigaction(SIGPROF, NULL, &now) != 0 || !is_ours(&now)) return;
+  size_t count = take_pending(kept);
   __sigaction(SIGPROF, &ignore, NULL);
   __sigaction(SIGPROF, &cpu.replaced, NULL);
+  for (size_t i = 0; i < count; i++) send_again(&kept[i]);
 }
 
 static void set_state(lupe_sampling_state state) {
@@ -122,12 +156,12 @@ static void stop(void) {
   atomic_fetch_add(&cpu.generation, 1);
 }
 
-void lupe_cpu_step_aside(const lupe_cpu_hold *hold, bool for_good) {
+void lupe_cpu_step_aside(const lupe_cpu_hold *hold, lupe_sampling_state for_good) {
   if (!hold->held) return;
-  if (for_good) atomic_store(&lupe_wiped_page->cpu_claimed, true);
+  if (for_good != LUPE_SAMPLING_OFF) atomic_store(&lupe_wiped_page->cpu_given_up, for_good);
   if (!installed()) return;
   stop();
-  set_state(LUPE_SAMPLING_FOREIGN);
+  set_state(for_good != LUPE_SAMPLING_OFF ? for_good : LUPE_SAMPLING_FOREIGN);
 }
 
 /* The call that installs also tells what was there, so nothing can come in between. */
@@ -140,7 +174,9 @@ static bool install(void) {
   if (!is_nobodys(&before)) return false;
   cpu.replaced = before;
   lupe_cpu_handler_ignore_others(before.sa_handler == SIG_IGN);
-  sigfillset(&ours.sa_mask); /* the program's handlers wait until ours is through */
+  /* The program's handlers wait until ours is through; so does the C library's, which sigfillset leaves out:
+   * pthread_cancel must not make the thread leave from within ours. */
+  memset(&ours.sa_mask, 0xff, sizeof ours.sa_mask);
   if (__sigaction(SIGPROF, &ours, &before) != 0) return false;
   if (is_nobodys(&before)) return true;
   __sigaction(SIGPROF, &before, NULL); /* set by the bare system call, this very moment */
@@ -182,14 +218,18 @@ lupe_sampling_state lupe_cpu_prepare(void) {
   lupe_cpu_hold hold = lupe_cpu_take_hold();
   if (!hold.held) return state;
   if (!atomic_load(&page->cpu_closed)) {
-    bool may = !atomic_load(&page->cpu_claimed) && install();
+    lupe_sampling_state given_up = atomic_load(&page->cpu_given_up);
+    bool may = given_up == LUPE_SAMPLING_OFF && install();
     if (may) {
       atomic_store(&page->cpu_installed, true);
       atomic_store_explicit(&page->cpu_segment, cpu.segment, memory_order_release);
     } else if (installed()) {
       stop();
+      /* Set by the bare system call, hence by a runtime that saw our handler, and may put it back when it has
+       * done with profiling: a late signal of its own timers is not to end the process then. */
+      lupe_cpu_handler_ignore_others(true);
     }
-    state = may ? LUPE_SAMPLING_ON : LUPE_SAMPLING_FOREIGN;
+    state = may ? LUPE_SAMPLING_ON : given_up != LUPE_SAMPLING_OFF ? given_up : LUPE_SAMPLING_FOREIGN;
   }
   lupe_cpu_let_go(&hold);
   return state;
@@ -268,14 +308,12 @@ void lupe_cpu_disarm(void) {
   lupe_cpu_let_go(&hold);
 }
 
-static uint64_t sigprof_mask(void) {
-  return UINT64_C(1) << (SIGPROF - 1);
-}
-
 void lupe_cpu_before_fork(void) {
   uint64_t before = 0;
+  if (!installed()) return; /* no timer; nor a system call, behind a filter */
   set_mask(SIG_BLOCK, sigprof_mask(), &before);
-  unblock_after_fork = (before & sigprof_mask()) == 0;
+  /* A signal handler may fork amid a fork: it finds the signal blocked, and must not forget who did that. */
+  if ((before & sigprof_mask()) == 0) unblock_after_fork = true;
 }
 
 void lupe_cpu_after_fork(void) {

@@ -5,16 +5,21 @@
  * with EINTR.
  *
  * SIGPROF is the program's where it wants it. Timers exist only while its disposition is the default one or
- * to ignore it; when the program sets a handler, or waits for SIGPROF by sigwait or signalfd (signals.c), all
- * timers are deleted and the old disposition is back before its call is made. A SIGPROF that is none of our
- * timers' does what it would have done without us: nothing where it was ignored, else it ends the process.
+ * to ignore it; when the program sets a handler, or waits for SIGPROF by sigwait or signalfd, or sends it to
+ * a thread of its own (signals.c), all timers are deleted and the old disposition is back before its call is
+ * made; one of its own that waits is sent again. A SIGPROF that is none of our timers' does what it would
+ * have done without us: nothing where it was ignored, else it ends the process.
  *
- * Limits: a program that sets a handler by the bare system call gets our signals for up to 200 ms. A thread
- * that blocks SIGPROF after its timer was made may find one pending when it looks (sigpending, ppoll) until
- * that is noticed, 5 s later at most. Each timer counts towards the user's RLIMIT_SIGPENDING.
+ * Limits: a program that sets a handler by the bare system call gets our signals for up to 200 ms; one that
+ * asks for the default action in that way ends of them. A thread that blocks SIGPROF after its timer was made
+ * may find one pending when it looks (sigpending, ppoll) until that is noticed, 5 s later at most. What a
+ * program executes that ignores SIGPROF finds the default action. Each timer counts towards the user's
+ * RLIMIT_SIGPENDING, of which timers take half at most.
  *
- * The handler takes no lock, allocates nothing, calls no loader and cannot fault. Where the thread's stack,
- * or its alternate one, has less than 5 KiB left, it takes a shorter stack, or only the interrupted address.
+ * Stacks: the kernel ends a program whose signal does not fit on an alternate stack. A program that sets one
+ * too small for ours has no timers any more; its handlers that run on one are never interrupted by ours.
+ * Where the thread's stack, or its alternate one, has less than 5 KiB left, the handler takes a shorter
+ * stack, or only the interrupted address. How much is left of a fiber's is not known: 8 KiB are enough.
  */
 #ifndef LUPE_AGENT_CPU_H
 #define LUPE_AGENT_CPU_H
@@ -75,9 +80,9 @@ typedef struct lupe_cpu_hold {
 lupe_cpu_hold lupe_cpu_take_hold(void);
 void lupe_cpu_let_go(const lupe_cpu_hold *hold);
 
-/* While held: deletes all timers and restores SIGPROF to what it was before us. `for_good`: it stays the
- * program's; else it is looked at again with the next scan. */
-void lupe_cpu_step_aside(const lupe_cpu_hold *hold, bool for_good);
+/* While held: deletes all timers and restores SIGPROF to what it was before us. OFF: it is looked at again
+ * with the next scan; else there is no timer any more in this process, for that reason. */
+void lupe_cpu_step_aside(const lupe_cpu_hold *hold, lupe_sampling_state for_good);
 
 /* Where `seen` is our handler, puts what that replaced in its place. */
 void lupe_cpu_hide(struct sigaction *seen);

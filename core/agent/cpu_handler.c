@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -20,6 +21,8 @@ enum {
   SHORT_FRAMES = 32,
   /* Of stack, for what lupe_unwind_from and the functions below need beside the frames (-fstack-usage). */
   UNWIND_BYTES = 3840,
+  LEAF_BYTES = 512,    /* the same without lupe_unwind_from */
+  KERNEL_BYTES = 3632, /* of a signal's frame with AVX-512, where the kernel does not tell (before 5.14) */
 };
 
 static atomic_bool ignored; /* whether a signal that is not ours is */
@@ -135,6 +138,11 @@ void lupe_cpu_handler(int number, siginfo_t *info, void *context) {
     }
   }
   errno = saved_errno;
+}
+
+size_t lupe_cpu_handler_stack_bytes(void) {
+  size_t kernels = getauxval(AT_MINSIGSTKSZ);
+  return (kernels != 0 ? kernels : KERNEL_BYTES) + LEAF_BYTES;
 }
 
 void lupe_cpu_handler_prepare(void) {

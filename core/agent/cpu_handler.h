@@ -6,12 +6,16 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Installed by cpu.c, with SA_SIGINFO and all signals blocked. Thread: any, handler. */
 void lupe_cpu_handler(int number, siginfo_t *info, void *context);
 
 /* Whether a SIGPROF comes from a timer of ours, of this process. Thread: any. */
 bool lupe_cpu_handler_expects(const siginfo_t *info);
+
+/* What an alternate signal stack must have for it at least, the kernel's part included. Thread: any. */
+size_t lupe_cpu_handler_stack_bytes(void);
 
 /* Before it is installed. Thread: the agent's. */
 void lupe_cpu_handler_prepare(void);

@@ -10,9 +10,10 @@
 #include "core/agent/wiped.h"
 
 static void after_fork_in_child(void) {
-  lupe_wiped_after_fork();
   lupe_cpu_after_fork();
   lupe_heap_after_fork();
+  if (lupe_control_has_left()) return; /* behind a filter: no system call */
+  lupe_wiped_after_fork();
   lupe_control_after_fork();
 }
 

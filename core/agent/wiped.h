@@ -19,7 +19,7 @@ typedef struct lupe_wiped {
   _Atomic uint32_t cpu_lock;   /* a futex, see cpu.c */
   atomic_bool cpu_installed;   /* the handler is in place, and timers may be */
   atomic_bool cpu_closed;      /* no timer is made any more */
-  atomic_bool cpu_claimed;     /* the program waits for SIGPROF itself */
+  _Atomic uint32_t cpu_given_up; /* lupe_sampling_state: why there will be no timer; OFF: there may be */
   _Atomic pid_t pid;           /* whose page it is; 0: of a child that no fork handler knows of */
 } lupe_wiped;
 

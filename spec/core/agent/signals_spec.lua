@@ -128,6 +128,49 @@ describe("SIGPROF", function()
     end
   end)
 
+  it("that the program has sent is not lost where it was blocked meanwhile", function()
+    for commands, printed in pairs({ ["await=kill"] = "came: 27\n", ["await=raise"] = "came: 27\n",
+      late = "handled 1\n" }) do
+      os.remove(go)
+      local host, c = armed({ commands })
+      release()
+      assert.are.equal(0, host:wait(), commands)
+      assert.are.equal(printed, host:stdout(), commands)
+      assert.are.equal(sampling.foreign, c:counter("cpu_state"))
+    end
+  end)
+
+  it("set and given back by the bare system call: a late one does not end the program", function()
+    local host, c = armed({ "own=raw", "tell=" .. here, "wait=" .. go .. "2", "back", "raise", "exit=3" })
+    release()
+    reached()
+    eventually_state(c, sampling.foreign)
+    support.write_file(go .. "2", "")
+    assert.are.equal(3, (host:wait()))
+  end)
+
+  it("does not come to handlers that run on an alternate stack, which may have no room for it", function()
+    local host, c = armed({ "nested=20", "exit=3" })
+    release()
+    assert.are.equal(3, (host:wait()))
+    assert.are.equal("in the mask 0\n", host:stdout())
+    assert.is_true(c:counter("cpu_samples") > 0)
+  end)
+
+  it("is not used where an alternate stack is too small for it", function()
+    local host, c = armed({ "alternate=-1000", "exit=4" })
+    release()
+    assert.are.equal(4, (host:wait()))
+    assert.are.equal(sampling.refused, c:counter("cpu_state"))
+  end)
+
+  it("is through before a thread is cancelled", function()
+    local host = armed({ "cancel=100", "exit=3" })
+    release()
+    assert.are.equal(3, (host:wait()))
+    assert.are.equal("masked 0\n", host:stdout())
+  end)
+
   it("shows a forked child nothing of ours", function()
     local host = armed({ "fork", "query", "own=signal", "query", "burn=50", "counted", "profile", "exit=6" })
     release()
