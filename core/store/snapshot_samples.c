@@ -4,7 +4,10 @@
 #include "core/store/snapshot_build.h"
 #include "core/wire/record.h"
 
-enum { WANTED_SHARE = 1000 /* a sample with one part of the time has its lines looked for first */ };
+enum {
+  WANTED_SHARE = 1000, /* a row with one part of the time has its lines looked for first, */
+  WANTED_COUNT = 3,    /* if it is of so many samples: early in a run each one is a large share */
+};
 
 /* The owner of a thread of the log. */
 static const lupe__sample_owner *owner_of(const lupe__builder *b, uint32_t thread) {
@@ -46,7 +49,8 @@ static void want_lines(const lupe__builder *b) {
     const lupe_sample *s = &b->samples[i];
     const uint32_t *frames;
     size_t depth;
-    if (s->stack == LUPE_SAMPLE_NO_STACK || s->ns < all[is_cpu(s)] / WANTED_SHARE) continue;
+    if (s->stack == LUPE_SAMPLE_NO_STACK || s->count < WANTED_COUNT || s->ns < all[is_cpu(s)] / WANTED_SHARE)
+      continue;
     if (lupe_stack_table_get(b->a->stacks, s->stack, &frames, &depth) == LUPE_OK)
       lupe_frame_names_want_lines(b->a->names, frames, depth);
   }

@@ -283,13 +283,13 @@ describe("a run's lines", function()
   end)
 
   it("are looked for at once only where a frame has its share of the samples", function()
-    local function found(weight)
+    local function found(weight, others)
       local from = tonumber(sh("nm program"):match("(%x+) %a outer\n"), 16)
       local base = 0x100000000
       local run = snapshots.run { cpu_hz = 100 }
       local target = run:add()
       run:set_maps(target, ("%x-%x r-xp 00000000 00:01 1 %s\n"):format(base, base + 0x100000, folder .. "/program"))
-      run:thread_sample(target, { time_ms = 1000, weight = 2000 }, { 16 }) -- known to be nowhere
+      run:thread_sample(target, { time_ms = 1000, weight = others }, { 16 }) -- known to be nowhere
       run:thread_sample(target, { time_ms = 1000, weight = weight }, { base + from })
       run:snapshot(0, snapshots.epoch_ms + 2000)
       local status = core.lupe_aggregator_find_lines(run.a, core.LUPE_LINES_WANTED, HOUR_NS * 24 * 365)
@@ -297,8 +297,9 @@ describe("a run's lines", function()
       core.lupe_aggregator_line_figures(run.a, figures)
       return tonumber(status), tonumber(figures.located)
     end
-    assert.are.same({ 0, 1 }, { found(3) })
-    assert.are.same({ tonumber(core.LUPE_ENOENT), 0 }, { found(1) })
+    assert.are.same({ 0, 1 }, { found(3, 2000) })
+    assert.are.same({ tonumber(core.LUPE_ENOENT), 0 }, { found(3, 4000) })
+    assert.are.same({ tonumber(core.LUPE_ENOENT), 0 }, { found(2, 1) })
   end)
 
   it("are unknown of a file that was replaced by another build, though its names stay", function()
