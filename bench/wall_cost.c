@@ -75,7 +75,7 @@ int main(int argc, char **argv) {
     if (pthread_create(&threads[i], NULL, sleeper, NULL) != 0) return 1;
   }
   while (atomic_load(&asleep) < THREADS) poll(NULL, 0, 1);
-  lupe_wall_begin(&wall, segment, HZ);
+  lupe_wall_begin(&wall, segment, lupe_thread_table_folder(table), HZ);
   if (lupe_thread_table_scan(table, &own, 1, on_started, on_ended, NULL) != LUPE_OK) return 1;
   double moving_ns = measure(table);
   atomic_store(&timeout_ms, 100000000);

@@ -11,6 +11,7 @@ enum {
   COST_MS = 1000,
   COST_SHARE = 50,        /* of the time at most is spent on listing threads: 1/50; */
   QUIET_COST_SHARE = 400, /* this where there are as many as before */
+  SURE_MS = 5000, /* so often threads are listed without any sign: a container may show its own loadavg */
   /* Between two looks at one thread: whether it blocks SIGPROF, and whether its timer is alive. Often at
    * first: a thread that is being started blocks everything for a moment, and one that has just begun may be
    * about to. */
@@ -39,7 +40,7 @@ void lupe_sampler_begin(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz,
   set(&c->cpu_state, LUPE_SAMPLING_OFF); /* until the first scan */
   s->cpu_hz = cpu_hz;
   s->wall_hz = wall_hz;
-  lupe_wall_begin(&s->wall, segment, wall_hz);
+  lupe_wall_begin(&s->wall, segment, lupe_thread_table_folder(s->threads), wall_hz);
   if (cpu_hz) lupe_cpu_begin(segment, cpu_hz);
   if (cpu_hz == 0 && wall_hz == 0) return;
   s->segment = segment;
@@ -77,6 +78,12 @@ static bool keeps_it_blocked(lupe_cpu_thread *cpu, uint64_t blocked) {
   return cpu->blocked_looks == BLOCKED_LOOKS || (cpu->blocked_looks > 0 && !cpu->timed);
 }
 
+/* A timer takes one of the places that the user's queued signals and timers share: half of them stay the
+ * program's. */
+static bool has_room(const lupe_thread_status *status) {
+  return status->queue_limit == 0 || status->queued < status->queue_limit / 2;
+}
+
 /* Gives a thread its timer, or takes it away. */
 static void look(lupe_sampler *s, lupe_thread *t) {
   lupe_thread_status status;
@@ -85,7 +92,7 @@ static void look(lupe_sampler *s, lupe_thread *t) {
   if (keeps_it_blocked(&t->cpu, status.blocked) || status.state == 'Z') {
     if (t->cpu.timed) lupe_cpu_untime(place);
     t->cpu.timed = false;
-  } else {
+  } else if (t->cpu.timed || has_room(&status)) {
     t->cpu.timed = lupe_cpu_time(place, t->tid);
   }
   int64_t longest = (int64_t)lupe_thread_table_count(s->threads) * LOOK_MS_PER_THREAD;
@@ -119,7 +126,7 @@ static bool is_due(const lupe_sampler *s) {
   int64_t waited_ns = (s->now_ms - s->scanned_ms) * 1000000;
   switch (lupe_thread_table_changed(s->threads)) {
     case LUPE_THREADS_SAME:
-      return false;
+      return s->now_ms - s->scanned_ms >= SURE_MS && waited_ns >= s->scan_cost_ns * QUIET_COST_SHARE;
     case LUPE_THREADS_PERHAPS:
       return waited_ns >= s->scan_cost_ns * QUIET_COST_SHARE;
     default:

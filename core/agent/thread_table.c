@@ -54,6 +54,10 @@ lupe_status lupe_thread_table_open(lupe_thread_table **out) {
   return LUPE_OK;
 }
 
+int lupe_thread_table_folder(const lupe_thread_table *t) {
+  return t->folder;
+}
+
 void lupe_thread_table_forget(lupe_thread_table *t) {
   t->count = t->beyond = 0;
   t->links = 0; /* as no folder has */
@@ -191,7 +195,8 @@ size_t lupe_thread_table_beyond(const lupe_thread_table *t) {
 }
 
 lupe_status lupe_thread_table_status(const lupe_thread_table *t, pid_t tid, lupe_thread_status *out) {
-  static const char state_title[] = "\nState:\t", blocked_title[] = "\nSigBlk:\t";
+  static const char state_title[] = "\nState:\t", queue_title[] = "\nSigQ:\t",
+                    blocked_title[] = "\nSigBlk:\t";
   char name[32], text[STATUS_BYTES];
   snprintf(name, sizeof name, "%d/status", (int)tid);
   int fd = openat(t->folder, name, O_RDONLY | O_CLOEXEC);
@@ -200,9 +205,16 @@ lupe_status lupe_thread_table_status(const lupe_thread_table *t, pid_t tid, lupe
   close(fd);
   if (n <= 0) return LUPE_ENOENT;
   text[n] = '\0';
-  const char *state = strstr(text, state_title), *blocked = strstr(text, blocked_title);
+  const char *state = strstr(text, state_title), *blocked = strstr(text, blocked_title),
+             *queue = strstr(text, queue_title);
   if (!state || !blocked) return LUPE_ENOENT;
   out->state = state[sizeof state_title - 1];
+  out->queued = out->queue_limit = 0;
+  if (queue) { /* "used/limit" */
+    char *behind;
+    out->queued = strtoull(queue + sizeof queue_title - 1, &behind, 10);
+    if (*behind == '/') out->queue_limit = strtoull(behind + 1, NULL, 10);
+  }
   out->blocked = strtoull(blocked + sizeof blocked_title - 1, NULL, 16);
   return LUPE_OK;
 }

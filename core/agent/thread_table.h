@@ -26,8 +26,9 @@ typedef struct lupe_thread_table lupe_thread_table;
 
 /* What /proc tells about a thread and a look needs. */
 typedef struct lupe_thread_status {
-  char state;       /* as ps shows it: 'Z' for a first thread that has left */
-  uint64_t blocked; /* the signals it blocks: bit N - 1 for signal N */
+  char state;                   /* as ps shows it: 'Z' for a first thread that has left */
+  uint64_t blocked;             /* the signals it blocks: bit N - 1 for signal N */
+  uint64_t queued, queue_limit; /* of the user's signals and timers: RLIMIT_SIGPENDING. 0: not told */
 } lupe_thread_status;
 
 /* Told about one thread. A thread that has just started is all zeros but for `tid`. */
@@ -37,6 +38,9 @@ typedef void lupe_thread_event(void *arg, lupe_thread *t);
  * or its root directory. Empty: the first scan finds all threads. A table that the parent of a forked child
  * left behind is used again. LUPE_ENOENT: no /proc; LUPE_ENOMEM. */
 lupe_status lupe_thread_table_open(lupe_thread_table **out);
+
+/* /proc/self/task, for openat: the table's, open until lupe_thread_table_close. */
+int lupe_thread_table_folder(const lupe_thread_table *t);
 
 /* Forgets all threads without a word: the next scan finds them anew. */
 void lupe_thread_table_forget(lupe_thread_table *t);

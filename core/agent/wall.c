@@ -205,21 +205,13 @@ void lupe_wall_look(lupe_wall *w, lupe_wall_thread *t, uint64_t longest_ns) {
 
 /* ---- all threads ---- */
 
-void lupe_wall_begin(lupe_wall *w, lupe_segment *s, uint32_t hz) {
+void lupe_wall_begin(lupe_wall *w, lupe_segment *s, int tasks, uint32_t hz) {
   struct rlimit files;
   lupe_sampling_state state = LUPE_SAMPLING_OFF;
-  *w = (lupe_wall){.tasks = -1, .pairs_left = PAIRS_MAX};
-  if (hz != 0) {
-    w->tasks = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    state = !lupe_unwind_supported() ? LUPE_SAMPLING_UNSUPPORTED
-            : w->tasks < 0           ? LUPE_SAMPLING_UNREADABLE
-                                     : LUPE_SAMPLING_ON;
-  }
+  *w = (lupe_wall){.tasks = tasks, .pairs_left = PAIRS_MAX};
+  if (hz != 0) state = lupe_unwind_supported() ? LUPE_SAMPLING_ON : LUPE_SAMPLING_UNSUPPORTED;
   atomic_store_explicit(&s->counters.wall_state, state, memory_order_relaxed);
-  if (state != LUPE_SAMPLING_ON) {
-    if (w->tasks >= 0) close(w->tasks);
-    return;
-  }
+  if (state != LUPE_SAMPLING_ON) return;
   w->segment = s;
   w->interval_ns = 1000000000 / hz;
   if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < DESCRIPTORS_SPARED + 2 * PAIRS_MAX) {
@@ -281,6 +273,5 @@ void lupe_wall_end(lupe_wall *w, lupe_thread_table *threads) {
   if (w->segment == NULL) return;
   size_t all = lupe_thread_table_count(threads);
   for (size_t i = 0; i < all; i++) lupe_wall_thread_end(w, &lupe_thread_table_at(threads, i)->wall);
-  close(w->tasks);
   w->segment = NULL;
 }

@@ -30,7 +30,7 @@ typedef struct lupe_wall {
   lupe_segment *segment; /* NULL: not looking */
   uint64_t interval_ns;  /* between two ticks */
   size_t next;           /* the thread whose turn it is */
-  int tasks;             /* /proc/self/task, which a program that changes its root directory keeps */
+  int tasks;             /* /proc/self/task, the caller's */
   uint32_t pairs_left;   /* of descriptors that may be kept open */
   uint32_t started;      /* threads */
   uint32_t unread;       /* of these: the last look at them was refused */
@@ -54,8 +54,8 @@ typedef struct lupe_wall_thread {
 } lupe_wall_thread;
 
 /* From now on `hz` ticks a second are to come, with records into `s`. hz 0: looks at nothing. To be called
- * when a session starts, before any thread is. */
-void lupe_wall_begin(lupe_wall *w, lupe_segment *s, uint32_t hz);
+ * before any thread is started. `tasks`: /proc/self/task, to stay open meanwhile. */
+void lupe_wall_begin(lupe_wall *w, lupe_segment *s, int tasks, uint32_t hz);
 
 /* A thread was found. To be called soon after its start: what is opened here stays readable when the program
  * changes its user, and the thread's time counts from here. */

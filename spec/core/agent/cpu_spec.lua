@@ -234,11 +234,29 @@ describe("CPU samples", function()
     end
   end)
 
+  it("leave half of the user's queued signals and timers to the program", function()
+    if ffi.C.geteuid() ~= 0 then
+      pending("needs root")
+      return
+    end
+    local meeting = support.temp_dir()
+    os.execute("chmod 777 " .. meeting)
+    local host, c = start({ "setuid=65532", "pending=24", "start=20,1", "tell=" .. meeting .. "/here",
+      "wait=" .. meeting .. "/go", "timers=12", "join", "exit=4" })
+    reached(meeting .. "/here")
+    c:welcome({ cpu_hz = 250 })
+    support.eventually(function() return c:counter("threads") == 21 end, 10, "all threads")
+    assert.are.same({ sampling.on, 21 - 12 }, { c:counter("cpu_state"), c:counter("threads_untimed") })
+    support.write_file(meeting .. "/go", "")
+    assert.are.equal(4, (wait_draining(host, c)))
+    assert.truthy(host:stdout():find("made 12\n", 1, true))
+  end)
+
   it("are refused where the kernel has no more timers for the user", function()
     if ffi.C.geteuid() == 0 then
       local meeting = support.temp_dir()
       os.execute("chmod 777 " .. meeting)
-      local host, c = start({ "pending=0", "setuid=65533", "tell=" .. meeting .. "/here",
+      local host, c = start({ "setuid=65533", "pending=0", "tell=" .. meeting .. "/here",
         "wait=" .. meeting .. "/go", "burn=50", "exit=4" })
       reached(meeting .. "/here")
       c:welcome({ cpu_hz = 250 })

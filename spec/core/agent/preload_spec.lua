@@ -211,7 +211,7 @@ describe("under the agent", function()
     end
   end)
 
-  it("a program that locks itself into a directory says why it cannot be profiled, and runs", function()
+  it("a program that locks itself into a directory says why it has no heap profile, is sampled, and runs", function()
     if ffi.C.geteuid() ~= 0 then
       pending("needs root")
       return
@@ -224,6 +224,12 @@ describe("under the agent", function()
     local text, reply = c:profile()
     assert.is_nil(text)
     assert.are_not.equal(0, reply.status)
+    c:welcome({ cpu_hz = 100, wall_hz = 100 })
+    support.eventually(function()
+      for _, s in ipairs(c:drain()) do
+        if s.kind == "wall" and s.depth > 0 then return c:counter("cpu_state") == fake_runtime.sampling.on end
+      end
+    end, 10, "a stack")
     support.write_file(jail .. "/go", "")
     assert.are.equal(4, host:wait())
   end)
