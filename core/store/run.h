@@ -1,6 +1,6 @@
 /* run.h -- the insides of lupe_aggregator and lupe_target, for the files that make up the aggregator:
- * aggregator.c (targets and figures), heap_rounds.c (profiles), absorb.c (CPU and wall samples) and
- * snapshot_builder.c. Nobody else includes it.
+ * aggregator.c (targets and figures), eviction.c, heap_rounds.c (profiles), absorb.c (CPU and wall samples)
+ * and snapshot_builder.c. Nobody else includes it.
  *
  * `lock` is held for moments; `work` by one pool job at a time, for as long as it takes, and taken first.
  * Targets are in a list: added at its end under `lock`, removed under `work` and `lock`; so whoever
@@ -90,6 +90,8 @@ lupe_target *lupe__target_next(lupe_aggregator *a, lupe_target *t);
 /* Forgets the dead that are too many; what samples they left go to the nearest ancestor. Caller holds `work`.
  */
 void lupe__targets_evict(lupe_aggregator *a);
+/* Likewise, for the loop: some of them, and not while a job runs. Caller holds nothing. */
+void lupe__targets_evict_some(lupe_aggregator *a);
 /* The one that goes on with what `t` left; NULL. Caller holds `lock`. */
 lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t);
 /* Sum of the newest figures over live targets; false where there is none. Caller holds `lock`. */

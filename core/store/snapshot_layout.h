@@ -90,7 +90,7 @@ typedef struct lupe_snapshot_column {
 
 typedef struct lupe_snapshot_header {
   uint64_t magic;   /* "LUPESNP1" little endian: 0x31504e534550554c */
-  uint32_t version; /* 1 */
+  uint32_t version; /* LUPE_SNAPSHOT_VERSION of snapshot.h */
   uint32_t header_bytes;
   uint64_t total_bytes;
   double time_ms;               /* when it was built */
