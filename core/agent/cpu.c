@@ -135,7 +135,7 @@ static void send_again(const siginfo_t *info) {
  * The program's own are sent again: it may be about to wait for one that came while it was blocked. */
 static void restore(void) {
   struct sigaction now, ignore = {.sa_handler = SIG_IGN};
-  siginfo_t kept[PENDING_MAX];
+  siginfo_t kept[PENDING_MAX] = {0};
   if (__sigaction(SIGPROF, NULL, &now) != 0 || !is_ours(&now)) return;
   size_t count = take_pending(kept);
   __sigaction(SIGPROF, &ignore, NULL);
