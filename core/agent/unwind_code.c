@@ -53,10 +53,10 @@ static bool is_indirect_call(const uint8_t *end, size_t bytes) {
 }
 
 lupe_call lupe_code_call(uint64_t return_address, uint64_t function) {
-  uint8_t code[CALL_BYTES_MAX];
-  const uint8_t *end = code + sizeof code;
-  if (return_address < sizeof code ||
-      lupe_memory_read_checked(return_address - sizeof code, code, sizeof code) < sizeof code) {
+  uint8_t code[CALL_BYTES_MAX + 1] = {0}; /* operand_bytes may look at one behind the call */
+  const uint8_t *end = code + CALL_BYTES_MAX;
+  if (return_address < CALL_BYTES_MAX ||
+      lupe_memory_read_checked(return_address - CALL_BYTES_MAX, code, CALL_BYTES_MAX) < CALL_BYTES_MAX) {
     return LUPE_CALL_NONE;
   }
   if (end[-5] == CALL_DIRECT) {
