@@ -98,7 +98,7 @@ return {
   needs = { "cpu", "wall" },
   params = {
     most_findings = { default = 100, min = 1, doc = "functions, largest impact first; routes show less" },
-    min_impact = { default = 0.07, min = 0, max = 1, doc = "less is not told; 0.07 is about 1 % of the time" },
+    min_impact = { default = 0.035, min = 0, max = 1, doc = "less is not told; 0.035 is about 0.5 % of the time" },
     rate = { default = 0.071, min = 0, unit = "1/percent", doc = "how fast impact rises: see the head of this file" },
     full_cpu = { default = 0.5, min = 0.001, unit = "cores", doc = "from here on CPU time weighs in full" },
     critical = { default = 0.8, min = 0, max = 1, doc = "impact from which on severity is critical: 23 % of the time" },
