@@ -142,7 +142,7 @@ static uint32_t intern(absorb *b, const uint64_t *addresses, size_t depth) {
   uint32_t id = LUPE_STACK_OVERFLOW;
   /* The first one is the instruction that was to run next; the others are where calls return to. */
   for (size_t i = 0; i < depth; i++) frames[i] = frame_of(b, addresses[i] + (i == 0));
-  (void)lupe_stack_table_intern(b->target->aggregator->stacks, frames, depth ? depth : 1, &id);
+  (void)lupe_stack_table_intern_sample(b->target->aggregator->stacks, frames, depth ? depth : 1, &id);
   return id;
 }
 
@@ -281,6 +281,7 @@ void lupe_aggregator_absorb(lupe_aggregator *a) {
   pthread_mutex_lock(&a->work);
   lupe__absorb_records(a);
   lupe__targets_evict(a);
+  lupe__stacks_sweep(a);
   pthread_mutex_unlock(&a->work);
 }
 

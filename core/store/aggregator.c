@@ -25,6 +25,7 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
   a->series_capacity = o->series_capacity ? o->series_capacity : SERIES_ROWS;
   a->started_ms = isfinite(o->started_ms) && o->started_ms > 0 ? o->started_ms : 0;
   a->next_tick = 1;
+  a->swept_from = INT64_MIN;
   a->cpu_hz = o->cpu_hz;
   a->wall_hz = o->wall_hz;
   lupe_status status = LUPE_ENOMEM;

@@ -40,6 +40,16 @@ void lupe_heap_profile_free(lupe_heap_profile *p) {
   free(p);
 }
 
+/* The slots must be empty. */
+static void fill_slots(lupe_heap_profile *p) {
+  size_t mask = 2 * p->capacity - 1;
+  for (size_t i = 0; i < p->count; i++) {
+    size_t at = lupe_hash_mix(p->rows[i].stack) & mask;
+    while (p->slots[at]) at = (at + 1) & mask;
+    p->slots[at] = (uint32_t)i + 1;
+  }
+}
+
 /* Room for `more` rows beyond those that are there. */
 static bool reserve(lupe_heap_profile *p, size_t more) {
   if (p->count + more <= p->capacity) return true;
@@ -55,11 +65,7 @@ static bool reserve(lupe_heap_profile *p, size_t more) {
   p->rows = rows;
   p->slots = slots;
   p->capacity = capacity;
-  for (size_t i = 0; i < p->count; i++) {
-    size_t at = lupe_hash_mix(rows[i].stack) & (2 * capacity - 1);
-    while (slots[at]) at = (at + 1) & (2 * capacity - 1);
-    slots[at] = (uint32_t)i + 1;
-  }
+  fill_slots(p);
   return true;
 }
 
@@ -153,6 +159,13 @@ void lupe_heap_profile_thin(lupe_heap_profile *p, size_t count) {
     p->columns[i] = NULL;
     p->columns[i / 2] = c;
   }
+}
+
+void lupe_heap_profile_renumber(lupe_heap_profile *p, const uint32_t *ids) {
+  if (p->count == 0) return;
+  for (size_t i = 0; i < p->count; i++) p->rows[i].stack = ids[p->rows[i].stack];
+  memset(p->slots, 0, 2 * p->capacity * sizeof *p->slots);
+  fill_slots(p);
 }
 
 const lupe_heap_row *lupe_heap_profile_rows(const lupe_heap_profile *p, size_t *out_count) {

@@ -55,6 +55,9 @@ void lupe_heap_profile_repeat(lupe_heap_profile *p, size_t tick);
 /* Keeps ticks 1, 3, 5, ... of `count`. */
 void lupe_heap_profile_thin(lupe_heap_profile *p, size_t count);
 
+/* Stack `id` is known as ids[id] from now on; no two have the same new id. */
+void lupe_heap_profile_renumber(lupe_heap_profile *p, const uint32_t *ids);
+
 const lupe_heap_row *lupe_heap_profile_rows(const lupe_heap_profile *p, size_t *out_count);
 /* NULL: nothing was known of the process then. */
 const lupe_heap_column *lupe_heap_profile_column(const lupe_heap_profile *p, size_t tick);

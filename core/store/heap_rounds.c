@@ -150,5 +150,6 @@ void lupe_aggregator_end_round(lupe_aggregator *a) {
     pthread_mutex_unlock(&a->lock);
   }
   lupe__targets_evict(a);
+  lupe__stacks_sweep(a);
   pthread_mutex_unlock(&a->work);
 }

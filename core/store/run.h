@@ -1,6 +1,6 @@
 /* run.h -- the insides of lupe_aggregator and lupe_target, for the files that make up the aggregator:
- * aggregator.c (targets and figures), eviction.c, heap_rounds.c (profiles), absorb.c (CPU and wall samples)
- * and snapshot_builder.c. Nobody else includes it.
+ * aggregator.c (targets and figures), eviction.c, heap_rounds.c (profiles), absorb.c (CPU and wall samples),
+ * sweep.c and snapshot_builder.c. Nobody else includes it.
  *
  * `lock` is held for moments; `work` by one pool job at a time, for as long as it takes, and taken first.
  * Targets are in a list: added at its end under `lock`, removed under `work` and `lock`; so whoever
@@ -63,6 +63,9 @@ struct lupe_aggregator {
   lupe_frame_names *names;  /* work */
   lupe_sample_log *samples; /* work */
   uint32_t names_left;      /* work; of threads, to read in this absorb */
+  size_t swept_bytes;       /* work; of the stack table after the last sweep */
+  uint64_t swept_overflows; /* work; of the stack table then */
+  int64_t swept_from;       /* work; how far the sample log reached back then */
   uint32_t cpu_hz, wall_hz;
   double started_ms;
   uint32_t series_capacity;
@@ -106,6 +109,10 @@ void lupe__target_absorb(lupe_target *t);
 /* Translates and sums what is queued, of one target and of all. Caller holds `work`. */
 void lupe__target_absorb_records(lupe_target *t);
 void lupe__absorb_records(lupe_aggregator *a);
+
+/* Removes stacks that nothing refers to any more, where there are many: gives all others new ids, so the
+ * caller must keep none across it. Caller holds `work`; some milliseconds, not for the loop. */
+void lupe__stacks_sweep(lupe_aggregator *a);
 
 /* The window of a snapshot: seconds of the sample log, and the same in Unix milliseconds; equal ones where no
  * samples are taken at all. */

@@ -253,6 +253,11 @@ static bucket *open_bucket(lupe_sample_log *l, int64_t second) {
   return b;
 }
 
+/* The slots must be empty. */
+static void fill_slots(bucket *b) {
+  for (uint32_t i = 0; i < b->count; i++) *find_slot(b->rows, b->slots, 2 * b->room - 1, &b->rows[i]) = i + 1;
+}
+
 static bool grow_bucket(bucket *b) {
   uint32_t room = b->room ? 2 * b->room : FIRST_ROWS;
   lupe_sample *rows = realloc(b->rows, room * sizeof *rows);
@@ -262,8 +267,7 @@ static bool grow_bucket(bucket *b) {
   b->room = room;
   free(b->slots);
   b->slots = open ? calloc(2 * (size_t)room, sizeof *b->slots) : NULL;
-  for (uint32_t i = 0; b->slots && i < b->count; i++)
-    *find_slot(b->rows, b->slots, 2 * room - 1, &b->rows[i]) = i + 1;
+  if (b->slots) fill_slots(b);
   return true;
 }
 
@@ -291,6 +295,27 @@ void lupe_sample_log_add(lupe_sample_log *l, int64_t second, const lupe_sample *
   return;
 lost:
   l->lost += s->count;
+}
+
+void lupe_sample_log_mark_stacks(const lupe_sample_log *l, uint32_t *ids) {
+  for (size_t i = 0; i < l->bucket_count; i++) {
+    const bucket *b = bucket_at(l, i);
+    for (uint32_t k = 0; k < b->count; k++) {
+      if (b->rows[k].stack != LUPE_SAMPLE_NO_STACK) ids[b->rows[k].stack] = 1;
+    }
+  }
+}
+
+void lupe_sample_log_renumber_stacks(lupe_sample_log *l, const uint32_t *ids) {
+  for (size_t i = 0; i < l->bucket_count; i++) {
+    bucket *b = bucket_at(l, i);
+    for (uint32_t k = 0; k < b->count; k++) {
+      if (b->rows[k].stack != LUPE_SAMPLE_NO_STACK) b->rows[k].stack = ids[b->rows[k].stack];
+    }
+    if (!b->slots) continue;
+    memset(b->slots, 0, 2 * (size_t)b->room * sizeof *b->slots);
+    fill_slots(b);
+  }
 }
 
 /* -- sums ------------------------------------------------------------------------------------- */

@@ -52,6 +52,11 @@ uint32_t lupe_sample_log_threads(const lupe_sample_log *l); /* all numbers are b
  * no room, is lost and counted. */
 void lupe_sample_log_add(lupe_sample_log *l, int64_t second, const lupe_sample *s);
 
+/* Writes 1 to ids[id] for each stack that has rows. */
+void lupe_sample_log_mark_stacks(const lupe_sample_log *l, uint32_t *ids);
+/* Stack `id` is known as ids[id] from now on; no two have the same new id. */
+void lupe_sample_log_renumber_stacks(lupe_sample_log *l, const uint32_t *ids);
+
 /* Rows of seconds `from` <= s < `to`, summed by stack, thread and state, of the targets with these numbers
  * (in any order). *out is malloc'd, NULL where there are none; in the order in which they first came.
  * LUPE_ENOMEM. */

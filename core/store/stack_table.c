@@ -1,6 +1,7 @@
 #include "core/store/stack_table.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@ enum {
   FIRST_FRAMES = 512,
   FIRST_STACKS = 256,
   LIMIT_MIN = 64 << 10,
+  HEAP_SIXTEENTHS = 3, /* of the limit, and of the entries, that samples leave */
 };
 
 typedef struct stack {
@@ -22,8 +24,9 @@ typedef struct stack {
 } stack;
 
 struct lupe_stack_table {
-  pthread_mutex_t lock; /* all below; what a chunk holds never changes once it is written */
+  pthread_mutex_t lock; /* all below; what a chunk holds changes only when stacks are removed */
   size_t limit, bytes;
+  size_t room; /* what the present call may fill: the limit, or less */
   lupe_frame *frames;
   uint32_t *frame_slots; /* frame index + 1; twice as many as frames */
   uint32_t frame_count, frame_capacity;
@@ -32,12 +35,12 @@ struct lupe_stack_table {
   uint32_t stack_count, stack_capacity;
   uint32_t **chunks;
   uint32_t chunk_count, chunk_capacity, chunk_used; /* chunk_used: words of the last one */
-  uint64_t overflows;
+  atomic_uint_least64_t overflows; /* without the lock: the loop reads it, and must not wait for a removal */
 };
 
-/* Accounts for `bytes` more; false where that passes the limit. */
+/* Accounts for `bytes` more; false where that passes what there is room for. */
 static bool take(lupe_stack_table *t, size_t bytes) {
-  if (bytes > t->limit - t->bytes) return false;
+  if (t->bytes > t->room || bytes > t->room - t->bytes) return false;
   t->bytes += bytes;
   return true;
 }
@@ -65,6 +68,15 @@ static bool grow_frames(lupe_stack_table *t) {
   return true;
 }
 
+static void fill_stack_slots(lupe_stack_table *t) {
+  uint32_t mask = 2 * t->stack_capacity - 1;
+  for (uint32_t i = 0; i < t->stack_count; i++) {
+    uint32_t at = t->stacks[i].hash & mask;
+    while (t->stack_slots[at]) at = (at + 1) & mask;
+    t->stack_slots[at] = i + 1;
+  }
+}
+
 static bool grow_stacks(lupe_stack_table *t) {
   uint32_t capacity = t->stack_capacity ? 2 * t->stack_capacity : FIRST_STACKS;
   size_t more = (capacity - t->stack_capacity) * (sizeof *t->stacks + 2 * sizeof *t->stack_slots);
@@ -80,11 +92,7 @@ static bool grow_stacks(lupe_stack_table *t) {
   t->stacks = stacks;
   t->stack_slots = slots;
   t->stack_capacity = capacity;
-  for (uint32_t i = 0; i < t->stack_count; i++) {
-    uint32_t at = stacks[i].hash & (2 * capacity - 1);
-    while (slots[at]) at = (at + 1) & (2 * capacity - 1);
-    slots[at] = i + 1;
-  }
+  fill_stack_slots(t);
   return true;
 }
 
@@ -179,7 +187,11 @@ static bool intern(lupe_stack_table *t, const lupe_frame *frames, size_t depth, 
     *out_id = t->stack_slots[at] - 1;
     return true;
   }
-  if (t->stack_count == t->stack_capacity) {
+  /* What was already taken is not for samples either, past their share: all of it would be theirs soon. */
+  bool limited = t->room < t->limit;
+  if (limited && t->bytes > t->room) return false;
+  uint32_t spare = limited ? t->stack_capacity / 16 * HEAP_SIXTEENTHS : 0;
+  if (t->stack_count + spare >= t->stack_capacity) {
     if (!grow_stacks(t)) return false;
     at = stack_slot(t, indexes, depth, hash);
   }
@@ -197,7 +209,7 @@ lupe_status lupe_stack_table_create(lupe_stack_table **out, size_t memory_limit_
   if (!t) return LUPE_ENOMEM;
   if (pthread_mutex_init(&t->lock, NULL) != 0) goto fail_lock;
   /* The overflow stack must always have its place, whatever the limit: it comes first. */
-  t->limit = SIZE_MAX;
+  t->limit = t->room = SIZE_MAX;
   uint32_t id;
   lupe_frame overflow = LUPE_FRAME_OVERFLOW;
   if (!intern(t, &overflow, 1, &id)) goto fail_intern;
@@ -229,18 +241,58 @@ void lupe_stack_table_free(lupe_stack_table *t) {
   free(t);
 }
 
-lupe_status lupe_stack_table_intern(lupe_stack_table *t, const lupe_frame *frames, size_t depth,
-                                    uint32_t *out_id) {
+static lupe_status intern_within(lupe_stack_table *t, size_t room, const lupe_frame *frames, size_t depth,
+                                 uint32_t *out_id) {
   if (depth == 0 || depth > LUPE_MAX_FRAMES) return LUPE_EINVAL;
   pthread_mutex_lock(&t->lock);
+  t->room = room;
   uint32_t id;
   if (!intern(t, frames, depth, &id)) {
     id = LUPE_STACK_OVERFLOW;
-    t->overflows++;
+    atomic_fetch_add_explicit(&t->overflows, 1, memory_order_relaxed);
   }
   pthread_mutex_unlock(&t->lock);
   *out_id = id;
   return LUPE_OK;
+}
+
+lupe_status lupe_stack_table_intern(lupe_stack_table *t, const lupe_frame *frames, size_t depth,
+                                    uint32_t *out_id) {
+  return intern_within(t, t->limit, frames, depth, out_id);
+}
+
+lupe_status lupe_stack_table_intern_sample(lupe_stack_table *t, const lupe_frame *frames, size_t depth,
+                                           uint32_t *out_id) {
+  return intern_within(t, t->limit / 16 * (16 - HEAP_SIXTEENTHS), frames, depth, out_id);
+}
+
+void lupe_stack_table_keep(lupe_stack_table *t, uint32_t *ids) {
+  pthread_mutex_lock(&t->lock);
+  uint32_t kept = 0, chunk = 0, used = 0;
+  for (uint32_t id = 0; id < t->stack_count; id++) {
+    if (id != LUPE_STACK_OVERFLOW && !ids[id]) continue;
+    stack s = t->stacks[id];
+    if (used + s.depth > CHUNK_WORDS) {
+      chunk++;
+      used = 0;
+    }
+    /* Stacks lie in the order of their ids, so each moves down, if at all, to where no later one is. */
+    uint32_t where = chunk * CHUNK_WORDS + used;
+    if (where != s.where) memmove(words_of(t, where), words_of(t, s.where), s.depth * sizeof(uint32_t));
+    used += s.depth;
+    s.where = where;
+    ids[id] = kept;
+    t->stacks[kept++] = s;
+  }
+  t->stack_count = kept;
+  while (t->chunk_count > chunk + 1) {
+    free(t->chunks[--t->chunk_count]);
+    t->bytes -= CHUNK_WORDS * sizeof(uint32_t);
+  }
+  t->chunk_used = used;
+  memset(t->stack_slots, 0, 2 * (size_t)t->stack_capacity * sizeof *t->stack_slots);
+  fill_stack_slots(t);
+  pthread_mutex_unlock(&t->lock);
 }
 
 lupe_status lupe_stack_table_get(lupe_stack_table *t, uint32_t id, const uint32_t **out_frames,
@@ -278,10 +330,7 @@ uint32_t lupe_stack_table_frames(lupe_stack_table *t) {
 }
 
 uint64_t lupe_stack_table_overflows(lupe_stack_table *t) {
-  pthread_mutex_lock(&t->lock);
-  uint64_t overflows = t->overflows;
-  pthread_mutex_unlock(&t->lock);
-  return overflows;
+  return atomic_load_explicit(&t->overflows, memory_order_relaxed);
 }
 
 size_t lupe_stack_table_bytes(lupe_stack_table *t) {
@@ -289,4 +338,8 @@ size_t lupe_stack_table_bytes(lupe_stack_table *t) {
   size_t bytes = t->bytes;
   pthread_mutex_unlock(&t->lock);
   return bytes;
+}
+
+size_t lupe_stack_table_limit(const lupe_stack_table *t) {
+  return t->limit;
 }

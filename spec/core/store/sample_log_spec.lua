@@ -6,7 +6,7 @@ ffi.cdef("void free(void *);")
 local core = support.core()
 local OK, ENOMEM = 0, tonumber(core.LUPE_ENOMEM)
 local ROWS, SECONDS = core.LUPE_SAMPLE_ROWS_MAX, core.LUPE_SAMPLE_SECONDS
-local NOW = 1700000000
+local NOW, NO_STACK = 1700000000, 2 ^ 32 - 1
 
 describe("the sample log", function()
   local log
@@ -134,6 +134,28 @@ describe("the sample log", function()
     assert.equal(2 ^ 32 - 1, row.count)
     assert.equal(2 ^ 32 - 1, row.switches)
     assert.equal(2 ^ 64, row.ns)
+  end)
+
+  it("tells which stacks it has, and takes new ids for them", function()
+    for second = 0, 20 do -- open ones and closed ones
+      for i = 1, 60 do add(NOW + second, { stack = 10 * i, ns = i }) end
+      add(NOW + second, { stack = NO_STACK, ns = 1000 })
+    end
+    local ids = ffi.new("uint32_t[1000]")
+    core.lupe_sample_log_mark_stacks(log, ids)
+    for i = 0, 999 do
+      assert.equal(i % 10 == 0 and i >= 10 and i <= 600 and 1 or 0, ids[i])
+      ids[i] = i / 10
+    end
+    core.lupe_sample_log_renumber_stacks(log, ids)
+    for second = 15, 20 do
+      for i = 1, 60 do add(NOW + second, { stack = i, ns = i }) end -- there are rows of these
+    end
+    assert.equal(21 * 61, tonumber(core.lupe_sample_log_rows(log)))
+    local rows = sum(NOW, NOW + 21)
+    assert.equal(61, #rows)
+    for i = 1, 60 do assert.same({ i, i * 27 }, { rows[i].stack, rows[i].ns }) end
+    assert.same({ NO_STACK, 21000 }, { rows[61].stack, rows[61].ns })
   end)
 
   it("knows threads by target and tid, and keeps their names", function()

@@ -71,6 +71,71 @@ describe("the stack table", function()
     assert.are.same({ 1 }, (frames_of(t, core.LUPE_STACK_OVERFLOW)))
   end)
 
+  local function intern_sample(t, frames)
+    local raw, id = ffi.new("uint64_t[?]", #frames + 1, frames), ffi.new("uint32_t[1]")
+    assert.are.equal(0, tonumber(core.lupe_stack_table_intern_sample(t, raw, #frames, id)))
+    return id[0]
+  end
+
+  it("keeps what it is asked to, in the same order, and has room for others", function()
+    local t = table_of()
+    local stacks, ids = {}, {}
+    for i = 1, 20000 do
+      stacks[i] = { i % 300 + 10, math.floor(i / 300) + 1000 }
+      for k = 3, 3 + i * 7 % 40 do stacks[i][k] = 7 end
+      ids[i] = intern(t, stacks[i])
+    end
+    local before = tonumber(core.lupe_stack_table_bytes(t))
+    local frames = core.lupe_stack_table_frames(t)
+    for round = 1, 2 do -- all that are left, the second time
+      local kept = ffi.new("uint32_t[?]", core.lupe_stack_table_stacks(t))
+      for i = 3, 20000, 3 do kept[ids[i]] = 1 end
+      core.lupe_stack_table_keep(t, kept)
+      assert.are.equal(1 + 6666, core.lupe_stack_table_stacks(t))
+      local last = core.LUPE_STACK_OVERFLOW
+      for i = 3, 20000, 3 do
+        ids[i] = kept[ids[i]]
+        assert.is_true(ids[i] == last + 1, round)
+        last = ids[i]
+        assert.are.same(stacks[i], (frames_of(t, ids[i])))
+        assert.are.equal(ids[i], intern(t, stacks[i]))
+      end
+    end
+    assert.are.same({ 1 }, (frames_of(t, core.LUPE_STACK_OVERFLOW)))
+    assert.is_true(tonumber(core.lupe_stack_table_bytes(t)) < before - 20000 * 20 * 4 / 2)
+    assert.are.equal(frames, core.lupe_stack_table_frames(t))
+    for i = 1, 20000 do assert.are.same(stacks[i], (frames_of(t, intern(t, stacks[i])))) end
+    assert.are.equal(1 + 20000, core.lupe_stack_table_stacks(t))
+    assert.are.equal(before, tonumber(core.lupe_stack_table_bytes(t)))
+    core.lupe_stack_table_keep(t, ffi.new("uint32_t[?]", 20001))
+    assert.are.equal(1, core.lupe_stack_table_stacks(t))
+    assert.are.equal(1, intern(t, stacks[5]))
+  end)
+
+  it("leaves room for others where samples have none any more", function()
+    for _, depth in ipairs { 3, 60 } do -- entries run out first, or what stacks are kept in
+      local limit = depth == 3 and 3 * 1024 * 1024 or 2 * 1024 * 1024
+      local t = table_of(limit)
+      local function stack(i)
+        local frames = { i % 500 + 10, math.floor(i / 500) + 1000 }
+        for k = 3, depth do frames[k] = 7 end
+        return frames
+      end
+      local n = 0
+      repeat n = n + 1 until intern_sample(t, stack(n)) == core.LUPE_STACK_OVERFLOW
+      assert.is_true(tonumber(core.lupe_stack_table_bytes(t)) <= limit / 16 * 13)
+      local found = 0
+      for i = 0, 300000 do
+        if intern(t, stack(i)) == core.LUPE_STACK_OVERFLOW then break end
+        assert.are.equal(core.LUPE_STACK_OVERFLOW, intern_sample(t, stack(300001)))
+        if i >= n then found = found + 1 end
+      end
+      assert.is_true(found > n / 8, depth .. ": " .. found .. " of " .. n)
+      assert.is_true(intern_sample(t, stack(1)) ~= core.LUPE_STACK_OVERFLOW)
+      assert.is_true(tonumber(core.lupe_stack_table_bytes(t)) <= limit)
+    end
+  end)
+
   it("takes stacks of 1 to 128 frames", function()
     local t = table_of()
     local raw, id = ffi.new("uint64_t[129]"), ffi.new("uint32_t[1]")
