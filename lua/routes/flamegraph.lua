@@ -1,6 +1,6 @@
 --- GET /api/profiling/flamegraph: where time or memory goes, as a picture.
 
-local async = require("lupe.async")
+local ask_worker = require("lupe.ask_worker")
 local flamegraph = require("lupe.flamegraph")
 local json = require("lupe.json")
 local problem = require("lupe.problem")
@@ -55,21 +55,16 @@ local function base_of(app, id)
   return json.raw(text) -- escaped it would keep the loop busy for a second
 end
 
---- The worker draws: two calls, in a row so that no other snapshot gets between.
+local UNANSWERED = { deadline = true, died = true, closed = true }
+
+--- The worker draws.
 local function draw(app, view, request)
-  local sent -- before the second call answers: the worker does one after the other
-  app.host.worker(json.encode({ op = "snapshot" }), view.keepalive, DEADLINE_MS, function(...) sent = { ... } end)
-  local failure, text = async.await(app.host.worker, json.encode(request), nil, DEADLINE_MS)
-  failure = failure or sent[1]
-  if failure then problem.raise(503, "not-drawn", ("the graph could not be drawn: %s"):format(failure.message)) end
-  for _, reply in ipairs({ sent[2], text }) do
-    local answer = assert(json.decode(reply))
-    if request.base and answer.kind == "request" then problem.raise(400, "bad-base", "base: not JSON") end
-    if answer.kind == "base" then problem.raise(400, "bad-base", "base: " .. answer.error) end
-    if not answer.ok then problem.raise(500, "not-drawn", answer.error) end
-    text = answer.text
-  end
-  return text
+  local answer, message, _, kind = ask_worker(app.host, view, request, nil, DEADLINE_MS)
+  if answer then return answer.text end
+  if UNANSWERED[kind] then problem.raise(503, "not-drawn", ("the graph could not be drawn: %s"):format(message)) end
+  if request.base and kind == "request" then problem.raise(400, "bad-base", "base: not JSON") end
+  if kind == "base" then problem.raise(400, "bad-base", "base: " .. message) end
+  problem.raise(500, "not-drawn", message)
 end
 
 local function name_of(selected)

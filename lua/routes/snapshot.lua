@@ -1,5 +1,6 @@
 --- /api/profiling/snapshot: heap snapshots on disk, made, listed and handed out.
 
+local ask_worker = require("lupe.ask_worker")
 local async = require("lupe.async")
 local json = require("lupe.json")
 local problem = require("lupe.problem")
@@ -15,21 +16,12 @@ local ENTRY = json.shape({
 
 local function download_url(id) return ("/api/profiling/snapshot/%s/download"):format(id) end
 
---- Lets the worker write the view, and what the rules find in it, to a file: two calls, in a row so that no other
--- snapshot gets between.
+--- Lets the worker write the view, and what the rules find in it, to a file.
 local function write_export(app, view, pid, path)
-  local host = app.host
   local result = app.analysis:run(view, { pid = pid })
-  local sent -- before the second call answers: the worker does one after the other
-  host.worker(json.encode({ op = "snapshot" }), view.keepalive, DEADLINE_MS, function(...) sent = { ... } end)
-  local request = json.encode({ op = "export", findings = json.array(result.findings) })
-  local failure, text = async.await(host.worker, request, { file = path }, DEADLINE_MS)
-  failure = failure or sent[1]
-  if failure then return nil, failure.message, failure.code end
-  for _, reply in ipairs({ sent[2], text }) do
-    local answer = assert(json.decode(reply))
-    if not answer.ok then return nil, answer.error, answer.code end
-  end
+  local request = { op = "export", findings = json.array(result.findings) }
+  local answer, message, code = ask_worker(app.host, view, request, { file = path }, DEADLINE_MS)
+  if not answer then return nil, message, code end
   return true
 end
 
