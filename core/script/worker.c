@@ -292,6 +292,13 @@ static void pump(lupe_worker *w) {
 static void on_timer(uv_timer_t *timer) {
   lupe_worker *w = timer->data;
   process *p = w->process;
+  if (p && p->state == BUSY) {
+    read_frames(p); /* timers come before sockets: its reply may be here, where the loop was late */
+    if (w->process != p || p->state != BUSY) {
+      pump(w);
+      return;
+    }
+  }
   if (!p) {
     char text[TEXT_BYTES];
     memcpy(text, w->start_error, sizeof text);

@@ -20,11 +20,11 @@ local function in_process(world)
     address = nil
     world.starts = world.starts + 1
     handle = worker.new({
-      guarded = function(_, _, _, body)
+      guarded = function(_, _, body)
         local ok, result = pcall(body)
         return ok, result, 1500, not ok and "error" or nil
       end,
-      tripped = function() end, memory = function() return 0 end,
+      tripped = function() end, memory = function() return 0 end, confined = function() return true end,
       map = function()
         address, size = world.sent.address, world.sent.size
         return true
