@@ -30,8 +30,8 @@ static const uint32_t allowed[] = {
     /* time, and waiting for itself */
     SYS_clock_gettime, SYS_gettimeofday, SYS_futex, SYS_sched_yield, SYS_restart_syscall, SYS_getrandom,
     /* signals to itself (see tgkill), and the end */
-    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack, SYS_getpid, SYS_gettid,
-    SYS_exit, SYS_exit_group};
+    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack, SYS_getpid, SYS_gettid, SYS_exit,
+    SYS_exit_group};
 
 enum { COUNT = sizeof allowed / sizeof allowed[0], MOST_STEPS = 2 * COUNT + 24 };
 
@@ -74,7 +74,8 @@ const char *lupe_confine(void) {
   if (unable) return unable;
   struct sock_filter steps[MOST_STEPS];
   const struct sock_fprog program = {.len = (unsigned short)write_filter(steps), .filter = steps};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
     snprintf(why, sizeof why, "the kernel refuses a seccomp filter: %s", strerror(errno));
     return why;
   }

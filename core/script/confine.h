@@ -1,6 +1,7 @@
-/* confine.h -- the worker's last step before it serves: a seccomp filter. From then on it computes, has memory,
- * and reads and writes what is open already; opening, connecting, starting and signalling fail with EPERM.
- * One of the walls, not the only one: rules can't reach a system call to begin with (lua/lupe/sandbox.lua). */
+/* confine.h -- the worker's last step before it serves: a seccomp filter. From then on it computes, has
+ * memory, and reads and writes what is open already; opening, connecting, starting and signalling fail with
+ * EPERM. One of the walls, not the only one: rules can't reach a system call to begin with
+ * (lua/lupe/sandbox.lua). */
 #ifndef LUPE_SCRIPT_CONFINE_H
 #define LUPE_SCRIPT_CONFINE_H
 

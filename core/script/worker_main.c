@@ -44,7 +44,8 @@ static lua_Number limit_of(lua_State *L, int limits, const char *name, lua_Numbe
   return value;
 }
 
-/* guarded(file, limits, f, ...) calls f(...) under guard.h's limits: { deadline_ms, memory_bytes, instructions }.
+/* guarded(file, limits, f, ...) calls f(...) under guard.h's limits: { deadline_ms, memory_bytes,
+ * instructions }.
  * -> true, its first result, microseconds; or false, "FILE:LINE: message", microseconds, kind: "error",
  * "instructions", "deadline", "memory" */
 static int host_guarded(lua_State *L) {
@@ -152,9 +153,10 @@ static int host_memory(lua_State *L) {
 }
 
 static int load_worker(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"guarded", host_guarded}, {"tripped", host_tripped}, {"map", host_map}, {"snapshot", host_snapshot},
-      {"write", host_write},     {"memory", host_memory},   {"confined", host_confined}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"guarded", host_guarded},   {"tripped", host_tripped},
+                                       {"map", host_map},           {"snapshot", host_snapshot},
+                                       {"write", host_write},       {"memory", host_memory},
+                                       {"confined", host_confined}, {NULL, NULL}};
   lua_getglobal(L, "require");
   lua_pushliteral(L, "lupe.worker");
   lua_call(L, 1, 1);
