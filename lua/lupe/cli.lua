@@ -35,6 +35,16 @@ local function default_of(spec)
   return tostring(spec.default)
 end
 
+local function add_flag(out, spec)
+  local placeholder = spec.placeholder or value_types[spec.type].placeholder
+  if spec.values then placeholder = table.concat(spec.values, "|") end
+  local head = "  " .. spec.flag .. (spec.type == "boolean" and "[=" .. placeholder .. "]" or " " .. placeholder)
+  local default = default_of(spec)
+  local note = ("%s%s"):format(spec.env, default and ", default " .. default or "")
+  out[#out + 1] = ("%s  (%s)"):format(head, note)
+  out[#out + 1] = "      " .. indented(spec.doc, 90, 6)
+end
+
 local function run_help()
   local out = {
     "Usage: lupe run [flags] -- COMMAND [ARGUMENT...]",
@@ -44,13 +54,18 @@ local function run_help()
     "",
     "Flags (each also by the environment variable, or in lupe.conf.lua by its name with underscores):",
   }
+  local of_the_file = {}
   for _, spec in ipairs(settings) do
-    local placeholder = spec.placeholder or value_types[spec.type].placeholder
-    if spec.values then placeholder = table.concat(spec.values, "|") end
-    local head = "  " .. spec.flag .. (spec.type == "boolean" and "[=" .. placeholder .. "]" or " " .. placeholder)
-    local default = default_of(spec)
-    local note = ("%s%s"):format(spec.env, default and ", default " .. default or "")
-    out[#out + 1] = ("%s  (%s)"):format(head, note)
+    if spec.flag then
+      add_flag(out, spec)
+    else
+      of_the_file[#of_the_file + 1] = spec
+    end
+  end
+  out[#out + 1] = ""
+  out[#out + 1] = "In lupe.conf.lua only:"
+  for _, spec in ipairs(of_the_file) do
+    out[#out + 1] = "  " .. spec.name
     out[#out + 1] = "      " .. indented(spec.doc, 90, 6)
   end
   return table.concat(out, "\n") .. "\n"

@@ -6,8 +6,9 @@ local time = require("lupe.time")
 local FINDING = json.shape({
   "rule string", "kind string", "component string?", "module string?", "verdict string?", "severity string?",
   "confidence number?", "summary string", "evidence object", "advice string[]", "first_found string",
-  "last_found string", "times integer", "current boolean",
+  "last_found string", "times integer", "current boolean", "suppressed object?",
 })
+local SUPPRESSED = json.shape({ "reason string", "until_date string" })
 local LIST = json.shape({ "timestamp string", "checked_at string?", "findings object[]" })
 
 return {
@@ -29,6 +30,7 @@ return {
           evidence = json.shortened(finding.evidence) or {}, advice = finding.advice or {},
           first_found = time.rfc3339(known.first_ms),
           last_found = time.rfc3339(known.last_ms), times = known.times, current = known.current,
+          suppressed = finding.suppressed and SUPPRESSED(finding.suppressed),
         })
       end
       local latest = app.analysis:latest()

@@ -9,7 +9,9 @@ local RULE = json.shape({
   "error string?", "shadowed_by string?", "runs integer", "errors integer", "elapsed_us integer?", "findings integer?",
   "params object",
 })
-local LIST = json.shape({ "timestamp string", "rules object[]", "complaints string[]" })
+local LIST = json.shape({
+  "timestamp string", "rules object[]", "complaints string[]", "confined boolean?", "confined_reason string?",
+})
 local RELOADED = json.shape({ "timestamp string", "changed boolean", "rules object[]", "complaints string[]" })
 
 local KEEP_MS = 250 -- the list is long and changes with an analysis or an edit only
@@ -45,9 +47,10 @@ return {
     params = {},
     response = LIST,
     handler = function(_, app)
+      local confined, reason = app.analysis:confinement()
       return 200, {}, LIST({
         timestamp = time.rfc3339(app.host.now_ms()), rules = recent_rules_of(app),
-        complaints = app.analysis:complaints(),
+        complaints = app.analysis:complaints(), confined = confined, confined_reason = reason,
       })
     end,
   },

@@ -324,7 +324,7 @@ describe("an analysis", function()
     local self = make(nil)
     run(self, leaking())
     local out = exposition.new("prometheus")
-    self:metrics(out)
+    require("lupe.rule_metrics")(self:rules(), out)
     local text = table.concat(out.lines, "\n")
     for _, line in ipairs({
       'lupe_rules{state="active"} 1', 'lupe_rule_runs_total{rule="leak.a"} 1', 'lupe_rule_findings{rule="leak.a"} 1',
