@@ -330,7 +330,8 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 --- All that was found so far: see lupe.known_findings.
 function analysis:known() return self.known_findings:list() end
 
---- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by, runs,
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that are not the
+-- defaults: name -> value), state, error, shadowed_by, runs,
 -- errors, elapsed_us, findings }. `state`: "active", "shadowed", "disabled", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
@@ -341,8 +342,8 @@ function analysis:rules()
       or self.settings:disabled(loaded.id) and "disabled" or record.quarantined and "quarantined" or "active"
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
-      version = loaded.version, params = loaded.params, state = state, error = entry.error or record.error,
-      shadowed_by = entry.shadowed_by, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
+      version = loaded.version, params = loaded.params, set = entry.rule and self.settings:params(loaded),
+      state = state, error = entry.error or record.error, shadowed_by = entry.shadowed_by, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
       findings = record.findings,
     }
   end

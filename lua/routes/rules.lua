@@ -7,7 +7,7 @@ local time = require("lupe.time")
 local RULE = json.shape({
   "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean", "state string",
   "error string?", "shadowed_by string?", "runs integer", "errors integer", "elapsed_us integer?", "findings integer?",
-  "params object",
+  "params object", "set object",
 })
 local LIST = json.shape({
   "timestamp string", "rules object[]", "complaints string[]", "confined boolean?", "confined_reason string?",
@@ -24,7 +24,7 @@ local function rules_of(app)
       id = rule.id, kind = rule.kind, title = rule.title, version = rule.version, path = rule.path,
       shipped = rule.shipped, state = rule.state, error = rule.error, shadowed_by = rule.shadowed_by,
       runs = rule.runs, errors = rule.errors, elapsed_us = rule.elapsed_us, findings = rule.findings,
-      params = rule.params or {},
+      params = rule.params or {}, set = rule.set or {},
     })
   end
   return json.array(list)
