@@ -343,8 +343,8 @@ function analysis:rules()
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
       version = loaded.version, params = loaded.params, set = entry.rule and self.settings:params(loaded),
-      state = state, error = entry.error or record.error, shadowed_by = entry.shadowed_by, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
-      findings = record.findings,
+      state = state, error = entry.error or record.error, shadowed_by = entry.shadowed_by, runs = record.runs,
+      errors = record.errors, elapsed_us = record.elapsed_us, findings = record.findings,
     }
   end
   return list
@@ -360,11 +360,8 @@ function analysis:complaints()
   return list
 end
 
---- Whether the worker is confined (core/script/confine.h), and why not; nil while it is not known.
-function analysis:confinement()
-  if self.confined == nil then return nil, "no rule has run yet" end
-  return self.confined, self.unconfined_reason
-end
+--- Whether the worker is confined (core/script/confine.h), and why not; nil while no rule has run.
+function analysis:confinement() return self.confined, self.unconfined_reason end
 
 --- Looks at the rules' files now. True where something changed.
 function analysis:reload()
