@@ -13,7 +13,7 @@ static struct {
   bool armed;
   const char *tripped;
   char file[256], message[384];
-  uint64_t start_ns, executed;
+  uint64_t start_ns, tripped_ns, executed;
   size_t soft_bytes, hard_bytes;
   lupe_guard_limits limits;
 } guard;
@@ -36,6 +36,7 @@ static void trip(lua_State *L, const char *what) {
   char where[sizeof guard.file + 16];
   snprintf(where, sizeof where, line > 0 ? "%s:%d" : "%s", guard.file, line);
   guard.tripped = what;
+  guard.tripped_ns = now_ns();
   if (strcmp(what, "deadline") == 0) {
     snprintf(guard.message, sizeof guard.message, "%s: not done within %llu ms", where,
              (unsigned long long)guard.limits.deadline_ms);
@@ -79,6 +80,13 @@ const char *lupe_guard_tripped(lua_State *L) {
 
 const char *lupe_guard_message(void) {
   return guard.message;
+}
+
+uint64_t lupe_guard_limit_us(const lupe_vm *vm) {
+  uint64_t passed_ns = (uint64_t)lupe_vm_passed_ns(vm);
+  bool of_time = guard.tripped && strcmp(guard.tripped, "memory") != 0;
+  if (of_time || passed_ns < guard.start_ns) passed_ns = guard.tripped ? guard.tripped_ns : guard.start_ns;
+  return (passed_ns - guard.start_ns) / 1000;
 }
 
 void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limits) {

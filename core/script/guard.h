@@ -26,6 +26,9 @@ const char *lupe_guard_tripped(lua_State *L);
 /* "FILE:LINE: ..." once it has tripped; valid until the next arm. */
 const char *lupe_guard_message(void);
 
+/* When the limit was passed that stopped it, in microseconds since arm; 0: none was. Until the next arm. */
+uint64_t lupe_guard_limit_us(const lupe_vm *vm);
+
 /* `file`: as in its chunk name, without '@' or '=' (copied, cut at 255 bytes). */
 void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limits);
 

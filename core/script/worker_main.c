@@ -47,7 +47,7 @@ static lua_Number limit_of(lua_State *L, int limits, const char *name, lua_Numbe
 /* guarded(file, limits, f, ...) calls f(...) under guard.h's limits: { deadline_ms, memory_bytes,
  * instructions }.
  * -> true, its first result, microseconds; or false, "FILE:LINE: message", microseconds, kind: "error",
- * "instructions", "deadline", "memory" */
+ * "instructions", "deadline", "memory", and microseconds until that limit was passed */
 static int host_guarded(lua_State *L) {
   const char *file = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
@@ -79,7 +79,8 @@ static int host_guarded(lua_State *L) {
   }
   lua_pushnumber(L, elapsed_us);
   lua_pushstring(L, kind);
-  return 4;
+  lua_pushnumber(L, (lua_Number)lupe_guard_limit_us(worker.vm));
+  return 5;
 }
 
 /* tripped() -> "FILE:LINE: ..." once the guard has tripped, else nil */

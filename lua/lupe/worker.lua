@@ -17,7 +17,8 @@
 -- * `{op="status"}`: `{ok=true, rules=[ids], snapshot=boolean, memory_bytes}`
 --
 -- What fails answers `{ok=false, kind, error}`: kind "error" (a rule's own, "FILE:LINE: message"),
--- "instructions", "deadline" and "memory" (what it had too little of), "no_rule" and "no_snapshot" (send it and ask
+-- "instructions", "deadline" and "memory" (what it had too little of; `limit_us` after its begin that was passed),
+-- "no_rule" and "no_snapshot" (send it and ask
 -- again), "system" (what the system refused; `code` such as "ENOSPC") or "request" (what was asked makes no sense).
 -- @module lupe.worker
 
@@ -127,14 +128,14 @@ function operations.check(self, request)
     findings = request.findings, config = request.config, allocator = request.allocator, kept = self.kept,
   })
   if not view then return failure("system", message) end
-  local ok, result, elapsed_us, kind = self.host.guarded(rule.label(kept.path), limits, function()
+  local ok, result, elapsed_us, kind, limit_us = self.host.guarded(rule.label(kept.path), limits, function()
     local answer = rule.run(kept.path, kept.rule, view, request.params)
     answer.findings = json.array(answer.findings)
     answer.ok = true
     return answer
   end)
   if not ok then result = failure(kind, first_line(result)) end
-  result.elapsed_us = elapsed_us
+  result.elapsed_us, result.limit_us = elapsed_us, limit_us
   return result
 end
 
