@@ -21,7 +21,7 @@ local function program(sites)
   for i = 1, sites do
     local kind, level, history = random(), PERIOD * 2 ^ (6 * random()), {}
     for t = 1, TICKS do
-      local size = level
+      local size
       if kind < 0.6 then
         size = level * (0.8 + 0.4 * random())
       elseif kind < 0.9 then
@@ -88,7 +88,8 @@ local function measure(size)
   worker:stop()
   snapshots.close(fd)
   return harness.median(totals), own, {
-    totals_ms = totals, slowest_ms = slowest, snapshot_mb = tonumber(bytes) / harness.MIB, peak_with_snapshot_mb = peak,
+    totals_ms = totals, slowest_ms = slowest, snapshot_mb = tonumber(bytes) / harness.MIB,
+    peak_with_snapshot_mb = peak,
   }
 end
 
