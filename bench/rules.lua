@@ -100,8 +100,8 @@ return {
     for _, size in ipairs(SIZES) do
       local ms, own, detail = measure(size)
       rows[#rows + 1] = harness.row(("%d sites: all rules"):format(size.sites), ms, "<=", size.asked_ms, "ms")
-      rows[#rows + 1] = harness.row(("%d sites: memory of the worker, without the snapshot"):format(size.sites), own, "<=",
-        ASKED_MB, "MiB")
+      rows[#rows + 1] = harness.row(("%d sites: the worker's own memory"):format(size.sites), own, "<=", ASKED_MB,
+        "MiB")
       details[tostring(size.sites)] = detail
     end
     return rows, details

@@ -125,8 +125,9 @@ return function(t)
     site_function = {}, site_inuse_space = {}, site_inuse_objects = {}, site_alloc_space = {},
     site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
     site_history_objects = {}, site_history_alloc = {}, site_top_stack = {}, tick_time_ms = ticks,
-    tick_inuse_space = {}, tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {}, memory = {}, inlines = {},
-    threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {}, sample_count = {}, sample_ns = {},
+    tick_inuse_space = {}, tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {},
+    memory = {}, inlines = {}, threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {},
+    sample_count = {}, sample_ns = {},
   }
   local module_number, function_number = numbering(arrays.modules), numbering(arrays.functions)
   local frame_number = numbering(arrays.frames)
