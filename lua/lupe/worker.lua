@@ -32,9 +32,9 @@ local view_of = require("lupe.view").from_snapshot
 
 local worker = {}
 
--- Nothing can be required later: a confined process opens no file. 50 million instructions are a third of a second
--- or so of the interpreter, and a thousand for each of 50,000 sites. They end a loop at the same place on a busy
--- machine and on an idle one.
+-- Nothing can be required later: a confined process opens no file. 50 million instructions are a tenth of a second or
+-- so of the interpreter, and a thousand for each of 50,000 sites. They end a loop at the same place on a busy machine
+-- and on an idle one.
 local LIMITS = { deadline_ms = 500, memory_bytes = 64 * 2 ^ 20, instructions = 50e6 }
 local MOST = { deadline_ms = 1e9, memory_bytes = 2 ^ 29, instructions = 1e15 }
 local MOST_KEPT_BYTES = 128 * 2 ^ 20 -- by all rules together, between calls

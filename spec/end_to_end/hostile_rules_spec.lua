@@ -61,8 +61,8 @@ describe("a folder of rules that run away", function()
       local entry = CHOSEN[given.name] and all["bad_" .. given.name .. ".lua"]
       if entry then
         local where = ("bad_%s.lua%s"):format(given.name, given.line and ":" .. given.line or "")
-        -- A process that was killed could not say where it was.
-        local killed = not given.line and entry.state ~= "broken"
+        -- A process that was killed could not say where it was; on a busy machine that happens to any that runs away.
+        local killed = given.kind ~= "error" and entry.state ~= "broken"
           and (entry.error or ""):find("the worker was killed", 1, true)
         local told = killed and "the worker was killed" or where
         assert.truthy(entry.error and entry.error:find(told, 1, true), given.name .. ": " .. tostring(entry.error))

@@ -231,7 +231,7 @@ describe("the rules' worker", function()
       local outcome, reply = try(given)
       if given.stops == "killed" then
         assert.are.equal("deadline", outcome)
-        assert.are.equal("the worker was killed 60 ms past the deadline of 100 ms", reply)
+        assert.are.equal("the worker was killed 80 ms past the deadline of 100 ms", reply)
         assert.are.equal(1, worker:kills())
         local _, told = check("good.largest")
         assert.are.equal("no_rule", told.kind)
