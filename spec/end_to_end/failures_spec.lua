@@ -70,8 +70,7 @@ return {
     assert.matches("raises.lua:4: ", entry("raises").error, 1, true)
     local loops = entry("loops").error
     -- On a busy machine its process may have no time to say where it was.
-    assert.truthy(loops:find("loops.lua:4: more than 50000000 instructions", 1, true)
-      or loops:find("loops.lua:4: not done within 500 ms", 1, true) or loops:find("the worker was killed", 1, true), loops)
+    assert.truthy(loops:find("loops.lua:4: ", 1, true) or loops:find("the worker was killed", 1, true), loops)
     assert.equal("active", entry("good").state)
   end)
 
