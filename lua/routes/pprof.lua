@@ -7,7 +7,7 @@ local query = require("lupe.query")
 local targets = require("lupe.targets")
 
 local BYTES = "application/octet-stream"
-local TEXT = "text/plain; charset=utf-8"
+local TEXT, HTML = "text/plain; charset=utf-8", "text/html; charset=utf-8"
 local DEFAULT_SECONDS, MOST_SECONDS = 30, 600
 local LOOK_MS = 1000 -- a short window, to see whether there are samples at all
 local MOST_WINDOW_MS, LATE_MS = 600000, 900
@@ -98,6 +98,8 @@ local function profile(path, summary, view_of, format, params, name)
     path = path,
     summary = summary,
     params = params,
+    response = { [BYTES] = "bytes" },
+    problems = { 404, 503 },
     handler = function(request, app)
       local target = selected_of(request, app)[1]
       local view = view_of(request, app)
@@ -131,12 +133,13 @@ local function add_lookups(routes, path)
   local function add(route) routes[#routes + 1] = route end
   add({
     method = "GET", path = path .. "/cmdline", summary = "The words of the program's command line, with NULs between",
-    params = { TARGET }, handler = command_line,
+    params = { TARGET }, response = { [TEXT] = "text" }, problems = { 404, 503 }, handler = command_line,
   })
   for _, method in ipairs({ "GET", "POST" }) do
     add({
       method = method, path = path .. "/symbol", summary = "Names of addresses in profiles of this run: 0x...+0x...",
-      params = {}, raw = true, handler = symbols,
+      params = {}, raw = "addresses in hexadecimal, joined by +: 0x55d0c1a2+0x7f31d2", response = { [TEXT] = "text" },
+      problems = { 503 }, handler = symbols,
     })
   end
 end
@@ -174,10 +177,11 @@ end
 for _, route in ipairs(LISTED) do ROUTES[#ROUTES + 1] = route end
 ROUTES[#ROUTES + 1] = {
   method = "GET", path = "/debug/pprof/", summary = "What there is, as a page", params = { TARGET },
-  handler = function() return 200, { ["Content-Type"] = "text/html; charset=utf-8" }, index() end,
+  response = { [HTML] = "text" }, handler = function() return 200, { ["Content-Type"] = HTML }, index() end,
 }
 ROUTES[#ROUTES + 1] = {
   method = "GET", path = "/debug/pprof", summary = "Leads to /debug/pprof/", params = {},
+  status = { [301] = "Location is /debug/pprof/" },
   handler = function() return 301, { Location = "/debug/pprof/" }, "" end,
 }
 
