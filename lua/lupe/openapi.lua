@@ -2,8 +2,9 @@
 --
 -- * `method`, `path`, `summary`, `params` as in `lupe.router`; `named`: what the path's {names} are, name -> text;
 --   `raw`: what query and body hold, in words, where they are no parameters
--- * `response`: the shape of its JSON answer; or, by content type, a shape, a JSON Schema, "text" or "bytes". nil: it
---   does not tell
+-- * `own_body`: the body is the handler's to read
+-- * `response`: the shape of its JSON answer, or the fields of one; or, by content type, a shape, a JSON Schema, "text"
+--   or "bytes". nil: it does not tell
 -- * `status`: what it answers with when all is well, status -> meaning; 200 where absent
 -- * `problems`: statuses of problems that its handler raises. Those that the router raises are known
 -- * `tag`: the group that it belongs to; by the path where absent
@@ -20,6 +21,7 @@ local VERSION = "3.1.0"
 local ABOUT = "What a running native program does with memory and time. HEAD works wherever GET does; a method that a "
   .. "path does not have is a 405 with Allow. Errors are application/problem+json (RFC 9457). Later versions add "
   .. "fields to answers, and take none away."
+local ANY = { type = json.array({ "string", "number", "boolean" }) }
 local PROBLEM, OTHER_PROBLEM = "application/problem+json", "The detail says what"
 
 --- An object with its members in this order: name, value, name, value ...; without those whose value is nil.
@@ -61,7 +63,13 @@ end
 
 -- What a route takes ------------------------------------------------------------------------
 
+--- A parameter with a `prefix` stands for all names that begin so.
+local function pattern_of(param) return "^" .. param.prefix:gsub("%.", "\\.") end
+
 local function schema_of(param)
+  if param.prefix then
+    return { type = "object", patternProperties = { [pattern_of(param)] = ANY }, additionalProperties = false }
+  end
   local schema = value_types[param.type].schema(param)
   schema.default = param.default
   return schema
@@ -85,24 +93,36 @@ local function parameters(route)
     return list
   end
   for _, param in ipairs(route.params) do
-    list[#list + 1] = object("name", param.name, "in", "query", "description", param.doc, "schema", schema_of(param))
+    list[#list + 1] = object("name", param.name, "in", "query", "description", param.doc,
+      "style", param.prefix and "form", "explode", param.prefix and true, "schema", schema_of(param))
   end
   return list
 end
 
---- The body of a POST holds the same parameters; the rest of the methods have none.
+--- The parameters as one object.
+local function parameter_object(params)
+  local names, properties, patterns = {}, {}, nil
+  for _, param in ipairs(params) do
+    if param.prefix then
+      patterns = patterns or {}
+      patterns[pattern_of(param)] = ANY
+    else
+      names[#names + 1], properties[param.name] = param.name, schema_of(param)
+      properties[param.name].description = param.doc
+    end
+  end
+  return object("type", "object", "properties", json.ordered(names, properties), "patternProperties", patterns,
+    "additionalProperties", false)
+end
+
+--- Where the handler does not read it itself, the body of a POST holds parameters, and that of other methods nothing.
 local function request_body(route)
-  if route.method ~= "POST" then return nil end
-  if route.raw then
-    return object("description", route.raw, "content", { ["*/*"] = { schema = { type = "string" } } })
+  if route.method == "GET" then return nil end
+  if route.raw or route.own_body then
+    return object("description", route.raw, "content", { ["*/*"] = {} })
   end
-  if not route.params[1] then return nil end
-  local names, properties = {}, {}
-  for i, param in ipairs(route.params) do
-    names[i], properties[param.name] = param.name, schema_of(param)
-    properties[param.name].description = param.doc
-  end
-  local schema = object("type", "object", "properties", json.ordered(names, properties), "additionalProperties", false)
+  if route.method ~= "POST" or not route.params[1] then return nil end
+  local schema = parameter_object(route.params)
   return object("description", "The parameters, where they are not in the query", "required", false, "content",
     { ["application/json"] = { schema = schema } })
 end
@@ -116,6 +136,7 @@ local function media(schemas, what)
 end
 
 local function content(schemas, response)
+  if response and response[1] then response = json.shape(response) end
   if is_shape(response) then response = { ["application/json"] = response } end
   if not response then return nil end
   local by_type = {}
@@ -129,7 +150,7 @@ local function problems_of(route)
   local function add(status) list[#list + 1] = status end
   if not route.raw then add(400) end
   if route.method ~= "GET" then add(413) end
-  if route.method == "POST" and not route.raw then add(415) end
+  if route.method == "POST" and not route.raw and not route.own_body then add(415) end
   if route.rate ~= false then add(429) end
   for _, status in ipairs(route.problems or {}) do add(status) end
   table.sort(list)

@@ -20,6 +20,7 @@ problem.MEANINGS = {
   [429] = "Too many requests",
   [500] = "An error in lupe; its log has the details under the id that the detail names",
   [503] = "Profiling is off, or there is no process or profile yet or any more: the detail says which",
+  [504] = "It took too long and was stopped",
   [507] = "The disk is full; nothing was left behind",
 }
 

@@ -38,6 +38,7 @@ function router.new(app, routes)
   local config = app.config
   local self = setmetatable({
     app = app,
+    routes = routes,
     places = {},
     patterns = {},
     limits = rate_limit.new({
@@ -71,6 +72,16 @@ local function allowed(place)
   return table.concat(list, ", ")
 end
 
+--- A part of a path as it is meant. A plus is one there, unlike in a query.
+local function decoded(part)
+  local text = query.decode((part:gsub("%+", "%%2B")))
+  if text then return text end
+  problem.raise(400, "malformed-path", ("%q: '%%' must be followed by two hexadecimal digits"):format(part:sub(1, 100)))
+end
+
+--- All routes, in order.
+function router:all() return self.routes end
+
 --- @return the place, and the values of the path's {names}
 function router:find(path)
   local place = self.places[path]
@@ -79,7 +90,7 @@ function router:find(path)
     local found = { path:match(entry.pattern) }
     if found[1] then
       local named = {}
-      for i, name in ipairs(entry.names) do named[name] = query.decode(found[i]) end
+      for i, name in ipairs(entry.names) do named[name] = decoded(found[i]) end
       return entry.place, named
     end
   end

@@ -162,12 +162,15 @@ local ROUTES = {
 }
 add_lookups(ROUTES, "/pprof")
 
-local function index()
+local function index(request)
+  local target = request.params.target
+  local asked = target and ("?target=%d"):format(target) or ""
   local lines = { "<!DOCTYPE html>", '<html lang="en"><meta charset="utf-8"><title>/debug/pprof/</title>', "<ul>" }
   for _, route in ipairs(LISTED) do
     if route.method == "GET" then
-      lines[#lines + 1] = ('<li><a href="%s">%s</a>: %s</li>')
-        :format(route.path:match("[^/]+$"), route.path:match("[^/]+$"), route.summary)
+      local name = route.path:match("[^/]+$")
+      lines[#lines + 1] = ('<li><a href="%s%s">%s</a>: %s</li>')
+        :format(name, route.raw and "" or asked, name, route.summary)
     end
   end
   lines[#lines + 1] = "</ul></html>\n"
@@ -177,7 +180,8 @@ end
 for _, route in ipairs(LISTED) do ROUTES[#ROUTES + 1] = route end
 ROUTES[#ROUTES + 1] = {
   method = "GET", path = "/debug/pprof/", summary = "What there is, as a page", params = { TARGET },
-  response = { [HTML] = "text" }, handler = function() return 200, { ["Content-Type"] = HTML }, index() end,
+  response = { [HTML] = "text" },
+  handler = function(request) return 200, { ["Content-Type"] = HTML }, index(request) end,
 }
 ROUTES[#ROUTES + 1] = {
   method = "GET", path = "/debug/pprof", summary = "Leads to /debug/pprof/", params = {},

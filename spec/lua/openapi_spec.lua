@@ -52,7 +52,7 @@ local function ask_all(given, answers, extra)
   local server = fake.server(given)
   server.app.config.rate_reads = 0
   server.tick()
-  for _, one in ipairs(server.app.routes) do
+  for _, one in ipairs(server.app.routes()) do
     if not one.path:find("{", 1, true) then
       local answer = fake.request(server, one.method, one.path, extra)
       answers[#answers + 1] = support_openapi.answer(one.method, one.path, answer)
@@ -68,7 +68,7 @@ describe("GET /openapi.json", function()
     local server = fake.server()
     local _, document = text_of(server)
     local expected, got = {}, {}
-    for _, one in ipairs(server.app.routes) do
+    for _, one in ipairs(server.app.routes()) do
       expected[#expected + 1] = one.method .. " " .. one.path
       assert.truthy(one.response or not (one.status or {})[200], one.path .. " does not say what it answers")
     end
@@ -234,6 +234,27 @@ describe("the document of some routes", function()
     assert.same({ "a" }, paths["/debug/a/{id}"].get.tags)
     assert.same({ "other" }, paths["/"].get.tags)
     assert.same({ "files" }, paths["/a.json"].get.tags)
+  end)
+
+  it("tells of parameters that share the beginning of their names", function()
+    local params = { { name = "limit", type = "integer" }, { name = "param.NAME", prefix = "param.", type = "text" } }
+    local routes = { route({ params = params }), route({ params = params, method = "POST" }) }
+    local item = document_of(routes).paths["/thing"]
+    local told = item.get.parameters[2]
+    assert.same({ "form", true }, { told.style, told.explode })
+    assert.same({ "string", "number", "boolean" }, told.schema.patternProperties["^param\\."].type)
+    local body = item.post.requestBody.content["application/json"].schema
+    assert.same({ type = "integer" }, body.properties.limit)
+    assert.same({ "string", "number", "boolean" }, body.patternProperties["^param\\."].type)
+    assert.is_false(body.additionalProperties)
+  end)
+
+  it("tells of bodies that the handler reads, and of answers that are told as a list of fields", function()
+    local put = document_of({ route({ method = "PUT", own_body = true, response = { "name string" } }) })
+      .paths["/thing"].put
+    assert.truthy(put.requestBody.content["*/*"])
+    assert.is_nil(put.responses["415"])
+    assert.same({ "name" }, put.responses["200"].content["application/json"].schema.required)
   end)
 
   it("is made also of routes that do not say what they answer", function()
