@@ -38,7 +38,6 @@ function router.new(app, routes)
   local config = app.config
   local self = setmetatable({
     app = app,
-    routes = routes,
     places = {},
     patterns = {},
     limits = rate_limit.new({
@@ -84,9 +83,6 @@ local function named_parts(names, found)
   end
   return named
 end
-
---- All routes, in order.
-function router:all() return self.routes end
 
 --- @return the place, and the values of the path's {names}
 function router:find(path)

@@ -65,8 +65,8 @@ function server.new(host)
   for _, name in ipairs(ROUTES) do
     for _, route in ipairs(require("routes." .. name)) do routes[#routes + 1] = route end
   end
+  app.routes = routes
   local entry = router.new(app, routes)
-  app.routes = function() return entry:all() end
   local last_totals_ms = 0
 
   return {

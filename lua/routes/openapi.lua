@@ -16,6 +16,6 @@ return {
     summary = "This document: every route with what it takes and answers",
     params = {},
     response = { ["application/json"] = DOCUMENT },
-    handler = function(_, app) return 200, {}, openapi.document(app.routes(), app.host.version) end,
+    handler = function(_, app) return 200, {}, openapi.document(app.routes, app.host.version) end,
   },
 }
