@@ -5,14 +5,14 @@ local memo = require("lupe.memo")
 local time = require("lupe.time")
 
 local RULE = json.shape({
-  "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean", "state string",
-  "error string?", "shadowed_by string?", "runs integer", "errors integer", "elapsed_us integer?", "findings integer?",
-  "params object", "set object",
+  "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean",
+  "state active|shadowed|disabled|broken|quarantined", "error string?", "shadowed_by string?", "runs integer",
+  "errors integer", "elapsed_us integer?", "findings integer?", "params object", "set object",
 })
 local LIST = json.shape({
-  "timestamp string", "rules object[]", "complaints string[]", "confined boolean?", "confined_reason string?",
+  "timestamp time", "rules Rule[]", "complaints string[]", "confined boolean?", "confined_reason string?", Rule = RULE,
 })
-local RELOADED = json.shape({ "timestamp string", "changed boolean", "rules object[]", "complaints string[]" })
+local RELOADED = json.shape({ "timestamp time", "changed boolean", "rules Rule[]", "complaints string[]", Rule = RULE })
 
 local KEEP_MS = 250 -- the list is long and changes with an analysis or an edit only
 local remembered = setmetatable({}, { __mode = "k" }) -- app -> its list as it was last written
