@@ -13,15 +13,20 @@
 --       profile = { from_ms = 0, to_ms = 60000, cpu_hz = 99, wall_hz = 20, threads = { { tid, name, pid, switches } },
 --                   samples = { { stack = { "leaf", "caller", ... }, lines = { 12, ... }, thread = 1 (in `threads`),
 --                                 state = "user", "kernel", "running" or "waiting", syscall = number or nil: none,
---                                 futex = its command, count = 1, ns = count * 1e9 / cpu_hz (or wall_hz) } ... } } }
+--                                 futex = its command, count = 1, ns = count * 1e9 / cpu_hz (or wall_hz) } ... } },
+--       spans = { { name = "request", pid = 1, durations_ms = { 12, 7.5, ... } } ... },
+--       base = another such table, or base_reason = text }
 --
 -- A frame of a sample is "name", "module!name", or a table { name, module, file, line, definition_line, wrapper,
--- inlines } with inlines { { name, file, line } ... innermost first }.
+-- inlines } with inlines { { name, file, line } ... innermost first }. A frame of a site's stack is "name" (in the
+-- site's module) or "module!name"; "[tag]!acme" is the tag "acme" (lupe.site_groups).
 -- A history shorter than the longest one ends with it: what came before is 0.
 -- @module lupe.view_literal
 
 local build = require("lupe.ffi").build
+local span_bucket = require("lupe.span_buckets").of
 
+local SPAN_BUCKETS = require("lupe.ffi").SPAN_BUCKETS
 local NOTHING = 0xffffffff
 local NO_SYSCALL = 0xffff
 local STATES = { on = 0, no_jemalloc = 1, no_profiling = 2, prof_disabled = 3, no_hook = 4, switched_off = 5 }
@@ -125,7 +130,7 @@ return function(t)
     site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
     site_history_objects = {}, site_top_stack = {}, tick_time_ms = ticks, tick_inuse_space = {},
     tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {}, memory = {}, inlines = {},
-    threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {}, sample_count = {}, sample_ns = {},
+    spans = {}, span_buckets = {}, threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {}, sample_count = {}, sample_ns = {},
   }
   local module_number, function_number = numbering(arrays.modules), numbering(arrays.functions)
   local frame_number = numbering(arrays.frames)
@@ -140,10 +145,11 @@ return function(t)
   end
   local function add_stack(owner, names, path, space, objects, alloc_space, alloc_objects)
     arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
-    for _, name in ipairs(names) do
-      local number = function_of(name, path)
-      arrays.stack_frames[#arrays.stack_frames + 1] = frame_number(path .. "\0" .. name, function()
-        return { ["function"] = number, module = module_of(path) }
+    for _, given in ipairs(names) do
+      local name, where = frame_parts({ name = given, module = path })
+      local number = function_of(name, where)
+      arrays.stack_frames[#arrays.stack_frames + 1] = frame_number(where .. "\0" .. name, function()
+        return { ["function"] = number, module = module_of(where) }
       end)
     end
     local at = #arrays.stack_site + 1
@@ -188,14 +194,16 @@ return function(t)
       return NOTHING
     end)
   end
-  local function add_profile(profile, targets)
+  local function target_number(pid)
+    for k, each in ipairs(t.targets or {}) do
+      if pid and each.pid == pid then return k - 1 end
+    end
+    return 0
+  end
+  local function add_profile(profile)
     for i, thread in ipairs(profile.threads) do
-      local target = 0
-      for k, each in ipairs(targets) do
-        if thread.pid and each.pid == thread.pid then target = k - 1 end
-      end
       arrays.threads[i] = {
-        target = target, tid = thread.tid or i, name = thread.name or "", switches = thread.switches or 0,
+        target = target_number(thread.pid), tid = thread.tid or i, name = thread.name or "", switches = thread.switches or 0,
       }
     end
     for i, sample in ipairs(profile.samples) do
@@ -241,7 +249,18 @@ return function(t)
       from_ms = 0, to_ms = 60000, cpu_hz = 99, wall_hz = 20, threads = { { tid = 1, name = "app" } }, samples = {},
     }
     for name, value in pairs(t.profile) do profile[name] = value end
-    add_profile(profile, t.targets or {})
+    add_profile(profile)
+  end
+  for i, span in ipairs(t.spans or {}) do
+    local row = { name = span.name, target = target_number(span.pid), count = 0, total_ns = 0, max_ns = 0 }
+    for b = 1, SPAN_BUCKETS do arrays.span_buckets[(i - 1) * SPAN_BUCKETS + b] = 0 end
+    for _, ms in ipairs(span.durations_ms or {}) do
+      local ns = ms * 1e6
+      local at = (i - 1) * SPAN_BUCKETS + 1 + span_bucket(ns, SPAN_BUCKETS)
+      arrays.span_buckets[at] = arrays.span_buckets[at] + 1
+      row.count, row.total_ns, row.max_ns = row.count + 1, row.total_ns + ns, math.max(row.max_ns, ns)
+    end
+    arrays.spans[i] = row
   end
   arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
   for i = 1, count do
