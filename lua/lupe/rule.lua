@@ -9,7 +9,8 @@ local nearest = require("lupe.nearest")
 local rule = {}
 
 rule.KINDS = { "leak", "bottleneck", "pattern", "recommendation", "alert", "action" }
-rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall" }
+rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall",
+  "threads", "spans" }
 rule.VERDICTS = { "leak", "growing", "saturating", "bounded", "info" }
 rule.SEVERITIES = { "critical", "high", "medium", "low", "info" }
 
@@ -214,7 +215,7 @@ end
 
 local SITE_FIELDS = {
   "name", "module", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects", "average_size", "survival",
-  "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "file", "line",
+  "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "file", "line", "group", "tag",
 }
 
 local function plain_site(where, site)

@@ -130,7 +130,8 @@ return function(t)
     site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
     site_history_objects = {}, site_top_stack = {}, tick_time_ms = ticks, tick_inuse_space = {},
     tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {}, memory = {}, inlines = {},
-    spans = {}, span_buckets = {}, threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {}, sample_count = {}, sample_ns = {},
+    spans = {}, span_buckets = {}, threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {},
+    sample_count = {}, sample_ns = {},
   }
   local module_number, function_number = numbering(arrays.modules), numbering(arrays.functions)
   local frame_number = numbering(arrays.frames)
@@ -203,7 +204,8 @@ return function(t)
   local function add_profile(profile)
     for i, thread in ipairs(profile.threads) do
       arrays.threads[i] = {
-        target = target_number(thread.pid), tid = thread.tid or i, name = thread.name or "", switches = thread.switches or 0,
+        target = target_number(thread.pid), tid = thread.tid or i, name = thread.name or "",
+        switches = thread.switches or 0,
       }
     end
     for i, sample in ipairs(profile.samples) do
