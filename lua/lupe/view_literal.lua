@@ -235,7 +235,10 @@ return function(t)
     end
     sum_into(arrays.tick_inuse_space, history)
 
-    local stacks = site.stacks or { { stack = site.stack or { site.name }, inuse_space = space } }
+    local only = {
+      stack = site.stack or { site.name }, inuse_space = space, alloc_space = alloc_space, alloc_objects = alloc_objects,
+    }
+    local stacks = site.stacks or { only }
     local best, best_space = nil, -1
     for _, stack in ipairs(stacks) do
       local bytes = stack.inuse_space or 0
