@@ -5,6 +5,7 @@
 local MIB = 2 ^ 20
 local STARTED_MS = 1700000000000
 local SECONDS = 30
+local ENCODE = { name = "encode", file = "src/encode.c", line = 120, definition_line = 98 }
 local READ, EPOLL_WAIT = 0, 232
 
 local function each_second(value)
@@ -25,7 +26,8 @@ return {
   sites = {
     {
       name = "remember_session", history = each_second(function(i) return i * MIB end), alloc_space = 30 * MIB,
-      inuse_objects = 15360, stack = { "malloc", "remember_session", "on_request", "main" },
+      inuse_objects = 15360,
+      stack = { "malloc", { name = "remember_session", file = "src/session.c", line = 53 }, "on_request", "main" },
     },
     {
       name = "load_page", history = each_second(function() return 20 * MIB end), alloc_space = 200 * MIB, stacks = {
@@ -55,7 +57,7 @@ return {
       { tid = 4242, name = "app", switches = 50 },
     },
     samples = {
-      { thread = 1, stack = { "encode", "on_request", "main" }, ns = 18e9, count = 1800 },
+      { thread = 1, stack = { ENCODE, "on_request", "main" }, ns = 18e9, count = 1800 },
       { thread = 1, stack = { "hash", "load_page", "on_request", "main" }, ns = 12e9, count = 1200 },
       {
         thread = 2, stack = { "libc.so.6!read", "load_page", "on_request", "main" }, ns = 10e9, count = 200,
@@ -68,6 +70,7 @@ return {
     },
   },
   spans = { { name = "request", pid = 4242, durations_ms = durations() } },
+  allocator = { arena_count = 4, dirty_bytes = 3 * MIB, muzzy_bytes = 0 },
   findings = {
     { rule = "leak.steady-growth", kind = "leak", verdict = "leak", summary = "remember_session grows 1.00 MiB/s" },
   },

@@ -122,12 +122,12 @@ local function sums(columns, owner, count)
   return made
 end
 
---- The stacks of each group as chains: head by group, next by stack, both plus 1.
+--- The stacks of each group as chains: head by group, next by stack, both plus 1. An owner that is no group: none.
 local function chains(columns, owner, count)
   local head, following = numbers(count), numbers(columns.count.stacks)
   for stack = columns.count.stacks - 1, 0, -1 do
     local g = owner[stack]
-    if g >= 0 then head[g], following[stack] = stack + 1, head[g] end
+    if g >= 0 and g < count then head[g], following[stack] = stack + 1, head[g] end
   end
   return head, following
 end

@@ -18,8 +18,9 @@
 --       base = another such table, or base_reason = text }
 --
 -- A frame of a sample is "name", "module!name", or a table { name, module, file, line, definition_line, wrapper,
--- inlines } with inlines { { name, file, line } ... innermost first }. A frame of a site's stack is "name" (in the
--- site's module) or "module!name"; "[tag]!acme" is the tag "acme" (lupe.site_groups).
+-- inlines } with inlines { { name, file, line } ... innermost first }. A frame of a site's stack is one of the first
+-- two, or a table { name, module, file, line }; without a module it is in the site's. "[tag]!acme" is the tag "acme"
+-- (lupe.site_groups).
 -- A history shorter than the longest one ends with it: what came before is 0.
 -- @module lupe.view_literal
 
@@ -93,11 +94,11 @@ local function memory_of(row)
 end
 
 --- A frame as it may be written: "name", "module!name" or a table.
-local function frame_parts(given, line)
+local function frame_parts(given, line, default_module)
   local frame = type(given) == "table" and given or { name = given }
   local module, name = frame.name:match("^([^!]+)!(.+)$")
-  return name or frame.name, module or frame.module or "app", frame.file or "", frame.line or line or 0,
-    frame.inlines or {}
+  return name or frame.name, module or frame.module or default_module or "app", frame.file or "",
+    frame.line or line or 0, frame.inlines or {}
 end
 
 --- `state` of record.h.
@@ -147,11 +148,10 @@ return function(t)
   local function add_stack(owner, names, path, space, objects, alloc_space, alloc_objects)
     arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
     for _, given in ipairs(names) do
-      local name, where = frame_parts({ name = given, module = path })
+      local name, where, file, line = frame_parts(given, nil, path)
       local number = function_of(name, where)
-      arrays.stack_frames[#arrays.stack_frames + 1] = frame_number(where .. "\0" .. name, function()
-        return { ["function"] = number, module = module_of(where) }
-      end)
+      arrays.stack_frames[#arrays.stack_frames + 1] = frame_number(table.concat({ where, name, file, line }, "\0"),
+        function() return { ["function"] = number, module = module_of(where), file = file, line = line } end)
     end
     local at = #arrays.stack_site + 1
     arrays.stack_site[at], arrays.stack_inuse_space[at], arrays.stack_inuse_objects[at] = owner, space, objects
@@ -236,7 +236,8 @@ return function(t)
     sum_into(arrays.tick_inuse_space, history)
 
     local only = {
-      stack = site.stack or { site.name }, inuse_space = space, alloc_space = alloc_space, alloc_objects = alloc_objects,
+      stack = site.stack or { site.name }, inuse_space = space, alloc_space = alloc_space,
+      alloc_objects = alloc_objects,
     }
     local stacks = site.stacks or { only }
     local best, best_space = nil, -1
