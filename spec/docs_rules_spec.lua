@@ -164,3 +164,44 @@ describe("the tables of docs/rules.md", function()
     assert.same(real, shown)
   end)
 end)
+
+describe("the commands of docs/rules.md", function()
+  teardown(support.cleanup)
+
+  --- The page's code in order: { kind, text }.
+  local function all_blocks()
+    local list = {}
+    for kind, text in PAGE:gmatch("\n```(%a+)\n(.-)\n```") do list[#list + 1] = { kind = kind, text = text .. "\n" } end
+    return list
+  end
+
+  --- Where a line's figures may be others.
+  local function pattern(line)
+    local escaped = line:gsub("[%^%$%(%)%%%.%[%]%*%+%-%?]", "%%%0")
+    return (escaped:gsub("%d[%d%%.]*", "%%d[%%d.]*"):gsub("[KMG]iB", "[KMG]iB"))
+  end
+
+  it("give what it says, with the files that it shows", function()
+    local folder, output, ran = support.temp_dir(), nil, 0
+    support.run({ "mkdir", folder .. "/my_rules" })
+    support.run({ "ln", "-s", support.built("examples/leaky_server"), folder .. "/server" })
+    for _, block in ipairs(all_blocks()) do
+      if block.kind == "lua" then
+        local name = block.text:find("api = 1", 1, true) and "big_sites.lua" or "big_sites.test.lua"
+        support.write_file(folder .. "/my_rules/" .. name, block.text)
+      elseif block.kind == "console" then
+        for command in ("\n" .. block.text):gmatch("\n%$ ([^\n]+)") do
+          local text = command:gsub("^lupe ", support.built("lupe") .. " ")
+            :gsub(" run ", " run --listen 127.0.0.1:0 ", 1)
+          local done = support.run({ "sh", "-c", text }, { cwd = folder, seconds = 60 })
+          assert.equal(0, done.code, command .. done.out .. done.err)
+          output, ran = done.out .. done.err, ran + 1
+        end
+      elseif block.kind == "text" then
+        for line in block.text:gmatch("[^\n]+") do assert.matches(pattern(line), output) end
+      end
+    end
+    assert.equal(6, ran)
+    assert.matches("remember_session holds %S+ MiB, and grows %S+ %a+/%a+", output)
+  end)
+end)

@@ -16,10 +16,10 @@
 -- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects, tag,
 --   stack = names, frames = ... }
 --
--- Methods: `site:trend(column, options)` (see lupe.trend; column "inuse_space" or "inuse_objects";
--- options `since_ms`), nil and a reason where the history is too short; `site:history(column)` gives two
--- arrays, times (ms) and values. The history is kept per function: of another group both are known where its
--- functions allocate for no other group, else nil and the reason.
+-- Methods: `site:trend(column, options)` (see lupe.trend; column "inuse_space", "inuse_objects" or
+-- "alloc_space", what was allocated until then; options `since_ms`), nil and a reason where the history is too
+-- short; `site:history(column)` gives two arrays, times (ms) and values. The history is kept per function: of another
+-- group both are known where its functions allocate for no other group, else nil and the reason.
 -- @module lupe.site
 -- @usage
 -- for site in view.heap:sites { by = "inuse_space", limit = 1 } do
@@ -203,7 +203,7 @@ function makers.stacks(shared, group, index)
   return list
 end
 
-local COLUMNS = { "inuse_space", "inuse_objects" }
+local COLUMNS = { "inuse_space", "inuse_objects", "alloc_space" }
 
 local methods = {}
 
@@ -217,8 +217,8 @@ function methods:trend(column, options)
     local values, from = state[2].history(state[3], column)
     known = { nil, from }
     if values then
-      local period, unit = 0, 1
-      if column == "inuse_space" then period, unit = columns.sample_period_bytes, nil end
+      local period, unit = columns.sample_period_bytes, nil
+      if column == "inuse_objects" then period, unit = 0, 1 end
       known = { trend.measure(columns.tick_time_ms, values, from, columns.tick_count, period, unit, since) }
     end
     state[key] = known

@@ -23,7 +23,9 @@ site_groups.KINDS = { "function", "stack", "module", "tag" }
 site_groups.TAG_MODULE = "[tag]"
 
 local FIGURES = { "inuse_space", "inuse_objects", "alloc_space", "alloc_objects" }
-local HISTORIES = { inuse_space = "site_history_space", inuse_objects = "site_history_objects" }
+local HISTORIES = {
+  inuse_space = "site_history_space", inuse_objects = "site_history_objects", alloc_space = "site_history_alloc",
+}
 local MIXED = -1 -- of a site whose stacks belong to several groups
 
 -- Tags --------------------------------------------------------------------------------------

@@ -86,6 +86,13 @@ describe("a site", function()
     assert.same({ 1, 9, 9, 10 }, { trend.r, trend.rises, trend.intervals, trend.profiles })
   end)
 
+  it("has a trend of what it allocated, where that is known", function()
+    local churning = { name = "churn", history = line(10, 0), alloc_history = line(10, 2 * MIB) }
+    local churn = view.from_table({ sites = { churning } }).heap:sites()()
+    assert.equal(2 * 3600, churn:trend("alloc_space").slope)
+    assert.is_nil((churn:trend("inuse_space")))
+  end)
+
   it("has no trend where its own life is too short, and says so", function()
     assert.same({ nil, "2 profiles, at least 5 are needed" }, { site("late"):trend("inuse_space") })
   end)
@@ -103,7 +110,7 @@ describe("a site", function()
   end)
 
   it("refuses a column that has no history", function()
-    assert.has_error(function() site("small"):trend("alloc_space") end)
+    assert.has_error(function() site("small"):trend("alloc_objects") end)
   end)
 end)
 
@@ -216,8 +223,8 @@ describe("a snapshot's memory", function()
     assert.same("ECORRUPT", select(3, view.from_snapshot(address, 100)))
     assert.same("ECORRUPT", select(3, view.from_snapshot(address, size - 8)))
     header.version = 9
-    assert.equal("EVERSION: snapshot of version 9, expected 3", refused("EVERSION"))
-    header.version = 3
+    assert.equal("EVERSION: snapshot of version 9, expected 4", refused("EVERSION"))
+    header.version = 4
     header.site_function.count = 1e9
     assert.is_truthy(refused("ECORRUPT"):find("site_function", 1, true))
     header.magic = 0
