@@ -26,7 +26,7 @@ return {
   sites = {
     {
       name = "remember_session", history = each_second(function(i) return i * MIB end), alloc_space = 30 * MIB,
-      inuse_objects = 15360,
+      inuse_objects = 15360, alloc_history = each_second(function(i) return i * MIB end),
       stack = { "malloc", { name = "remember_session", file = "src/session.c", line = 53 }, "on_request", "main" },
     },
     {

@@ -214,12 +214,14 @@ function methods:trend(column, options)
   local columns, key = state[1].columns, column .. "@" .. tostring(since)
   local known = state[key]
   if not known then
-    local values, from = state[2].history(state[3], column)
+    local group, index = state[2], state[3]
+    local values, from = group.history(index, column)
     known = { nil, from }
     if values then
       local period, unit = columns.sample_period_bytes, nil
       if column == "inuse_objects" then period, unit = 0, 1 end
-      known = { trend.measure(columns.tick_time_ms, values, from, columns.tick_count, period, unit, since) }
+      local allocated = group.alloc_space[index] > 0 and group.history(index, "alloc_space")
+      known = { trend.measure(columns.tick_time_ms, values, from, columns.tick_count, period, unit, since, allocated) }
     end
     state[key] = known
   end
