@@ -23,8 +23,7 @@ local function about(host)
     lupe = host.version, started_ms = host.started_ms, command = json.array(config.command),
     config = {
       memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb,
-      enable_profiling = config.enable_profiling, sample_bytes = config.sample_bytes,
-      heap_interval_secs = config.heap_interval_secs, cpu_hz = config.cpu_hz, wall_hz = config.wall_hz,
+      enable_profiling = config.enable_profiling,
     },
   })
 end

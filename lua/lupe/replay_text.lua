@@ -62,7 +62,7 @@ return function(data, options)
     before, lines = changes_of(before, frame)
     if frame.status ~= "ok" and frame.status ~= status then
       local needed = frame.needed_seconds and (" (%s needed)"):format(format.duration(frame.needed_seconds * 1000)) or ""
-      row(out, time, " ", "leaks: " .. frame.status:gsub("_", " ") .. needed)
+      row(out, time, " ", frame.status:gsub("_", " ") .. needed)
     end
     status = frame.status
     for _, line in ipairs(lines) do row(out, time, unpack(line)) end

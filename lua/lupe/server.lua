@@ -8,6 +8,7 @@ local cpu_usage = require("lupe.cpu_usage")
 local http_stats = require("lupe.http_stats")
 local memo = require("lupe.memo")
 local recorder = require("lupe.recorder")
+local recording = require("lupe.recording")
 local report = require("lupe.report")
 local router = require("lupe.router")
 local snapshot_store = require("lupe.snapshot_store")
@@ -57,6 +58,11 @@ function server.new(host)
     cgroup = memo(host.monotonic_ms, CGROUP_MS, host.cgroup),
   }
   app.threads = memo(host.monotonic_ms, PROFILER_MS, function(pid) return app.cpu:threads(pid) end)
+  if config.base then
+    local base, message = recording.last_view(host, config.base)
+    if not base then error("--base: " .. message, 0) end
+    host.base = base
+  end
   app.analysis = analysis.new(host)
   app.refresh_findings = refresher(app)
   app.recorder = recorder.new(host)
