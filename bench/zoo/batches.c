@@ -193,7 +193,7 @@ ZOO_SITE char *compact_segments(size_t bytes) {
 static void compaction(void) {
   enum { SEGMENTS = 64 };
   static char *segments[SEGMENTS];
-  char *merged = NULL;
+  static char *merged;
   size_t count = 0, bytes = zoo_bytes(50 * ZOO_KIB, 250 * ZOO_KIB), most = zoo_bytes(12, SEGMENTS);
   double rate = (double)most / zoo_uniform(5, 13);
   zoo_pace pace = {0};

@@ -81,7 +81,7 @@ ZOO_SITE char *double_buffer(char *text, size_t bytes) {
 }
 
 static void string_builder(void) {
-  char *text = NULL, *finished = NULL;
+  static char *text, *finished;
   size_t capacity = 0, used = 0, most = zoo_bytes(ZOO_MIB, 6 * ZOO_MIB);
   double rate = (double)most / zoo_uniform(2, 12) / 1000;
   zoo_pace pace = {0};
@@ -105,7 +105,7 @@ ZOO_SITE char *resize_window(char *window, size_t bytes) {
 
 static void vector_wave(void) {
   enum { STEP = 64 * ZOO_KIB };
-  char *window = NULL;
+  static char *window;
   double period = zoo_uniform(6, 18), phase = zoo_uniform(0, period), mean = zoo_uniform(2, 8) * ZOO_MIB;
   size_t bytes = 0;
   while (zoo_tick()) {
@@ -154,7 +154,7 @@ ZOO_SITE chunk *map_chunk(size_t bytes) {
 
 static void mapped_arena(void) {
   enum { BYTES = 64 * ZOO_KIB };
-  chunk *chunks = NULL;
+  static chunk *chunks;
   long count = 0, most = zoo_between(150, 400);
   double rate = (double)most / zoo_uniform(4, 14);
   zoo_pace pace = {0};

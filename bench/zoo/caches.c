@@ -93,7 +93,7 @@ ZOO_SITE object *new_object(size_t bytes) {
 }
 
 static void free_list(void) {
-  object *live = NULL, *kept = NULL;
+  static object *live, *kept;
   size_t bytes = zoo_bytes(100, 900), kept_count = 0, kept_most = zoo_bytes(500, 3000), live_count = 0;
   size_t mean = zoo_bytes(2000, 6000);
   double period = zoo_uniform(4, 11), phase = zoo_uniform(0, period);
@@ -135,7 +135,8 @@ ZOO_SITE char *insert_key(size_t bytes) {
 
 static void rehash(void) {
   size_t capacity = 64, used = 0, most = zoo_bytes(6000, 30000), bytes = zoo_bytes(100, 500);
-  char **table = resize_buckets(capacity);
+  static char **table;
+  table = resize_buckets(capacity);
   double rate = (double)most / zoo_uniform(10, 30);
   zoo_pace pace = {0};
   while (zoo_tick()) {

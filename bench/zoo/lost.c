@@ -60,7 +60,7 @@ ZOO_SITE char *grow_message(char *message, size_t bytes) {
 static void by_realloc(void) {
   size_t piece = zoo_bytes(500, 6000), most = piece * zoo_bytes(8, 40);
   double rate = zoo_uniform(40, 250) * ZOO_KIB / (double)piece;
-  char *message = NULL;
+  static char *message;
   size_t held = 0;
   zoo_pace pace = {0};
   while (zoo_tick()) {

@@ -121,7 +121,7 @@ static int by_text(const void *a, const void *b) {
 static void callback(void) {
   enum { NODES = 32 };
   static char texts[NODES][8];
-  void *root = NULL;
+  static void *root;
   for (int i = 0; i < NODES; i++) {
     snprintf(texts[i], sizeof texts[i], "%03d", (i * 13) % NODES);
     tsearch(texts[i], &root, by_text);
