@@ -1,5 +1,6 @@
 --- Commands that run no program: they work on recordings and on files of rules, with the worker process.
--- Each is a function(host, command), in a task: the text that it has to say and its exit code, or nil and what is wrong.
+-- Each is a function(host, command), in a task: the text that it has to say and its exit code, or nil and what is
+-- wrong.
 -- @module lupe.offline
 
 local async = require("lupe.async")

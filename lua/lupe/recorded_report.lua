@@ -42,7 +42,9 @@ end
 -- @return the text in the configured format; or nil and a message
 return function(host, recorded, options)
   local index = options.at and recorded:nearest(options.at) or #recorded.frames
-  if index == 0 then return nil, ("%s: it holds no frame: %s"):format(recorded.path, recorded.ending or "it is empty") end
+  if index == 0 then
+    return nil, ("%s: it holds no frame: %s"):format(recorded.path, recorded.ending or "it is empty")
+  end
   local one, message = recorded:read(index)
   if not one then return nil, message end
   local as_then, move = recorded_host.new(host, recorded.about)

@@ -2,10 +2,10 @@
 -- The file returns an array of cases, in the environment of a rule's file:
 --
 -- * `name` a sentence
--- * `view` a literal snapshot (lupe.view_literal), or the path of a recording, from the file's folder: then its last
---   frame, or the one nearest to `at` seconds
+-- * `view` a literal snapshot (lupe.view_literal; as in lupe.view with `findings`, `config`, `allocator` and `base`), or
+--   the path of a recording, from the file's folder: then its last frame, or the one nearest to `at` seconds
 -- * `base` likewise, what the rule may compare it with: see `view.base`
--- * `params`, `config` (limits), `findings` (of other rules): what the rule is given
+-- * `params` that the rule is given
 -- * `expect` an array, one entry for each finding, in any order: `component`, `module`, `verdict` and `severity` are to
 --   be equal, `summary` is a Lua pattern found in it, `confidence` is the least; what is not named may be anything
 -- * `insufficient` true where the rule is to ask for more history, false where it is not
@@ -22,7 +22,7 @@ local rule_tests = {}
 
 local CASE = {
   name = "string", view = "table or string", at = "number", base = "table or string", params = "table",
-  config = "table", findings = "table", expect = "table", insufficient = "boolean", error = "string",
+  expect = "table", insufficient = "boolean", error = "string",
 }
 local EXPECTED = {
   component = "string", module = "string", verdict = "string", severity = "string", summary = "string",
@@ -62,11 +62,13 @@ local function check_case(where, case)
   if not case.error and not case.expect and case.insufficient == nil then
     error(where .. ": field 'expect': expected an array of findings ({} for none), got nothing", 0)
   end
-  for i, expected in ipairs(case.expect or {}) do check_fields(("%s: expect[%d]"):format(where, i), expected, EXPECTED) end
+  for i, expected in ipairs(case.expect or {}) do
+    check_fields(("%s: expect[%d]"):format(where, i), expected, EXPECTED)
+  end
 end
 
 --- @string path of the rule's file
--- @return its cases, and the path of their file; nil where there is no such file; or nil and what is wrong with it
+-- @return its cases; nil where there is no such file; or nil and what is wrong with it
 function rule_tests.load(path)
   local test_path = path:gsub("%.lua$", ".test.lua")
   if not files.stat(test_path) then return nil end
@@ -87,7 +89,7 @@ function rule_tests.load(path)
     return given
   end)
   if not ok then return nil, tostring(cases) end
-  return cases, test_path
+  return cases
 end
 
 -- Comparing -----------------------------------------------------------------------------------

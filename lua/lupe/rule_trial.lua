@@ -21,17 +21,19 @@ end
 -- @param host what C offers
 -- @param entry the rule: `path`, `source` and `rule`
 -- @param view with its keepalive
--- @param given `base` (another such view), `params`, `findings`, `config`; all optional
+-- @param given `base` (another such view), `params`, `findings`, `config`, `allocator`; all optional
 -- @return what lupe.rule.run answers; or nil and a message
 return function(host, entry, view, given)
   local answer, message = ask(host, { op = "load", rules = { { path = entry.path, source = entry.source } } }, nil,
     SYSTEM_DEADLINE_MS + DEADLINE_MS)
   if answer and not answer.rules[1].ok then answer, message = nil, answer.rules[1].error end
-  if answer and given.base then answer, message = ask(host, { op = "base" }, given.base.keepalive, SYSTEM_DEADLINE_MS) end
+  if answer and given.base then
+    answer, message = ask(host, { op = "base" }, given.base.keepalive, SYSTEM_DEADLINE_MS)
+  end
   if answer then answer, message = ask(host, { op = "snapshot" }, view.keepalive, SYSTEM_DEADLINE_MS) end
   if not answer then return nil, message end
   return ask(host, {
     op = "check", id = entry.rule.id, params = given.params, findings = json.array(given.findings),
-    config = given.config, deadline_ms = DEADLINE_MS,
+    config = given.config, allocator = given.allocator, deadline_ms = DEADLINE_MS,
   }, nil, DEADLINE_MS)
 end

@@ -19,10 +19,9 @@ function rules_test.check(paths)
   local lines, code = {}, 0
   for i, path in ipairs(paths) do
     local entry, message = rule_file.load(path)
-    if entry then _, message = rule_tests.load(path) end
-    local broken = not entry or message and not message:match("%.test%.lua$")
-    if broken then code = 1 end
-    lines[i] = broken and message or path .. ": ok"
+    if entry then message = select(2, rule_tests.load(path)) end
+    if message then code = 1 end
+    lines[i] = message or path .. ": ok"
   end
   return table.concat(lines, "\n") .. "\n", code
 end
@@ -52,12 +51,15 @@ local function named(host, given, folder, at)
 end
 
 local function run_case(host, entry, case, folder)
+  local described = type(case.view) == "table" and case.view or {}
+  local other = case.base or described.base
   local ok, view, base = pcall(function()
-    return named(host, case.view, folder, case.at), case.base and named(host, case.base, folder)
+    return named(host, case.view, folder, case.at), other and named(host, other, folder)
   end)
   if not ok then return { "its view cannot be made: " .. tostring(view) } end
   local answer, failure = trial(host, entry, view, {
-    base = base, params = case.params, findings = case.findings, config = case.config,
+    base = base, params = case.params, findings = described.findings, config = described.config,
+    allocator = described.allocator,
   })
   return rule_tests.compare(case, answer, failure)
 end
@@ -94,8 +96,9 @@ end
 function rules_test.test(host, path, recordings)
   local entry, message = rule_file.load(path)
   if not entry then return nil, message end
-  local cases, where = rule_tests.load(path)
-  if not cases and where then return nil, where end
+  local cases
+  cases, message = rule_tests.load(path)
+  if message then return nil, message end
   local lines, failed, count = {}, 0, 0
   for _, case in ipairs(cases or {}) do
     local wrong = run_case(host, entry, case, rule_file.place(path))

@@ -1,5 +1,5 @@
---- A made-up program (lupe.view_literal) to try a rule on where nothing else is given: for a minute, one function leaks,
--- one fills a cache and stops, one holds a pool; its threads compute, wait for a lock, and idle.
+--- A made-up program (lupe.view_literal) to try a rule on where nothing else is given: for a minute, one function
+-- leaks, one fills a cache and stops, one holds a pool; its threads compute, wait for a lock, and idle.
 -- @module lupe.sample_view
 
 local MIB = 2 ^ 20
