@@ -28,12 +28,12 @@ local function about(host)
   })
 end
 
---- @return nil where nothing is to be recorded. Throws where the file could not be made.
+--- Of a run whose settings name a file.
+-- @return the recorder; or nil and why the file could not be made
 function recorder.new(host)
   local config = host.config
-  if not config.record then return nil end
   local handle, message = host.recorder(config.record, about(host))
-  if not handle then error("--record: " .. message, 0) end
+  if not handle then return nil, "--record: " .. message end
   return setmetatable({
     host = host, handle = handle, interval_ms = config.record_interval_secs * 1000,
     max_bytes = config.record_max_mb * 2 ^ 20, next_ms = 0, bytes = 0, largest = 0, frames = 0, skipped = 0,
