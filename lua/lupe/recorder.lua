@@ -66,10 +66,18 @@ local function write(self, keepalive, info)
   if waiting then waiting() end
 end
 
---- A round of heap profiles is in.
+local function any_live(host)
+  for _, target in ipairs(host.targets()) do
+    if target.live then return true end
+  end
+  return false
+end
+
+--- A round of heap profiles is in. Where no process lives any more, the snapshot of those that live is empty, and the
+-- last frame is what follows.
 function recorder:on_snapshot()
   local elapsed_ms = self.host.now_ms() - self.host.started_ms
-  if self.stopped or self.writing or elapsed_ms < self.next_ms then return end
+  if self.stopped or self.writing or elapsed_ms < self.next_ms or not any_live(self.host) then return end
   local _, _, keepalive = self.host.snapshot()
   if not keepalive then return end
   local step_ms = math.max(self.interval_ms, elapsed_ms / FRAMES_PER_DURATION)

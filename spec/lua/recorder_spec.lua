@@ -51,6 +51,13 @@ describe("the recorder", function()
     assert.is_true(count > 100 and count < 250, tostring(count))
   end)
 
+  it("waits for the end where no process lives any more", function()
+    local one = start()
+    run(one, 1)
+    host.target_list = { fake.target({ live = false }) }
+    assert.same({ 1 }, run(one, 20))
+  end)
+
   it("notes what no snapshot holds", function()
     run(start(), 1)
     local notes = recording.frames[1].notes
