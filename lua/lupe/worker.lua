@@ -200,8 +200,8 @@ function worker.new(host)
     end
     local operation = operations[request.op]
     if not operation then
-      return json.encode(failure("request", "op: expected load, snapshot, base, check, export, flamegraph or status, got "
-        .. tostring(request.op)))
+      return json.encode(failure("request",
+        "op: expected load, snapshot, base, check, export, flamegraph or status, got " .. tostring(request.op)))
     end
     local reply = json.encode(operation(self, request))
     bound_what_is_kept(self)

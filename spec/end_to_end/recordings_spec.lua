@@ -120,7 +120,8 @@ return {
 ]])
     done = lupe("rules", "test", rules .. "/sees.lua")
     assert.equal(1, done.code)
-    assert.matches("FAIL  sees a made%-up one\n +expected component b\n +got +a: 2 profiles\n2 cases, 1 failed", done.out)
+    assert.matches("FAIL  sees a made%-up one\n +expected component b\n +got +a: 2 profiles\n2 cases, 1 failed",
+      done.out)
     done = lupe("rules", "check", rules .. "/sees.lua")
     assert.same({ 0, rules .. "/sees.lua: ok\n" }, { done.code, done.out })
     done = lupe("rules", "list", "--rules", rules)
@@ -130,10 +131,12 @@ return {
 
   it("stops a rule that loops, as live, and says so", function()
     local loops = support.write_file(support.temp_dir() .. "/loops.lua", [[
-return { api = 1, id = "spec.loops", kind = "pattern", title = "loops", check = function() while true do end end }
+return {
+  api = 1, id = "spec.loops", kind = "pattern", title = "loops", check = function() while true do end end,
+}
 ]])
     local told = replay(file, "--rule", loops, "--at", "0")
-    assert.matches("^spec.loops: .*loops.lua:1: ", told.frames[1].errors[1])
+    assert.matches("^spec.loops: .*loops.lua:2: ", told.frames[1].errors[1])
     assert.equal(1, lupe("rules", "test", loops, file).code)
   end)
 

@@ -97,8 +97,8 @@ describe("the recorder", function()
   it("keeps to its size: past it only the end is added, and that is said and counted", function()
     local one = start({ record_max_mb = 3 }, { frame_bytes = MIB })
     assert.equal(3, #run(one, 29))
-    assert.same({ "warning: the recording has reached 3.00 MiB (--record-max-mb): of what comes, only the end is added" },
-      host.logged)
+    assert.equal("warning: the recording has reached 3.00 MiB (--record-max-mb): of what comes, only the end is added",
+      table.concat(host.logged, "\n"))
     finish(one, { pid = 100, exit_code = 0 })
     assert.equal(4, #recording.frames)
     assert.equal(3, recording.frames[4].notes.skipped)

@@ -45,7 +45,8 @@ describe("lupe rules", function()
 
   local function test(recordings)
     local results
-    async.spawn(rules_test.test, function(...) results = { n = select("#", ...), ... } end, host, path, recordings or {})
+    local function ended(...) results = { n = select("#", ...), ... } end
+    async.spawn(rules_test.test, ended, host, path, recordings or {})
     assert(results and results[1], results and results[2])
     return unpack(results, 2, results.n)
   end

@@ -291,10 +291,9 @@ describe("a recording", function()
     limit.soft, limit.hard = bytes + 100, before.hard
     C.setrlimit(RLIMIT_FSIZE, limit)
     local status, code = write(r, "two"), ffi.errno()
-    local other, first = recorder(nil, dir .. "/other.lupe"), nil
     limit.soft = 100
     C.setrlimit(RLIMIT_FSIZE, limit)
-    first = write(other, "one")
+    local first = write(recorder(nil, dir .. "/other.lupe"), "one")
     C.setrlimit(RLIMIT_FSIZE, before)
     assert.same({ ENOSPC, 27 }, { status, code })
     assert.equal(bytes, #content())
