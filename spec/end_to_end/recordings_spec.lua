@@ -113,7 +113,8 @@ describe("a run that is recorded", function()
     assert.matches("spec.sees ok\n  ok    .*/run.lupe: %d+ frames, 1 finding at the last\n", done.out)
     support.write_file(rules .. "/sees.test.lua", [[
 return {
-  { name = "sees the recorded one", view = "../run.lupe", expect = { { component = "spec_leaf", summary = "profiles" } } },
+  { name = "sees the recorded one", view = "../run.lupe",
+    expect = { { component = "spec_leaf", summary = "profiles" } } },
   { name = "sees a made-up one", view = { sites = { { name = "a", history = { 1, 2 } } } },
     expect = { { component = "b" } } },
 }
