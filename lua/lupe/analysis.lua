@@ -12,8 +12,11 @@
 local async = require("lupe.async")
 local json = require("lupe.json")
 local known_findings = require("lupe.known_findings")
+local live_scripts = require("lupe.live_scripts")
 local rule_health = require("lupe.rule_health")
 local rules = require("lupe.rules")
+local try_rule = require("lupe.try_rule")
+local turns = require("lupe.turns")
 
 local analysis = {}
 analysis.__index = analysis
@@ -22,7 +25,6 @@ local RULE_DEADLINE_MS = 500
 local SYSTEM_DEADLINE_MS = 2000
 local BATCH = 100 -- calls queued at once; the worker's queue takes 256
 local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
-local REFRESH_MS = 2000
 local FIRST_KINDS = { leak = true, bottleneck = true, pattern = true, alert = true }
 local LAST_KINDS = { recommendation = true }
 local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
@@ -30,21 +32,26 @@ local SAMPLES = { cpu = true, wall = true }
 local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5 }
 
 --- @param host what C offers; of it also `rules_dir` (shipped) and `config.rules` (the user's)
-function analysis.new(host)
+-- @param[opt] views lupe.views, whose merged view the scheduled check is of; without it there is none, and rules are not
+--   tried on a snapshot before they are in force
+function analysis.new(host, views)
   local directories = {}
   if host.rules_dir then directories[1] = { path = host.rules_dir, shipped = true } end
   if host.config.rules then directories[#directories + 1] = { path = host.config.rules } end
   local self = setmetatable({
     host = host,
+    views = views,
     registry = rules.new(directories, host.log),
     health = rule_health.new(host.log),
     results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
-    waiting = {},
+    turns = turns.new(), -- one analysis at a time: the worker holds one snapshot
     known_findings = known_findings.new(host.now_ms),
     next_check_ms = host.monotonic_ms() + host.config.leak_check_interval_secs * 1000,
-    next_refresh_ms = host.monotonic_ms() + REFRESH_MS,
   }, analysis)
-  self.registry:refresh()
+  local paths = {}
+  for i, directory in ipairs(directories) do paths[i] = directory.path end
+  self.live = live_scripts.new(host, self.registry, try_rule(self), paths)
+  self.live:stir()
   return self
 end
 
@@ -54,27 +61,6 @@ local function subject(given)
     if SAMPLES[need] then return "time" end
   end
   return "memory"
-end
-
--- One analysis at a time: the worker holds one snapshot.
-local function lock(self)
-  if not self.busy then
-    self.busy = true
-  else
-    async.await(function(go) self.waiting[#self.waiting + 1] = go end)
-  end
-end
-
--- A waiting one may be done at once and unlock in turn: a loop, so that a thousand of them don't nest.
-local function unlock(self)
-  self.busy = false
-  if self.draining then return end
-  self.draining = true
-  while not self.busy and self.waiting[1] do
-    self.busy = true
-    table.remove(self.waiting, 1)()
-  end
-  self.draining = false
 end
 
 -- Talking to the worker ---------------------------------------------------------------------
@@ -109,23 +95,33 @@ local function send_rules(self, note)
 end
 
 --- What the operator configured elsewhere, for the rules that have such a param.
-local function overrides(self, entry)
+local function overrides(self, given_rule)
   local config = self.host.config
   local given = { ["alert.memory-threshold"] = {
     warning = config.memory_warning_mb, critical = config.memory_alert_mb,
   } }
   local chosen = {}
-  for name, value in pairs(given[entry.rule.id] or {}) do
-    if entry.rule.params and entry.rule.params[name] then chosen[name] = value end
+  for name, value in pairs(given[given_rule.id] or {}) do
+    if given_rule.params and given_rule.params[name] then chosen[name] = value end
   end
   return chosen
+end
+
+--- The request to run a rule.
+-- @param given_rule what is known of it
+-- @param findings those that it sees
+function analysis:check_request(given_rule, findings)
+  local config = self.host.config
+  return {
+    op = "check", id = given_rule.id, params = overrides(self, given_rule), findings = json.array(findings),
+    config = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb },
+    deadline_ms = RULE_DEADLINE_MS,
+  }
 end
 
 --- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
 -- @return entry -> reply
 local function round(self, view, entries, findings, note)
-  local config = self.host.config
-  local limits = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb }
   local replies, left = {}, #entries
   return async.await(function(done)
     if self.loaded_revision ~= self.registry.revision then send_rules(self, note) end
@@ -133,10 +129,7 @@ local function round(self, view, entries, findings, note)
       if not reply.ok then note("snapshot: " .. tostring(reply.error)) end
     end)
     for _, entry in ipairs(entries) do
-      send(self, {
-        op = "check", id = entry.rule.id, params = overrides(self, entry), findings = json.array(findings),
-        config = limits, deadline_ms = RULE_DEADLINE_MS,
-      }, nil, RULE_DEADLINE_MS, function(reply)
+      send(self, self:check_request(entry.rule, findings), nil, RULE_DEADLINE_MS, function(reply)
         replies[entry] = reply
         left = left - 1
         if left == 0 then done(replies) end
@@ -150,6 +143,7 @@ local function take(self, outcome, entry, reply)
   if reply.ok then
     local found = reply.findings or {}
     self.health:succeeded(entry, reply.elapsed_us, #found)
+    self.registry:proved(entry)
     for _, finding in ipairs(found) do
       finding.rule, finding.kind, finding.about = entry.rule.id, entry.rule.kind, subject(entry.rule)
       local place = finding.site or finding.hotspot
@@ -163,6 +157,7 @@ local function take(self, outcome, entry, reply)
     self.health:failed(entry, reply.kind, message, reply.elapsed_us)
     outcome.errors[#outcome.errors + 1] = ("%s: %s"):format(entry.rule.id, message)
     answer[#answer + 1] = { kind = entry.rule.kind, status = "failed" }
+    if live_scripts.to_blame(reply.kind) then self.registry:fall_back(entry, message) end
   end
 end
 
@@ -250,7 +245,8 @@ local function compute(self, view, about)
   local began = self.host.monotonic_ms()
   local outcome = { findings = {}, errors = json.array(), answers = {}, lacking = {} }
   for _, entry in ipairs(self.registry:entries()) do
-    if entry.error then outcome.errors[#outcome.errors + 1] = entry.error end
+    local wrong = entry.error or entry.clash
+    if wrong then outcome.errors[#outcome.errors + 1] = wrong end
   end
   run_kinds(self, view, about, FIRST_KINDS, nil, outcome)
   outcome.findings = settle(outcome.findings)
@@ -288,8 +284,8 @@ end
 function analysis:run(view, options)
   options = options or {}
   local about = options.about or "all"
-  lock(self)
-  local ok, result = pcall(function()
+  self.live:first()
+  local result = self.turns:run(function()
     local kept = kept_result(self, view, about)
     if kept then return kept end
     local revision = self.registry.revision
@@ -297,8 +293,6 @@ function analysis:run(view, options)
     keep_result(self, view, about, revision, fresh)
     return fresh
   end)
-  unlock(self)
-  if not ok then error(result, 0) end
   if not options.pid and not options.about and self.last ~= result then
     self.last = result
     self.known_findings:add(result.findings)
@@ -316,7 +310,7 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 function analysis:known() return self.known_findings:list(self:findings()) end
 
 --- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by, runs,
--- errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".
+-- errors, elapsed_us, findings, loaded_ms }. `state`: "active", "shadowed", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
   for i, entry in ipairs(self.registry:entries()) do
@@ -326,8 +320,8 @@ function analysis:rules()
       or record.quarantined and "quarantined" or "active"
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
-      version = loaded.version, params = loaded.params, state = state, error = entry.error or record.error,
-      shadowed_by = entry.shadowed_by, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
+      version = loaded.version, params = loaded.params, state = state, error = entry.error or entry.clash or record.error,
+      shadowed_by = entry.shadowed_by, loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
       findings = record.findings,
     }
   end
@@ -342,13 +336,9 @@ function analysis:complaints()
   return list
 end
 
---- Looks at the rules' files now. True where something changed.
-function analysis:reload()
-  self.next_refresh_ms = self.host.monotonic_ms() + REFRESH_MS
-  local changed = self.registry:refresh()
-  if changed then self.health:keep(self.registry.by_path) end
-  return changed
-end
+--- Looks at the rules' files now. Inside a task.
+-- @return what became of each: see lupe.live_scripts
+function analysis:reload() return self.live:reload() end
 
 local function check_on_schedule(self, view)
   self.checking = true
@@ -359,13 +349,13 @@ local function check_on_schedule(self, view)
 end
 
 --- About once a second: files that changed, and the scheduled check.
--- @param views lupe.views, whose merged view is checked
-function analysis:tick(views)
+function analysis:tick()
   local now = self.host.monotonic_ms()
-  if now >= self.next_refresh_ms then self:reload() end
+  self.live:tick()
+  self.health:keep(self.registry.by_path)
   if now >= self.next_check_ms and not self.checking then
     self.next_check_ms = now + self.host.config.leak_check_interval_secs * 1000
-    local view = views:merged()
+    local view = self.views:merged()
     if view then check_on_schedule(self, view) end
   end
 end

@@ -56,7 +56,7 @@ function server.new(host)
     cgroup = memo(host.monotonic_ms, CGROUP_MS, host.cgroup),
   }
   app.threads = memo(host.monotonic_ms, PROFILER_MS, function(pid) return app.cpu:threads(pid) end)
-  app.analysis = analysis.new(host)
+  app.analysis = analysis.new(host, app.views)
   app.refresh_findings = refresher(app)
 
   local routes = {}
@@ -85,7 +85,7 @@ function server.new(host)
         local figures = host.memory()
         if figures then app.thresholds:update("all", figures.rss_bytes / 2 ^ 20) end
       end
-      app.analysis:tick(app.views)
+      app.analysis:tick()
     end,
 
     --- The report at the end of the run, as text.

@@ -6,8 +6,10 @@
 --   rules=[{path, ok=true, id, kind, title, version, needs, params} or {path, ok=false, error, kind}...]}`.
 --   A rule that loads takes the place of the one with its id, and of what its path held before; one that does not
 --   changes nothing.
+-- * `{op="try", path, source, deadline_ms?}` does the same with one file, aside: `{ok=true, rule={path, id, ...}}`.
+--   Nothing that is loaded changes. A `check` with `candidate=path` runs that one.
 -- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
--- * `{op="check", id, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?}` runs one rule:
+-- * `{op="check", id, candidate?, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?}` runs one rule:
 --   `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
 --   `{ok=true, bytes}`
@@ -51,6 +53,18 @@ local function describe(path, loaded)
   }
 end
 
+--- Compiles, runs and checks one file's text.
+-- @return the rule and what there is to say of it; or nil, a message and a kind
+local function load_one(self, path, source, deadline_ms)
+  local ok, result, _, kind = self.host.guarded(rule.label(path), deadline_ms, MEMORY_BYTES, function()
+    local env = sandbox.new(self.host.tripped)
+    local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
+    return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
+  end)
+  if ok and result.loaded then return result.loaded, json.decode(result.text) end
+  return nil, first_line(ok and result.message or result), ok and "error" or kind
+end
+
 function operations.load(self, request)
   local deadline_ms, refused = positive(request, "deadline_ms", DEADLINE_MS)
   if not deadline_ms then return refused end
@@ -61,24 +75,28 @@ function operations.load(self, request)
     if type(path) ~= "string" or type(source) ~= "string" then
       return failure("request", ("rules[%d]: expected path and source, both text"):format(i))
     end
-    local ok, result, _, kind = self.host.guarded(rule.label(path), deadline_ms, MEMORY_BYTES, function()
-      local env = sandbox.new(self.host.tripped)
-      local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
-      return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
-    end)
-    if ok and result.loaded then
+    local loaded, answer, kind = load_one(self, path, source, deadline_ms)
+    if loaded then
       for id, other in pairs(self.rules) do
         if other.path == path then self.rules[id] = nil end
       end
-      self.rules[result.loaded.id] = { path = path, rule = result.loaded }
-      answers[i] = json.decode(result.text)
-    else
-      answers[i] = {
-        path = path, ok = false, kind = ok and "error" or kind, error = first_line(ok and result.message or result),
-      }
+      self.rules[loaded.id] = { path = path, rule = loaded }
     end
+    answers[i] = loaded and answer or { path = path, ok = false, kind = kind, error = answer }
   end
   return { ok = true, rules = answers }
+end
+
+function operations.try(self, request)
+  local deadline_ms, refused = positive(request, "deadline_ms", DEADLINE_MS)
+  if not deadline_ms then return refused end
+  local path, source = request.path, request.source
+  if type(path) ~= "string" or type(source) ~= "string" then
+    return failure("request", "try: expected path and source, both text")
+  end
+  local loaded, answer, kind = load_one(self, path, source, deadline_ms)
+  self.candidate = loaded and { path = path, rule = loaded }
+  return loaded and { ok = true, rule = answer } or failure(kind, answer)
 end
 
 function operations.snapshot(self)
@@ -97,6 +115,9 @@ end
 
 function operations.check(self, request)
   local kept = self.rules[request.id]
+  if request.candidate then
+    kept = self.candidate and self.candidate.path == request.candidate and self.candidate
+  end
   if not kept then
     return failure("no_rule", ("no rule %s was sent to this process"):format(tostring(request.id)))
   end
@@ -180,7 +201,7 @@ function worker.new(host)
     end
     local operation = operations[request.op]
     if not operation then
-      return json.encode(failure("request", ("op: expected load, snapshot, check, export, flamegraph or status, got %s")
+      return json.encode(failure("request", ("op: expected load, try, snapshot, check, export, flamegraph or status, got %s")
         :format(tostring(request.op))))
     end
     local reply = json.encode(operation(self, request))

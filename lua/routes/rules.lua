@@ -7,10 +7,13 @@ local time = require("lupe.time")
 local RULE = json.shape({
   "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean", "state string",
   "error string?", "shadowed_by string?", "runs integer", "errors integer", "elapsed_us integer?", "findings integer?",
-  "params object",
+  "params object", "loaded_at string?",
 })
 local LIST = json.shape({ "timestamp string", "rules object[]", "complaints string[]" })
-local RELOADED = json.shape({ "timestamp string", "changed boolean", "rules object[]", "complaints string[]" })
+local FILE = json.shape({ "path string", "result string", "error string?", "findings integer?" })
+local RELOADED = json.shape({
+  "timestamp string", "changed boolean", "rules object[]", "complaints string[]", "files object[]",
+})
 
 local KEEP_MS = 250 -- the list is long and changes with an analysis or an edit only
 local remembered = setmetatable({}, { __mode = "k" }) -- app -> its list as it was last written
@@ -22,7 +25,7 @@ local function rules_of(app)
       id = rule.id, kind = rule.kind, title = rule.title, version = rule.version, path = rule.path,
       shipped = rule.shipped, state = rule.state, error = rule.error, shadowed_by = rule.shadowed_by,
       runs = rule.runs, errors = rule.errors, elapsed_us = rule.elapsed_us, findings = rule.findings,
-      params = rule.params or {},
+      params = rule.params or {}, loaded_at = rule.loaded_ms and time.rfc3339(rule.loaded_ms),
     })
   end
   return json.array(list)
@@ -54,15 +57,19 @@ return {
   {
     method = "POST",
     path = "/api/rules/reload",
-    summary = "Looks at the rules' files now (which happens every few seconds anyway)",
+    summary = "Looks at the rules' files now, and tells what became of each",
     params = {},
     response = RELOADED,
     handler = function(_, app)
-      local changed = app.analysis:reload()
+      local files, changed = app.analysis:reload(), false
       remembered[app] = nil
+      for i, file in ipairs(files) do
+        changed = changed or file.result == "loaded" or file.result == "gone"
+        files[i] = FILE(file)
+      end
       return 200, {}, RELOADED({
         timestamp = time.rfc3339(app.host.now_ms()), changed = changed, rules = rules_of(app),
-        complaints = app.analysis:complaints(),
+        complaints = app.analysis:complaints(), files = files,
       })
     end,
   },
