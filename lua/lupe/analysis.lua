@@ -32,8 +32,7 @@ local SAMPLES = { cpu = true, wall = true }
 local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5 }
 
 --- @param host what C offers; of it also `rules_dir` (shipped) and `config.rules` (the user's)
--- @param[opt] views lupe.views, whose merged view the scheduled check is of; without it there is none, and rules are not
---   tried on a snapshot before they are in force
+-- @param[opt] views lupe.views, whose merged view is checked on schedule, and is what new texts of rules are tried on
 function analysis.new(host, views)
   local directories = {}
   if host.rules_dir then directories[1] = { path = host.rules_dir, shipped = true } end
@@ -309,8 +308,8 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 --- All that was found so far: see lupe.known_findings.
 function analysis:known() return self.known_findings:list(self:findings()) end
 
---- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by, runs,
--- errors, elapsed_us, findings, loaded_ms }. `state`: "active", "shadowed", "broken", "quarantined".
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by,
+-- loaded_ms, runs, errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
   for i, entry in ipairs(self.registry:entries()) do
@@ -320,8 +319,9 @@ function analysis:rules()
       or record.quarantined and "quarantined" or "active"
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
-      version = loaded.version, params = loaded.params, state = state, error = entry.error or entry.clash or record.error,
-      shadowed_by = entry.shadowed_by, loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
+      version = loaded.version, params = loaded.params, state = state,
+      error = entry.error or entry.clash or record.error, shadowed_by = entry.shadowed_by,
+      loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
       findings = record.findings,
     }
   end

@@ -1,6 +1,6 @@
 --- Keeps scripts in force up to date with their files. A pass looks at the directories, has every new text tried, and
--- then puts all that are good in force at once; one that is not leaves the last good one where it is. One pass at a time:
--- what changes meanwhile is the next one's.
+-- then puts all that are good in force at once; one that is not leaves the last good one where it is. One pass at a
+-- time: what changes meanwhile is the next one's.
 -- @module lupe.live_scripts
 
 local async = require("lupe.async")
@@ -24,8 +24,11 @@ function live_scripts.to_blame(kind) return not NOT_ITS_FAULT[kind] end
 -- @tparam function try function(entry) in a task, about its `text`: { loaded, findings = of the dry run or nil,
 --   untried = boolean }; or nil, a message that begins with the file, and a kind as lupe.worker has them
 -- @tparam {string,...} paths the directories
+-- @return `changes`: a number that is another one as soon as there is something new to be told of the files
 function live_scripts.new(host, registry, try, paths)
-  local self = setmetatable({ host = host, registry = registry, try = try, turns = turns.new() }, live_scripts)
+  local self = setmetatable({
+    host = host, registry = registry, try = try, turns = turns.new(), changes = 0,
+  }, live_scripts)
   self.watcher = watcher.new(host, paths, function() self:stir() end)
   return self
 end
@@ -60,6 +63,7 @@ local function pass(self, final)
   end
   for _, entry in ipairs(found.gone) do results[entry.path] = { result = "gone" } end
   if changed then registry:settle() end
+  if next(results) then self.changes = self.changes + 1 end
   self.ready = true
   if found.unsettled then self.watcher:stir() end
   return results

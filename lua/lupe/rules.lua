@@ -57,9 +57,9 @@ function rules:look(final) return self.files:look(final) end
 
 --- This text is in force, as `loaded`.
 -- @bool untried it never ran: `proved` or `fall_back` is to be called after it did
-function rules:adopt(entry, loaded, text, now_ms, untried)
+function rules.adopt(_, entry, loaded, text, now_ms, untried)
   local before = { rule = entry.rule, source = entry.source, loaded_ms = entry.loaded_ms }
-  self.files:adopt(entry, loaded, text, now_ms)
+  script_files.adopt(entry, loaded, text, now_ms)
   entry.rule, entry.before = loaded, untried and before or nil
 end
 
@@ -67,7 +67,7 @@ end
 function rules:reject(entry, message) self.files:reject(entry, message) end
 
 --- It ran, and answered.
-function rules:proved(entry) entry.before = nil end
+function rules.proved(_, entry) entry.before = nil end
 
 --- Its first run failed: the version before it is in force again.
 -- @return false where there is none

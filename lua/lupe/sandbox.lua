@@ -91,10 +91,12 @@ end
 
 --- A fresh environment: nothing that one rule does to its own is seen by another.
 -- @tparam function tripped gives the message with which the running rule must stop, else nil
-function sandbox.new(tripped)
+-- @tparam[opt] table added further libraries: name -> functions by name
+function sandbox.new(tripped, added)
   local known = pick(_G, BASE)
   local libraries = {}
   for name, functions in pairs(LIBRARIES) do libraries[name] = pick(_G[name], functions) end
+  for name, functions in pairs(added or {}) do libraries[name] = functions end
   libraries.string.rep = bounded_rep
   libraries.table.unpack = unpack
   libraries.words = format -- figures as all of lupe writes them

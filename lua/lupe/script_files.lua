@@ -57,7 +57,7 @@ end
 -- @param loaded what was made of it
 -- @string text that it was made of
 -- @param now_ms Unix time
-function script_files:adopt(entry, loaded, text, now_ms)
+function script_files.adopt(entry, loaded, text, now_ms)
   entry.loaded, entry.source, entry.loaded_ms, entry.error = loaded, text, now_ms, nil
 end
 
@@ -117,8 +117,8 @@ local function names_in(self, directory)
 end
 
 --- Looks at the directories again.
--- @bool final files that are not there are gone. Else they are given a second look first, as some editors put a new file
---   in the place of the old in two steps
+-- @bool final files that are not there are gone. Else they are given a second look first, as some editors put a new
+--   file in the place of the old in two steps
 -- @treturn table `changed`: the entries with another text, or none any more that can be read; `gone`: those without a
 --   file; `unsettled`: look again soon
 function script_files:look(final)

@@ -1,5 +1,7 @@
---- The rules' worker process: what requests there are, and what is answered.
--- Requests and replies are JSON objects; core/script/worker_main.c reads and writes them one at a time.
+--- A worker process: what requests there are, and what is answered. There is one for rules, and one for users' routes,
+-- with the requests of lupe.route_worker.
+-- Requests and replies are JSON objects (one line, where something else follows); core/script/worker_main.c reads and
+-- writes them one at a time.
 -- Nothing outlives the process: after it ended and was started again there are no rules and no snapshot.
 --
 -- * `{op="load", rules=[{path, source}...], deadline_ms?}` compiles, runs and checks each file. `{ok=true,
@@ -23,6 +25,7 @@
 -- @module lupe.worker
 
 local json = require("lupe.json")
+local route_worker = require("lupe.route_worker")
 local rule = require("lupe.rule")
 local sandbox = require("lupe.sandbox")
 
@@ -33,6 +36,13 @@ local MEMORY_BYTES = 64 * 2 ^ 20
 local MOST_KEPT_BYTES = 128 * 2 ^ 20 -- by all rules together, between calls
 
 local function failure(kind, message) return { ok = false, kind = kind, error = message } end
+
+--- Everything that scripts left here.
+local function forget(self)
+  self.rules, self.candidate, self.kept = {}, nil, {}
+  route_worker.forget(self)
+  collectgarbage()
+end
 
 --- A number of the request, or the default; nil and a failure where it is something else.
 local function positive(request, field, default)
@@ -102,15 +112,19 @@ end
 function operations.snapshot(self)
   self.kept = {}
   local ok, message = self.host.map()
+  if not ok and message:find("^EMFILE") then -- what scripts kept of older ones goes, with all scripts
+    forget(self)
+    ok, message = self.host.map()
+  end
   if not ok then return failure("system", message) end
   return { ok = true }
 end
 
---- Address and size of the snapshot, or nil and a failure.
+--- Address and size of the snapshot, and what keeps it there; or nil and a failure.
 local function current_snapshot(self)
-  local address, size = self.host.snapshot()
+  local address, size, keepalive = self.host.snapshot()
   if not address then return nil, failure("no_snapshot", "no snapshot was sent to this process") end
-  return address, size
+  return address, size, keepalive
 end
 
 function operations.check(self, request)
@@ -126,12 +140,13 @@ function operations.check(self, request)
   if not deadline_ms then return refused end
   memory_bytes, refused = positive(request, "memory_bytes", MEMORY_BYTES)
   if not memory_bytes then return refused end
-  local address, size = current_snapshot(self)
+  local address, size, keepalive = current_snapshot(self)
   if not address then return size end
   -- Each check gets a view of its own: what one rule does to the tables in it, the next one does not see. `kept` is
   -- out of reach of rules.
   local view, message = require("lupe.view").from_snapshot(address, size, {
     findings = request.findings, config = request.config, allocator = request.allocator, kept = self.kept,
+    keepalive = keepalive,
   })
   if not view then return failure("system", message) end
   local ok, result, elapsed_us, kind = self.host.guarded(rule.label(kept.path), deadline_ms, memory_bytes, function()
@@ -184,14 +199,21 @@ local function bound_what_is_kept(self)
   if self.host.memory() < MOST_KEPT_BYTES then return end
   collectgarbage()
   if self.host.memory() < MOST_KEPT_BYTES then return end
-  self.rules = {}
-  collectgarbage()
+  forget(self)
 end
+
+for name, operation in pairs(route_worker.operations) do operations[name] = operation end
+
+local names = {}
+for name in pairs(operations) do names[#names + 1] = name end
+table.sort(names)
+local KNOWN = table.concat(names, ", ")
 
 --- @tparam table host what C offers: guarded, tripped, map, snapshot, write, memory
 -- @treturn function(text) answers one request, both JSON
 function worker.new(host)
-  local self = { host = host, rules = {}, kept = {} }
+  local self = { host = host }
+  forget(self)
   sandbox.guard_strings()
   collectgarbage("setpause", 120)
   return function(text)
@@ -201,10 +223,11 @@ function worker.new(host)
     end
     local operation = operations[request.op]
     if not operation then
-      return json.encode(failure("request", ("op: expected load, try, snapshot, check, export, flamegraph or status, got %s")
-        :format(tostring(request.op))))
+      return json.encode(failure("request", ("op: expected %s, got %s"):format(KNOWN, tostring(request.op))))
     end
-    local reply = json.encode(operation(self, request))
+    local answer, body = operation(self, request)
+    local reply = json.encode(answer)
+    if body then reply = reply .. "\n" .. body end
     bound_what_is_kept(self)
     return reply
   end

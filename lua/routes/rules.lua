@@ -33,11 +33,14 @@ end
 
 local function recent_rules_of(app)
   local recent = remembered[app]
-  if not recent then
-    recent = memo(app.host.monotonic_ms, KEEP_MS, function() return json.written(rules_of(app)) end)
+  if not recent or recent.changes ~= app.analysis.live.changes then
+    recent = {
+      list = memo(app.host.monotonic_ms, KEEP_MS, function() return json.written(rules_of(app)) end),
+      changes = app.analysis.live.changes,
+    }
     remembered[app] = recent
   end
-  return recent()
+  return recent.list()
 end
 
 return {
