@@ -2,12 +2,13 @@
 --
 -- * `{op="try_route", path, source}` loads a file aside:
 --   `{ok=true, route={id, method, path, summary, params, response}}`
--- * `{op="serve", path, source?, request={params, path, named, query, headers, body}}` runs a handler, of the text that
---   comes along, or of what the path had last (kind "no_route": there is none, send it). It answers
+-- * `{op="serve", path, source?, token, request={params, path, named, query, headers, body}}` runs a handler, of the text
+--   that comes along, or of what the path had last (kind "no_route": there is none, send it). It answers
 --   `{ok=true, status, headers, elapsed_us}`, a line feed and the body; or, where the handler waits,
---   `{ok=true, waits={target, about}, token, elapsed_us}`
--- * `{op="resume", token, result?, message?}` lets that handler go on, with what lupe.analyze gives: answers like
---   `serve`; kind "no_route": it is not there any more
+--   `{ok=true, waits={target, about}, elapsed_us}`
+-- * `{op="resume", token, result?, message?}` lets the handler of that `serve` go on, with what lupe.analyze gives:
+--   answers like `serve`; kind "no_route": it is not there any more. A number is the token of one request only, whatever
+--   process that one went to
 --
 -- A handler has LIMITS from its begin to its answer, the time that it waits left out.
 -- @module lupe.route_worker
@@ -130,9 +131,8 @@ local function drive(self, job, ...)
   if self.waiting_count >= MOST_WAITING then
     return failure("system", ("more than %d handlers wait for an analysis"):format(MOST_WAITING))
   end
-  self.tokens = self.tokens + 1
-  self.waiting[self.tokens], self.waiting_count = job, self.waiting_count + 1
-  return { ok = true, waits = result.waits, token = self.tokens, elapsed_us = job.used_us }
+  self.waiting[job.token], self.waiting_count = job, self.waiting_count + 1
+  return { ok = true, waits = result.waits, elapsed_us = job.used_us }
 end
 
 local operations = {}
@@ -159,6 +159,7 @@ end
 function operations.serve(self, request)
   local refused = wants_text(request, "path")
   if refused then return refused end
+  if type(request.token) ~= "number" then return failure("request", "token: expected a number") end
   if request.source then
     local loaded, failed = load(self, request.path, request.source)
     self.routes[request.path] = loaded
@@ -167,7 +168,7 @@ function operations.serve(self, request)
   local loaded = self.routes[request.path]
   if not loaded then return failure("no_route", "no route of that file was sent to this process") end
   local job = {
-    file = request.path, route = loaded, thread = coroutine.create(loaded.handler), used_us = 0, waits = 0,
+    file = request.path, route = loaded, token = request.token, thread = coroutine.create(loaded.handler), used_us = 0, waits = 0,
   }
   return drive(self, job, request.request)
 end
@@ -185,6 +186,6 @@ return {
   --- Forgets all routes and handlers.
   -- @param self lupe.worker's
   forget = function(self)
-    self.routes, self.waiting, self.waiting_count, self.tokens = {}, {}, 0, self.tokens or 0
+    self.routes, self.waiting, self.waiting_count = {}, {}, 0
   end,
 }

@@ -1,7 +1,7 @@
 --- Files of Lua in directories: which there are, what they hold, which version of each is in force.
--- Directories come in order. Only regular files named *.lua are looked at, of a bounded size and number, and none that
--- others could have written. Nothing is run here: who uses this checks an entry's `text` and says `adopt` or
--- `reject`; what was adopted last stays in force until the file is gone.
+-- Directories come in order. Only regular files named *.lua (and not *.test.lua) are looked at, of a bounded size and
+-- number, and none that others could have written. Nothing is run here: who uses this checks an entry's `text` and
+-- says `adopt` or `reject`; what was adopted last stays in force until the file is gone.
 --
 -- An entry: `path`, `order` (of its directory), `shipped`, `text` (as last read; nil where it cannot be: then `error`
 -- says why), and of the version in force `loaded` (what was made of it), `source`, `loaded_ms`; `error` says what is
@@ -99,7 +99,7 @@ local function names_in(self, directory)
   end
   local kept = {}
   for _, name in ipairs(names or {}) do
-    if name:match("%.lua$") then
+    if name:match("%.lua$") and not name:match("%.test%.lua$") then -- those are tests of the file beside
       if #kept == MOST_FILES then
         message = ("%s: more than %d files, so %s and what follows it are not loaded"):format(directory.path,
           MOST_FILES, name)

@@ -56,7 +56,7 @@ function user_routes.new(app, entrance, own)
     app = app, host = app.host, entrance = entrance, own = own, files = files,
     health = rule_health.new(app.host.log, "route"),
     sent = {}, -- path of a file -> the text that the worker process has of it
-    failures = 0,
+    failures = 0, tokens = 0,
   }, user_routes)
   app.routes = own
   self.live = live_scripts.new(app.host, self, function(entry) return try(self, entry) end, { folder })
@@ -154,7 +154,8 @@ end
 
 local function start(self, entry, request)
   send_snapshot(self)
-  local asked = { op = "serve", path = entry.path, request = request }
+  self.tokens = self.tokens + 1
+  local asked = { op = "serve", path = entry.path, token = self.tokens, request = request }
   local source = entry.source
   if self.sent[entry.path] ~= source then asked.source = source end
   local reply, body = call(self, asked)
@@ -163,7 +164,7 @@ local function start(self, entry, request)
     reply, body = call(self, asked)
   end
   self.sent[entry.path] = source -- where it is not so, the next request is told "no_route"
-  return reply, body
+  return reply, body, asked.token
 end
 
 --- What lupe.analyze gives: a result, or nil and why there is none.
@@ -200,14 +201,14 @@ function user_routes:serve(entry, request)
     problem.raise(503, "route-quarantined", ("%s was stopped several times in a row, and is not run again until its "
       .. "file changes"):format(entry.loaded.id))
   end
-  local reply, body = start(self, entry, visible(request))
+  local reply, body, token = start(self, entry, visible(request))
   while reply.ok and reply.waits do
     local ok, result, message = pcall(analyze, self, reply.waits)
     if not ok then
       self.host.log("error", ("%s: the analysis failed: %s"):format(entry.loaded.id, tostring(result)))
       result, message = nil, "the analysis failed; lupe's log says why"
     end
-    reply, body = call(self, { op = "resume", token = reply.token, result = result, message = message })
+    reply, body = call(self, { op = "resume", token = token, result = result, message = message })
   end
   if not reply.ok then fail(self, entry, reply) end
   self.health:succeeded(entry, reply.elapsed_us, 0)

@@ -28,6 +28,7 @@ local json = require("lupe.json")
 local route_worker = require("lupe.route_worker")
 local rule = require("lupe.rule")
 local sandbox = require("lupe.sandbox")
+local whole_tables = require("lupe.whole_tables")
 
 local worker = {}
 
@@ -215,6 +216,7 @@ function worker.new(host)
   local self = { host = host }
   forget(self)
   sandbox.guard_strings()
+  whole_tables()
   collectgarbage("setpause", 120)
   return function(text)
     local request, message = json.decode(text)
