@@ -32,20 +32,19 @@ local SAMPLES = { cpu = true, wall = true }
 local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5 }
 
 --- @param host what C offers; of it also `rules_dir` (shipped) and `config.rules` (the user's)
--- @param[opt] views lupe.views, whose merged view is checked on schedule, and is what new texts of rules are tried on
-function analysis.new(host, views)
+function analysis.new(host)
   local directories = {}
   if host.rules_dir then directories[1] = { path = host.rules_dir, shipped = true } end
   if host.config.rules then directories[#directories + 1] = { path = host.config.rules } end
   local self = setmetatable({
     host = host,
-    views = views,
     registry = rules.new(directories, host.log),
     health = rule_health.new(host.log),
     results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
     turns = turns.new(), -- one analysis at a time: the worker holds one snapshot
     known_findings = known_findings.new(host.now_ms),
-    next_check_ms = host.monotonic_ms() + host.config.leak_check_interval_secs * 1000,
+    began_ms = host.monotonic_ms(),
+    next_check_ms = 0,
   }, analysis)
   local paths = {}
   for i, directory in ipairs(directories) do paths[i] = directory.path end
@@ -340,22 +339,36 @@ end
 -- @return what became of each: see lupe.live_scripts
 function analysis:reload() return self.live:reload() end
 
+--- How long after a check the next one is worth it: when the run is twice as old, since trends become clear with time,
+-- or the leak rules have the history that they asked for; but at the latest after the configured interval.
+local function pause_ms(self, view, result)
+  local age_ms = self.host.monotonic_ms() - self.began_ms
+  local lacking_ms = result.needed_seconds and 1000 * (result.needed_seconds - view.heap.seconds) or 0
+  return math.min(math.max(age_ms, lacking_ms), self.host.config.leak_check_interval_secs * 1000)
+end
+
 local function check_on_schedule(self, view)
   self.checking = true
-  async.spawn(function() return self:run(view) end, function(ok, failure, trace)
+  async.spawn(function() return self:run(view) end, function(ok, result, trace)
     self.checking = false
-    if not ok then self.host.log("error", "the scheduled check failed: " .. (trace or tostring(failure))) end
+    if ok then
+      self.next_check_ms = self.host.monotonic_ms() + pause_ms(self, view, result)
+    else
+      self.next_check_ms = self.host.monotonic_ms() + self.host.config.leak_check_interval_secs * 1000
+      self.host.log("error", "the scheduled check failed: " .. (trace or tostring(result)))
+    end
   end)
 end
 
---- About once a second: files that changed, and the scheduled check.
-function analysis:tick()
+--- About once a second: files that changed, and the scheduled check; the first one as soon as there is a view.
+-- @param views lupe.views, whose merged view is checked, and is what new texts of rules are tried on
+function analysis:tick(views)
   local now = self.host.monotonic_ms()
+  self.views = views
   self.live:tick()
   self.health:keep(self.registry.by_path)
   if now >= self.next_check_ms and not self.checking then
-    self.next_check_ms = now + self.host.config.leak_check_interval_secs * 1000
-    local view = self.views:merged()
+    local view = views:merged()
     if view then check_on_schedule(self, view) end
   end
 end

@@ -15,7 +15,7 @@ local PARAM_FIELDS = { "name", "type", "default", "doc", "min", "max", "values" 
 local METHODS = { "DELETE", "GET", "PATCH", "POST", "PUT" }
 local PARAM_TYPES = { "boolean", "bytes", "choice", "integer", "number", "pid", "seconds", "text" }
 local BOUNDED = { bytes = true, integer = true, number = true, seconds = true }
-local RESPONSE_TYPES = { "string", "integer", "number", "boolean", "object" }
+local RESPONSE_TYPES = { "string", "integer", "number", "boolean", "time", "array", "object" }
 -- Headers that the server sets.
 local THEIRS = { Connection = true, ["Content-Length"] = true, Date = true, ["Transfer-Encoding"] = true }
 local MOST_PARAMS, MOST_RESPONSE_FIELDS, LONGEST_PATH, MOST_HEADERS = 32, 100, 200, 20

@@ -2,13 +2,13 @@
 --
 -- * `{op="try_route", path, source}` loads a file aside:
 --   `{ok=true, route={id, method, path, summary, params, response}}`
--- * `{op="serve", path, source?, token, request={params, path, named, query, headers, body}}` runs a handler, of the text
---   that comes along, or of what the path had last (kind "no_route": there is none, send it). It answers
+-- * `{op="serve", path, source?, token, request={params, path, named, query, headers, body}}` runs a handler, of the
+--   text that comes along, or of what the path had last (kind "no_route": there is none, send it). It answers
 --   `{ok=true, status, headers, elapsed_us}`, a line feed and the body; or, where the handler waits,
 --   `{ok=true, waits={target, about}, elapsed_us}`
 -- * `{op="resume", token, result?, message?}` lets the handler of that `serve` go on, with what lupe.analyze gives:
---   answers like `serve`; kind "no_route": it is not there any more. A number is the token of one request only, whatever
---   process that one went to
+--   answers like `serve`; kind "no_route": it is not there any more. A number is the token of one request only,
+--   whatever process that one went to
 --
 -- A handler has LIMITS from its begin to its answer, the time that it waits left out.
 -- @module lupe.route_worker
@@ -168,7 +168,8 @@ function operations.serve(self, request)
   local loaded = self.routes[request.path]
   if not loaded then return failure("no_route", "no route of that file was sent to this process") end
   local job = {
-    file = request.path, route = loaded, token = request.token, thread = coroutine.create(loaded.handler), used_us = 0, waits = 0,
+    file = request.path, route = loaded, token = request.token, thread = coroutine.create(loaded.handler), used_us = 0,
+    waits = 0,
   }
   return drive(self, job, request.request)
 end

@@ -23,7 +23,7 @@ local FINDINGS_AGE_MS = 10000
 local PROFILER_MS, CGROUP_MS = 250, 1000
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "metrics", "health", "pprof", "routes",
+  "findings", "metrics", "health", "pprof", "routes", "openapi",
 }
 
 --- Reads answer from findings that are there; this has newer ones made in the background, for the next.
@@ -58,7 +58,7 @@ function server.new(host)
     cgroup = memo(host.monotonic_ms, CGROUP_MS, host.cgroup),
   }
   app.threads = memo(host.monotonic_ms, PROFILER_MS, function(pid) return app.cpu:threads(pid) end)
-  app.analysis = analysis.new(host, app.views)
+  app.analysis = analysis.new(host)
   app.refresh_findings = refresher(app)
   app.recorder = recorder.new(host)
 
@@ -91,7 +91,7 @@ function server.new(host)
         local figures = host.memory()
         if figures then app.thresholds:update("all", figures.rss_bytes / 2 ^ 20) end
       end
-      app.analysis:tick()
+      app.analysis:tick(app.views)
       app.user_routes:tick()
     end,
 

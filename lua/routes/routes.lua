@@ -4,13 +4,14 @@ local json = require("lupe.json")
 local time = require("lupe.time")
 
 local ROUTE = json.shape({
-  "method string?", "path string?", "summary string?", "file string", "state string", "error string?",
-  "loaded_at string?", "runs integer", "errors integer", "elapsed_us integer?",
+  "method string?", "path string?", "summary string?", "file string", "state active|broken|refused|quarantined",
+  "error string?", "loaded_at time?", "runs integer", "errors integer", "elapsed_us integer?",
 })
-local FILE = json.shape({ "path string", "result string", "error string?" })
-local LIST = json.shape({ "timestamp string", "routes object[]", "complaints string[]" })
+local FILE = json.shape({ "path string", "result loaded|kept|error|gone|unchanged", "error string?" })
+local LIST = json.shape({ "timestamp time", "routes UserRoute[]", "complaints string[]", UserRoute = ROUTE })
 local RELOADED = json.shape({
-  "timestamp string", "changed boolean", "routes object[]", "complaints string[]", "files object[]",
+  "timestamp time", "changed boolean", "routes UserRoute[]", "complaints string[]", "files UserRouteFile[]",
+  UserRoute = ROUTE, UserRouteFile = FILE,
 })
 
 local function routes_of(app)

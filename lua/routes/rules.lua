@@ -5,14 +5,17 @@ local memo = require("lupe.memo")
 local time = require("lupe.time")
 
 local RULE = json.shape({
-  "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean", "state string",
-  "error string?", "shadowed_by string?", "runs integer", "errors integer", "elapsed_us integer?", "findings integer?",
-  "params object", "loaded_at string?",
+  "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean",
+  "state active|shadowed|broken|quarantined", "error string?", "shadowed_by string?", "runs integer", "errors integer",
+  "elapsed_us integer?", "findings integer?", "params object", "loaded_at time?",
 })
-local LIST = json.shape({ "timestamp string", "rules object[]", "complaints string[]" })
-local FILE = json.shape({ "path string", "result string", "error string?", "findings integer?" })
+local LIST = json.shape({ "timestamp time", "rules Rule[]", "complaints string[]", Rule = RULE })
+local FILE = json.shape({
+  "path string", "result loaded|kept|error|gone|unchanged", "error string?", "findings integer?",
+})
 local RELOADED = json.shape({
-  "timestamp string", "changed boolean", "rules object[]", "complaints string[]", "files object[]",
+  "timestamp time", "changed boolean", "rules Rule[]", "complaints string[]", "files RuleFile[]", Rule = RULE,
+  RuleFile = FILE,
 })
 
 local KEEP_MS = 250 -- the list is long and changes with an analysis or an edit only

@@ -59,8 +59,8 @@ describe("a route's file", function()
         { params = { { name = "a", type = "text" }, { name = "a", type = "text" } } },
       ["routes/a.lua: field 'response[1]': expected a text such as 'name type', 'sites object[]' or 'reason string?', "
         .. "got 'sites'"] = { response = { "sites" } },
-      ["routes/a.lua: field 'response[1]': expected one of string, integer, number, boolean, object, got 'objects' "
-        .. "(did you mean 'object'?)"] = { response = { "sites objects[]" } },
+      ["routes/a.lua: field 'response[1]': expected one of string, integer, number, boolean, time, array, object, got "
+        .. "'objects' (did you mean 'object'?)"] = { response = { "sites objects[]" } },
     }) do
       assert.equal(expected, message_of(fields))
     end
