@@ -1,5 +1,5 @@
---- How long it takes from an edit of a rule's file to the rule in force, with 10,000 call sites in the last snapshot that
--- the new text is tried on: as an editor saves (a new file takes the old one's name), and written in place.
+--- How long it takes from an edit of a rule's file to the rule in force, with 10,000 call sites in the last snapshot
+-- that the new text is tried on: as an editor saves (a new file takes the old one's name), and written in place.
 local harness = require("bench.harness")
 local support = require("spec.support")
 

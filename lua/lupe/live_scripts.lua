@@ -16,6 +16,10 @@ local NOT_ITS_FAULT = {
   unavailable = true, closed = true, system = true, request = true, no_rule = true, no_snapshot = true,
 }
 
+--- A script that had to be stopped may have been unlucky, on a busy machine: it gets so many tries.
+local STOPPED = { instructions = true, deadline = true, memory = true, died = true }
+local TRIES = 3
+
 --- Whether a failure of this kind says something about the script.
 function live_scripts.to_blame(kind) return not NOT_ITS_FAULT[kind] end
 
@@ -38,7 +42,12 @@ local function verdict_of(self, entry)
   local text = entry.text
   local ok, good, message, kind = pcall(self.try, entry)
   if not ok then good, message, kind = nil, ("%s: %s"):format(entry.path, tostring(good)), "system" end
-  return { text = text, good = good, error = message, again = not good and NOT_ITS_FAULT[kind] }
+  local again = not good and NOT_ITS_FAULT[kind]
+  if not good and STOPPED[kind] then
+    entry.tries = entry.tried == text and entry.tries + 1 or 1
+    entry.tried, again = text, entry.tries < TRIES
+  end
+  return { text = text, good = good, error = message, again = again }
 end
 
 --- @return path -> { result = "loaded" | "kept" | "error" | "gone", error, findings }
