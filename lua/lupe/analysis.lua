@@ -2,9 +2,10 @@
 -- All rules but actions run, once per view and state of the rules' files: whoever asks again gets the same
 -- result. Recommendations run last, with the findings of the others. Loop thread.
 --
--- A result: { findings, errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds,
--- lacking = { id of a rule that had too little to say anything = seconds that it would need }, elapsed_ms, time_ms,
--- generation }. `status` is that of the leak rules: "failed" where none of them answered.
+-- A result: { findings, suppressed = findings that the operator does not want to be told (lupe.suppressions),
+-- errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds, lacking = { id of a rule that
+-- had too little to say anything = seconds that it would need }, elapsed_ms, time_ms, generation }. `status` is that of
+-- the leak rules: "failed" where none of them answered.
 -- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
@@ -14,7 +15,9 @@ local json = require("lupe.json")
 local known_findings = require("lupe.known_findings")
 local live_scripts = require("lupe.live_scripts")
 local rule_health = require("lupe.rule_health")
+local rule_settings = require("lupe.rule_settings")
 local rules = require("lupe.rules")
+local suppressions = require("lupe.suppressions")
 local try_rule = require("lupe.try_rule")
 local turns = require("lupe.turns")
 
@@ -40,6 +43,8 @@ function analysis.new(host)
     host = host,
     registry = rules.new(directories, host.log),
     health = rule_health.new(host.log),
+    settings = rule_settings.new(host.config, host.log),
+    suppressions = suppressions.new(host.config.suppressions, host.now_ms, host.log),
     results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
     turns = turns.new(), -- one analysis at a time: the worker holds one snapshot
     known_findings = known_findings.new(host.now_ms),
@@ -85,6 +90,7 @@ local function send_rules(self, note)
     SYSTEM_DEADLINE_MS + #list * RULE_DEADLINE_MS, function(reply)
       self.loaded_revision = reply.ok and revision or nil
       self.refused = {}
+      self.confined, self.unconfined_reason = reply.confined, reply.unconfined_reason
       if not reply.ok then return note("rules: " .. tostring(reply.error)) end
       for i, answer in ipairs(reply.rules or {}) do
         if not answer.ok then self.refused[entries[i].path] = answer end
@@ -92,26 +98,15 @@ local function send_rules(self, note)
     end)
 end
 
---- What the operator configured elsewhere, for the rules that have such a param.
-local function overrides(self, given_rule)
-  local config = self.host.config
-  local given = { ["alert.memory-threshold"] = {
-    warning = config.memory_warning_mb, critical = config.memory_alert_mb,
-  } }
-  local chosen = {}
-  for name, value in pairs(given[given_rule.id] or {}) do
-    if given_rule.params and given_rule.params[name] then chosen[name] = value end
-  end
-  return chosen
-end
-
 --- The request to run a rule.
 -- @param given_rule what is known of it
+-- @param params those of one request: see `run`
 -- @param findings those that it sees
-function analysis:check_request(given_rule, findings)
+function analysis:check_request(given_rule, params, findings)
   local config = self.host.config
   return {
-    op = "check", id = given_rule.id, params = overrides(self, given_rule), findings = json.array(findings),
+    op = "check", id = given_rule.id, params = self.settings:params(given_rule, params),
+    findings = json.array(findings),
     config = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb },
     deadline_ms = RULE_DEADLINE_MS,
   }
@@ -119,7 +114,7 @@ end
 
 --- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
 -- @return entry -> reply
-local function round(self, view, entries, findings, note)
+local function round(self, view, entries, params, findings, note)
   local replies, left = {}, #entries
   return async.await(function(done)
     if self.loaded_revision ~= self.registry.revision then send_rules(self, note) end
@@ -127,7 +122,7 @@ local function round(self, view, entries, findings, note)
       if not reply.ok then note("snapshot: " .. tostring(reply.error)) end
     end)
     for _, entry in ipairs(entries) do
-      send(self, self:check_request(entry.rule, findings), nil, RULE_DEADLINE_MS, function(reply)
+      send(self, self:check_request(entry.rule, params, findings), nil, RULE_DEADLINE_MS, function(reply)
         replies[entry] = reply
         left = left - 1
         if left == 0 then done(replies) end
@@ -139,15 +134,18 @@ end
 local function take(self, outcome, entry, reply)
   local answer = outcome.answers
   if reply.ok then
-    local found = reply.findings or {}
-    self.health:succeeded(entry, reply.elapsed_us, #found)
+    local told = 0
     self.registry:proved(entry)
-    for _, finding in ipairs(found) do
+    for _, finding in ipairs(reply.findings or {}) do
       finding.rule, finding.kind, finding.about = entry.rule.id, entry.rule.kind, subject(entry.rule)
       local place = finding.site or finding.hotspot
       finding.component = place and place.name
-      outcome.findings[#outcome.findings + 1] = finding
+      local suppressed = self.suppressions:mark(finding)
+      local list = suppressed and outcome.suppressed or outcome.findings
+      list[#list + 1] = finding
+      if not suppressed then told = told + 1 end
     end
+    self.health:succeeded(entry, reply.elapsed_us, told)
     answer[#answer + 1] = { kind = entry.rule.kind, status = reply.status, needed_seconds = reply.needed_seconds }
     outcome.lacking[entry.rule.id] = reply.needed_seconds
   else
@@ -159,13 +157,31 @@ local function take(self, outcome, entry, reply)
   end
 end
 
---- Runs all rules of some kinds. A worker that died has forgotten everything: those that come after are asked again.
-local function run_kinds(self, view, about, kinds, findings, outcome)
-  local pending = {}
+--- The entries that run.
+-- @tparam[opt] string about only rules that speak of this
+-- @tparam[opt] table kinds set
+function analysis:runnable(about, kinds)
+  local list = {}
   for _, entry in ipairs(self.registry:in_force(kinds)) do
     local wanted = not about or subject(entry.rule) == about
-    if wanted and not self.health:of(entry).quarantined then pending[#pending + 1] = entry end
+    if wanted and not self.settings:disabled(entry.rule.id) and not self.health:of(entry).quarantined then
+      list[#list + 1] = entry
+    end
   end
+  return list
+end
+
+--- What a request sets of rules' params, for `run`.
+-- @param given the request's parameters, of a route that declares lupe.rule_settings.PARAMETER
+-- @tparam[opt] string about as for `run`
+-- @return the values; nil where there are none; or nil and a message
+function analysis:params_of(given, about)
+  return rule_settings.for_request(given[rule_settings.PARAMETER.name], self:runnable(about))
+end
+
+--- Runs all rules of some kinds. A worker that died has forgotten everything: those that come after are asked again.
+local function run_kinds(self, view, options, kinds, findings, outcome)
+  local pending = self:runnable(options.about, kinds)
   local idle_rounds = 0
   while pending[1] and idle_rounds < IDLE_ROUNDS do
     local now, later = {}, {}
@@ -174,7 +190,7 @@ local function run_kinds(self, view, about, kinds, findings, outcome)
       list[#list + 1] = entry
     end
     local trouble
-    local replies = round(self, view, now, findings, function(message) trouble = trouble or message end)
+    local replies = round(self, view, now, options.params, findings, function(message) trouble = trouble or message end)
     local again = {}
     for _, entry in ipairs(now) do
       local reply = replies[entry]
@@ -239,22 +255,22 @@ local function status_of(answers)
   return status, status == "insufficient_data" and needed or nil
 end
 
-local function compute(self, view, about)
+local function compute(self, view, options)
   local began = self.host.monotonic_ms()
-  local outcome = { findings = {}, errors = json.array(), answers = {}, lacking = {} }
+  local outcome = { findings = {}, suppressed = {}, errors = json.array(), answers = {}, lacking = {} }
   for _, entry in ipairs(self.registry:entries()) do
     local wrong = entry.error or entry.clash
     if wrong then outcome.errors[#outcome.errors + 1] = wrong end
   end
-  run_kinds(self, view, about, FIRST_KINDS, nil, outcome)
+  run_kinds(self, view, options, FIRST_KINDS, nil, outcome)
   outcome.findings = settle(outcome.findings)
   local earlier = {}
   for i, finding in ipairs(outcome.findings) do earlier[i] = finding end
-  run_kinds(self, view, about, LAST_KINDS, earlier, outcome)
+  run_kinds(self, view, options, LAST_KINDS, earlier, outcome)
   local status, needed_seconds = status_of(outcome.answers)
   return {
-    findings = settle(outcome.findings), errors = outcome.errors, status = status, needed_seconds = needed_seconds,
-    lacking = outcome.lacking,
+    findings = settle(outcome.findings), suppressed = settle(outcome.suppressed), errors = outcome.errors,
+    status = status, needed_seconds = needed_seconds, lacking = outcome.lacking,
     elapsed_ms = self.host.monotonic_ms() - began, time_ms = view.time_ms, generation = view.generation,
   }
 end
@@ -277,23 +293,24 @@ end
 --- Analyses a view, or gives what was found in it before. Inside a task (lupe.async).
 -- @param view of a snapshot, with its keepalive
 -- @tparam[opt] table options `pid`: the view is of one process, so the result is not remembered as the run's;
---   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either
+--   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either;
+--   `params`: of rules, for this time only (lupe.rule_settings.for_request): nothing of it is remembered
 -- @return the result
 function analysis:run(view, options)
   options = options or {}
   local about = options.about or "all"
   self.live:first()
   local result = self.turns:run(function()
-    local kept = kept_result(self, view, about)
+    local kept = not options.params and kept_result(self, view, about)
     if kept then return kept end
     local revision = self.registry.revision
-    local fresh = compute(self, view, options.about)
-    keep_result(self, view, about, revision, fresh)
+    local fresh = compute(self, view, options)
+    if not options.params then keep_result(self, view, about, revision, fresh) end
     return fresh
   end)
-  if not options.pid and not options.about and self.last ~= result then
+  if not options.pid and not options.about and not options.params and self.last ~= result then
     self.last = result
-    self.known_findings:add(result.findings)
+    self.known_findings:add(result.findings, result.suppressed)
   end
   return result
 end
@@ -305,21 +322,22 @@ function analysis:latest() return self.last end
 function analysis:findings() return self.last and self.last.findings or json.array() end
 
 --- All that was found so far: see lupe.known_findings.
-function analysis:known() return self.known_findings:list(self:findings()) end
+function analysis:known() return self.known_findings:list() end
 
---- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by,
--- loaded_ms, runs, errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that are not the
+-- defaults: name -> value), state, error, shadowed_by, loaded_ms, runs, errors, elapsed_us, findings }.
+-- `state`: "active", "shadowed", "disabled", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
   for i, entry in ipairs(self.registry:entries()) do
     local record = self.health:of(entry)
     local loaded = entry.rule or {}
     local state = not entry.rule and "broken" or entry.shadowed_by and "shadowed"
-      or record.quarantined and "quarantined" or "active"
+      or self.settings:disabled(loaded.id) and "disabled" or record.quarantined and "quarantined" or "active"
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
-      version = loaded.version, params = loaded.params, state = state,
-      error = entry.error or entry.clash or record.error, shadowed_by = entry.shadowed_by,
+      version = loaded.version, params = loaded.params, set = entry.rule and self.settings:params(loaded),
+      state = state, error = entry.error or entry.clash or record.error, shadowed_by = entry.shadowed_by,
       loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
       findings = record.findings,
     }
@@ -327,13 +345,18 @@ function analysis:rules()
   return list
 end
 
---- What is wrong with the directories of rules: array of texts.
+--- What is wrong with the directories of rules, and with what the configuration says about rules: array of texts.
 function analysis:complaints()
   local list = json.array()
   for _, message in pairs(self.registry.complaints) do list[#list + 1] = message end
+  for _, message in ipairs(self.settings:complaints(self.registry:in_force())) do list[#list + 1] = message end
+  for _, message in ipairs(self.suppressions:expired()) do list[#list + 1] = message end
   table.sort(list)
   return list
 end
+
+--- Whether the worker is confined (core/script/confine.h), and why not; nil while no rule has run.
+function analysis:confinement() return self.confined, self.unconfined_reason end
 
 --- Looks at the rules' files now. Inside a task.
 -- @return what became of each: see lupe.live_scripts
@@ -367,34 +390,14 @@ function analysis:tick(views)
   self.views = views
   self.live:tick()
   self.health:keep(self.registry.by_path)
+  if self.complained_revision ~= self.registry.revision or self.suppressions:due() then
+    self.complained_revision = self.registry.revision
+    self:complaints() -- logs what is new
+  end
   if now >= self.next_check_ms and not self.checking then
     local view = views:merged()
     if view then check_on_schedule(self, view) end
   end
-end
-
---- @param out lupe.exposition
-function analysis:metrics(out)
-  local runs, errors, seconds, found, states = {}, {}, {}, {}, {}
-  local count_of = { active = 0, shadowed = 0, broken = 0, quarantined = 0 }
-  for _, entry in ipairs(self:rules()) do
-    count_of[entry.state] = count_of[entry.state] + 1
-    if entry.id and not entry.shadowed_by then
-      local labels = { { "rule", entry.id } }
-      runs[#runs + 1] = { entry.runs, labels = labels }
-      errors[#errors + 1] = { entry.errors, labels = labels }
-      seconds[#seconds + 1] = { (entry.elapsed_us or 0) / 1e6, labels = labels }
-      found[#found + 1] = { entry.findings, labels = labels }
-    end
-  end
-  for _, state in ipairs({ "active", "shadowed", "broken", "quarantined" }) do
-    states[#states + 1] = { count_of[state], labels = { { "state", state } } }
-  end
-  out:add("lupe_rules", "gauge", "Files of rules by what became of them.", states)
-  out:add("lupe_rule_runs", "counter", "Times that a rule was run.", runs)
-  out:add("lupe_rule_errors", "counter", "Runs of a rule that failed.", errors)
-  out:add("lupe_rule_duration_seconds", "gauge", "What the rule's last run took.", seconds)
-  out:add("lupe_rule_findings", "gauge", "What the rule's last run found.", found)
 end
 
 return analysis

@@ -1,7 +1,7 @@
 --- What was expected and what came instead: the messages about tables that people write (rules, settings).
 -- Each check throws "WHERE: field 'x': expected A, got B", without a position; who calls them catches that once, at
--- the edge. `where` says whose field it is: a file, or what of it. No value is made a text by its own __tostring, and no
--- table asked by its own __index.
+-- the edge. `where` says whose field it is: a file, or what of it. No value is made a text by its own __tostring, and
+-- no table asked by its own __index.
 -- @module lupe.expect
 
 local nearest = require("lupe.nearest")
@@ -32,6 +32,7 @@ function expect.fail(where, field, expected, value)
   error(("%s: field '%s': expected %s, got %s"):format(where, field, expected, value), 0)
 end
 
+--- A value of a type; a number that is finite.
 function expect.kind(where, field, value, kind)
   if type(value) ~= kind then expect.fail(where, field, kind, expect.got(value)) end
   if kind == "number" and (value ~= value or math.abs(value) == math.huge) then
@@ -62,6 +63,8 @@ function expect.one_of(where, field, value, list)
     expect.shown(value) .. (near and (" (did you mean '%s'?)"):format(near) or ""))
 end
 
+--- Refuses keys of `given` that are not in `known`.
+-- @string prefix of the key in the message, such as "params."
 function expect.known(where, prefix, given, known)
   local unknown = {}
   for name in pairs(given) do
@@ -70,10 +73,12 @@ function expect.known(where, prefix, given, known)
   if #unknown == 0 then return end
   table.sort(unknown)
   local near = nearest(unknown[1], known)
-  error(("%s: unknown field '%s%s'%s"):format(where, prefix, unknown[1]:sub(1, 100),
-    near and (", did you mean '%s%s'?"):format(prefix, near) or "; known: " .. (known[1] and table.concat(known, ", ") or "none")), 0)
+  local hint = near and (", did you mean '%s%s'?"):format(prefix, near)
+    or "; known: " .. (known[1] and table.concat(known, ", ") or "none")
+  error(("%s: unknown field '%s%s'%s"):format(where, prefix, unknown[1]:sub(1, 100), hint), 0)
 end
 
+--- An array of texts, and nothing else in it.
 function expect.strings(where, field, list)
   expect.kind(where, field, list, "table")
   local count = 0
@@ -83,10 +88,12 @@ function expect.strings(where, field, list)
   return list
 end
 
+--- Where `value` is a number: within `spec.min` and `spec.max`, where these are there.
 function expect.range(where, field, value, spec)
   if type(value) ~= "number" then return end
-  if spec.min and value < spec.min then expect.fail(where, field, ("at least %.14g"):format(spec.min), tostring(value)) end
-  if spec.max and value > spec.max then expect.fail(where, field, ("at most %.14g"):format(spec.max), tostring(value)) end
+  local least, most = spec.min, spec.max
+  if least and value < least then expect.fail(where, field, ("at least %.14g"):format(least), tostring(value)) end
+  if most and value > most then expect.fail(where, field, ("at most %.14g"):format(most), tostring(value)) end
 end
 
 return expect

@@ -16,8 +16,8 @@ local NOT_ITS_FAULT = {
   unavailable = true, closed = true, system = true, request = true, no_rule = true, no_snapshot = true,
 }
 
---- A script that had to be stopped may have been unlucky, on a busy machine: it gets so many tries.
-local STOPPED = { instructions = true, deadline = true, memory = true, died = true }
+--- A script that took too long may have been unlucky, on a busy machine: it gets so many tries.
+local UNLUCKY = { deadline = true, died = true }
 local TRIES = 3
 
 --- Whether a failure of this kind says something about the script.
@@ -43,7 +43,7 @@ local function verdict_of(self, entry)
   local ok, good, message, kind = pcall(self.try, entry)
   if not ok then good, message, kind = nil, ("%s: %s"):format(entry.path, tostring(good)), "system" end
   local again = not good and NOT_ITS_FAULT[kind]
-  if not good and STOPPED[kind] then
+  if not good and UNLUCKY[kind] then
     entry.tries = entry.tried == text and entry.tries + 1 or 1
     entry.tried, again = text, entry.tries < TRIES
   end

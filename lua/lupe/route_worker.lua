@@ -10,7 +10,8 @@
 --   answers like `serve`; kind "no_route": it is not there any more. A number is the token of one request only,
 --   whatever process that one went to
 --
--- A handler has LIMITS from its begin to its answer, the time that it waits left out.
+-- A handler has LIMITS.deadline_ms from its begin to its answer, the time that it waits left out; memory and
+-- instructions count from one wait to the next.
 -- @module lupe.route_worker
 
 local route = require("lupe.route")
@@ -18,8 +19,8 @@ local rule = require("lupe.rule")
 local sandbox = require("lupe.sandbox")
 local view_of = require("lupe.view").from_snapshot
 
-local DEADLINE_MS = 500
-local MEMORY_BYTES = 64 * 2 ^ 20
+local LIMITS = { deadline_ms = 500, memory_bytes = 64 * 2 ^ 20, instructions = 50e6 }
+local LOADING = { deadline_ms = 500, memory_bytes = LIMITS.memory_bytes, instructions = rule.LOAD_INSTRUCTIONS }
 local MOST_WAITING = 64 -- handlers that wait for an analysis
 local MOST_WAITS = 8 -- of one handler
 local ABOUT = { memory = true, time = true }
@@ -89,7 +90,7 @@ end
 --- Compiles, runs and checks one file's text.
 -- @return the route; or nil and a failure
 local function load(self, path, source)
-  local ok, result, _, kind = self.host.guarded(rule.label(path), DEADLINE_MS, MEMORY_BYTES, function()
+  local ok, result, _, kind = self.host.guarded(rule.label(path), LOADING, function()
     local env = sandbox.new(self.host.tripped, { lupe = library(self) })
     local loaded, message = route.load(path, source, env, function(chunk) return true, chunk() end)
     return { loaded = loaded, message = message }
@@ -114,8 +115,11 @@ local function drive(self, job, ...)
   end
 
   self.running = job
-  local left_ms = math.max(1, DEADLINE_MS - job.used_us / 1000)
-  local ok, result, elapsed_us, kind = self.host.guarded(label, left_ms, MEMORY_BYTES, function()
+  local limits = {
+    deadline_ms = math.max(1, LIMITS.deadline_ms - job.used_us / 1000), memory_bytes = LIMITS.memory_bytes,
+    instructions = LIMITS.instructions,
+  }
+  local ok, result, elapsed_us, kind = self.host.guarded(label, limits, function()
     return outcome(coroutine.resume(job.thread, unpack(arguments, 1, count)))
   end)
   self.running = nil

@@ -7,7 +7,7 @@ local rule_health = {}
 rule_health.__index = rule_health
 
 local STRIKES = 3
-local STOPPED = { deadline = true, memory = true, died = true }
+local STOPPED = { instructions = true, deadline = true, memory = true, died = true }
 
 --- @tparam function log function(level, message)
 -- @string[opt="rule"] what they are
@@ -39,7 +39,7 @@ local function is_power_of_two(n)
   return n == 1
 end
 
---- @string kind as the worker tells it: "error", "deadline", "memory", "died", "system"
+--- @string kind as the worker tells it: "error", "instructions", "deadline", "memory", "died", "system"
 -- @string message in words, with file and line where they are known
 -- @string[opt] id that somebody was told, to find this one in the log: then it is logged, repeated or not
 function rule_health:failed(entry, kind, message, elapsed_us, id)

@@ -7,41 +7,11 @@
 -- process before it says `adopt`; `refresh` takes what keeps to the contract, in this process.
 -- @module lupe.rules
 
-local rule = require("lupe.rule")
-local sandbox = require("lupe.sandbox")
+local rule_loading = require("lupe.rule_loading")
 local script_files = require("lupe.script_files")
 
 local rules = {}
 rules.__index = rules
-
-local MOST_INSTRUCTIONS = 2000000 -- of a file's own code; its check runs elsewhere
-
---- Runs a file's own code, which only has to make a table. Past the limit every further instruction of it raises
--- again, so that catching the error does not help. It runs in a coroutine, since the hook is one for all of them: what
--- runs in the caller's own is left alone.
-local function call_limited(tripped)
-  return function(chunk)
-    local caller = coroutine.running()
-    local old_hook, old_mask, old_count = debug.gethook()
-    local function stop()
-      if coroutine.running() == caller then return end
-      tripped.reason = "instructions"
-      debug.sethook(stop, "", 1)
-      error("takes too long to load: only its check may work", 0)
-    end
-    local run = coroutine.create(chunk)
-    debug.sethook(stop, "", MOST_INSTRUCTIONS)
-    local ok, result = coroutine.resume(run)
-    debug.sethook(old_hook, old_mask, old_count)
-    if ok and coroutine.status(run) ~= "dead" then return false, "yields while it is loaded" end
-    return ok, result
-  end
-end
-
-local function load_file(path, source)
-  local tripped = {}
-  return rule.load(path, source, sandbox.new(function() return tripped.reason end), call_limited(tripped))
-end
 
 --- @tparam {table,...} directories { path, shipped } each; one that is missing is a complaint
 -- @tparam function log function(level, message)
@@ -88,7 +58,7 @@ function rules:refresh()
   local found = self:look(true)
   for _, entry in ipairs(found.changed) do
     if entry.text then
-      local loaded, message = load_file(entry.path, entry.text)
+      local loaded, message = rule_loading.load(entry.path, entry.text)
       if loaded then self:adopt(entry, loaded, entry.text, os.time() * 1000) else self:reject(entry, message) end
     end
   end

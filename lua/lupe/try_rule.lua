@@ -33,7 +33,7 @@ return function(analysis)
     if not loaded then return nil, about(entry, message), kind end
     local view = analysis.views and analysis.views:merged()
     if not view then return { loaded = loaded, untried = true } end
-    local request = analysis:check_request(loaded, analysis:findings())
+    local request = analysis:check_request(loaded, nil, analysis:findings())
     request.candidate = entry.path
     local answer, _
     answer, message, _, kind = ask_worker(host, view, request, nil, request.deadline_ms)

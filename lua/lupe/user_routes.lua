@@ -179,6 +179,7 @@ local function analyze(self, wanted)
 end
 
 local PROBLEMS = { -- kind of a failure -> status, kind of the problem, what is said
+  instructions = { 504, "route-too-slow", "the handler ran longer than it may" },
   deadline = { 504, "route-too-slow", "the handler took longer than it may" },
   memory = { 500, "route-too-large", "the handler took more memory than it may" },
   died = { 503, "route-died", "the process that runs users' routes ended in the handler" },

@@ -6,10 +6,12 @@ local time = require("lupe.time")
 
 local RULE = json.shape({
   "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean",
-  "state active|shadowed|broken|quarantined", "error string?", "shadowed_by string?", "runs integer", "errors integer",
-  "elapsed_us integer?", "findings integer?", "params object", "loaded_at time?",
+  "state active|shadowed|disabled|broken|quarantined", "error string?", "shadowed_by string?", "runs integer",
+  "errors integer", "elapsed_us integer?", "findings integer?", "params object", "set object", "loaded_at time?",
 })
-local LIST = json.shape({ "timestamp time", "rules Rule[]", "complaints string[]", Rule = RULE })
+local LIST = json.shape({
+  "timestamp time", "rules Rule[]", "complaints string[]", "confined boolean?", "confined_reason string?", Rule = RULE,
+})
 local FILE = json.shape({
   "path string", "result loaded|kept|error|gone|unchanged", "error string?", "findings integer?",
 })
@@ -28,7 +30,7 @@ local function rules_of(app)
       id = rule.id, kind = rule.kind, title = rule.title, version = rule.version, path = rule.path,
       shipped = rule.shipped, state = rule.state, error = rule.error, shadowed_by = rule.shadowed_by,
       runs = rule.runs, errors = rule.errors, elapsed_us = rule.elapsed_us, findings = rule.findings,
-      params = rule.params or {}, loaded_at = rule.loaded_ms and time.rfc3339(rule.loaded_ms),
+      params = rule.params or {}, set = rule.set or {}, loaded_at = rule.loaded_ms and time.rfc3339(rule.loaded_ms),
     })
   end
   return json.array(list)
@@ -54,9 +56,10 @@ return {
     params = {},
     response = LIST,
     handler = function(_, app)
+      local confined, reason = app.analysis:confinement()
       return 200, {}, LIST({
         timestamp = time.rfc3339(app.host.now_ms()), rules = recent_rules_of(app),
-        complaints = app.analysis:complaints(),
+        complaints = app.analysis:complaints(), confined = confined, confined_reason = reason,
       })
     end,
   },

@@ -89,7 +89,7 @@ describe("the worker of users' routes", function()
     local seen = support.json.decode(body)
     assert.same({ "before", "after 3", "ok" }, { seen.old, seen.new, seen.status })
     assert.equal("no_route", call({ op = "resume", token = waits }).kind)
-    reply = serve("local result, message = lupe.analyze()\nreturn 503, nil, message")
+    serve("local result, message = lupe.analyze()\nreturn 503, nil, message")
     _, body = call({ op = "resume", token = tokens, message = "no profile" })
     assert.equal("no profile", body)
   end)
@@ -134,10 +134,12 @@ describe("the worker of users' routes", function()
       "lupe.analyze() while true do end" }) do
       local reply = serve(body)
       if reply.waits then reply = call({ op = "resume", token = tokens }) end
-      assert.same({ "deadline", "routes/a.lua:2: not done within" }, { reply.kind, reply.error:match("^(.-) %d+ ms$") })
+      assert.truthy(reply.kind == "deadline" or reply.kind == "instructions", reply.kind)
+      assert.truthy(reply.error:find("^routes/a.lua:2: not done within ") or reply.error:find("^routes/a.lua:2: more than"),
+        reply.error)
     end
     local reply = serve("local t = {} for i = 1, 1e9 do t[i] = { i } end")
-    assert.truthy(reply.kind == "memory" or reply.kind == "deadline", reply.error)
+    assert.truthy(reply.kind == "memory" or reply.kind == "deadline" or reply.kind == "instructions", reply.error)
     reply = call({ op = "serve", path = "routes/a.lua", request = {},
       source = file('return 200, nil, ("a"):rep(30000):find((".-"):rep(8) .. "b")') }, 500)
     assert.equal("deadline", reply.kind)
