@@ -259,6 +259,31 @@ describe("the rules' worker", function()
     assert.are.equal(0, worker:kills())
   end)
 
+  describe("on a machine that gives it no time", function()
+    local function signal(name) os.execute(("kill -%s %d"):format(name, worker:pid())) end
+    local function asked_while_stopped()
+      prepare()
+      signal("STOP")
+      return worker:send({ op = "check", id = "good.largest" }, -1, 20)
+    end
+
+    it("is waited for, far past its deadline", function()
+      local id, began = asked_while_stopped(), support.now()
+      support.eventually(function() -- the runtime looks at it again and again
+        worker:turn()
+        return support.now() - began > 0.4
+      end)
+      signal("CONT")
+      assert.are.equal("replied", worker:wait(id).outcome)
+      assert.are.equal(0, worker:kills())
+    end)
+
+    it("is killed all the same after ten times as long", function()
+      assert.are.equal("deadline", worker:wait(asked_while_stopped()).outcome)
+      assert.are.equal(1, worker:kills())
+    end)
+  end)
+
   it("answers every call of a queue in which one has to be killed", function()
     local killed
     for _, given in ipairs(bad_rules) do
