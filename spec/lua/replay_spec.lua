@@ -162,6 +162,15 @@ at 60 s: nothing found
     assert.same({ "failed", {} }, { told.frames[2].status, told.frames[2].findings })
   end)
 
+  it("is replayed with other params, which must be some rule's", function()
+    rule("speaks_up", (SPEAKS_UP:gsub("needs =", "params = { least = { default = 20, min = 1 } }, needs =")
+      :gsub("view%)", "view, params)"):gsub("profiles < 20", "profiles < params.least")))
+    assert.equal(0, #replayed({ format = "json", params = { least = "50" } }).frames[3].findings)
+    assert.equal(1, #replayed({ format = "json", params = { ["spec.speaks-up.least"] = "2" } }).frames[1].findings)
+    assert.same({ nil, 'parameter "param.laest": no rule that runs has a param \'laest\', did you mean \'least\'?' },
+      { in_task(replay.run, host, opened(), { params = { laest = "2" } }) })
+  end)
+
   it("is replayed around a damaged frame", function()
     host.recordings["run.lupe"].frames[2].wrong = "a frame is damaged: its checksum differs"
     local told = replayed({ format = "json" })
