@@ -243,6 +243,18 @@ end }
     assert.equal("100 300", replayed({ format = "json" }).frames[1].findings[1].summary)
   end)
 
+  it("is compared with another", function()
+    rule("grew", [[
+return { api = 1, id = "spec.grew", kind = "pattern", title = "grew", check = function(view)
+  return { { summary = view.base and view.base.heap.profiles .. " before" or view.base_reason } }
+end }
+]])
+    local function found(at) return replayed({ format = "json", at = at }).frames[1].findings[1].summary end
+    assert.equal("there is no other snapshot to compare with", found(5))
+    host.base = recording.last_view(host, "run.lupe")
+    assert.equal("60 before", found(5))
+  end)
+
   it("gives its last snapshot to compare with", function()
     assert.equal(60, recording.last_view(host, "run.lupe").heap.profiles)
     host.recordings["run.lupe"].frames[4].wrong = "damaged"
