@@ -14,6 +14,20 @@ return {
 describe("the example rules, all of them", function()
   teardown(support.cleanup)
 
+  it("find in made-up programs what the cases beside them say", function()
+    local tried = 0
+    for _, file in ipairs(require("lupe.ffi").list(support.root .. "/examples/rules")) do
+      local name = file:match("^(.*)%.test%.lua$")
+      if name then
+        local path = support.root .. "/examples/rules/" .. name .. ".lua"
+        local done = support.run({ support.built("lupe"), "rules", "test", path })
+        assert.equal(0, done.code, done.out .. done.err)
+        tried = tried + 1
+      end
+    end
+    assert.is_true(tried >= 3)
+  end)
+
   it("find what a program under lupe does", function()
     local config = support.write_file(support.temp_dir() .. "/lupe.conf.lua", CONFIG)
     local run = lupe_run.start({ support.built("examples/leaky_server"), "--self-drive", 7 },
