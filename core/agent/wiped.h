@@ -16,6 +16,7 @@ typedef struct lupe_wiped {
   _Atomic(lupe_segment *) heap_segment; /* where the allocation hook's samples go; NULL: nowhere */
   _Atomic(lupe_segment *) cpu_segment;  /* the same for the signal handler */
   _Atomic uint32_t cpu_cookie;   /* random, never changes once set: marks our timers' signals; 0: none */
+  _Atomic uint32_t cpu_period_ns; /* of all timers */
   _Atomic uint32_t cpu_lock;     /* a futex, see cpu.c */
   atomic_bool cpu_installed;     /* the handler is in place, and timers may be */
   atomic_bool cpu_closed;        /* no timer is made any more */

@@ -400,6 +400,7 @@ static int build_table(lua_State *L) {
   add_functions(L, lupe__host_tasks, h);
   add_functions(L, lupe__host_timers, h);
   add_functions(L, lupe__host_exports, h);
+  add_functions(L, lupe__host_commands, h);
   set_string(L, "version", LUPE_VERSION);
   set_number(L, "started_ms", h->services.started_ms);
   lua_setglobal(L, "lupe_host");
