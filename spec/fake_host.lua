@@ -60,7 +60,8 @@ function fake.worker(host)
     local kept = loaded[request.id]
     if not kept then return { ok = false, kind = "no_rule", error = "no such rule" } end
     local columns = view.from_snapshot(current, require("ffi").sizeof(current), {
-      findings = request.findings, config = request.config, keepalive = current,
+      findings = request.findings, config = request.config, allocator = request.allocator, cgroup = request.cgroup,
+      cores = request.cores, off_because = request.off_because, keepalive = current,
     })
     local ok, answer = pcall(rule.run, kept.path, kept.rule, columns, request.params)
     if not ok then return { ok = false, kind = "error", error = answer, elapsed_us = 1 } end
@@ -178,6 +179,12 @@ function fake.new(given)
   host.symbols = function(keepalive, addresses, callback)
     assert(keepalive)
     later(callback, nil, (addresses:gsub("(0x%x+)[^0]*", "%1\tmain\n")))
+  end
+  host.rates, host.commands = {}, {}
+  host.set_rates = function(cpu_hz, wall_hz) host.rates = { cpu_hz, wall_hz } end
+  host.command = function(pid, command, callback)
+    host.commands[#host.commands + 1] = { pid = pid, command = command }
+    later(callback, nil, 1.5)
   end
   host.cmdline = function(pid) return ("program\0%d\0"):format(pid) end
 

@@ -1,10 +1,11 @@
 --- Runs the rules over a view, in the worker process, and keeps what they found.
--- All rules but actions run, once per view and state of the rules' files: whoever asks again gets the same
--- result. Recommendations run last, with the findings of the others. Loop thread.
+-- All rules run, once per view and state of the rules' files: whoever asks again gets the same result.
+-- Recommendations come after the others and see their findings; actions come last and see all. Here they are only
+-- found, not run: see lupe.actions. Loop thread.
 --
 -- A result: { findings, errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds,
--- lacking = { id of a rule that had too little to say anything = seconds that it would need }, elapsed_ms, time_ms,
--- generation }. `status` is that of the leak rules: "failed" where none of them answered.
+-- lacking = { id of a rule that had too little to say anything = seconds that it would need }, failed = { id of a rule
+-- that gave no answer = true }, elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
 -- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
@@ -24,10 +25,10 @@ local BATCH = 100 -- calls queued at once; the worker's queue takes 256
 local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
 local REFRESH_MS = 2000
 local FIRST_KINDS = { leak = true, bottleneck = true, pattern = true, alert = true }
-local LAST_KINDS = { recommendation = true }
+local LATER_KINDS = { { recommendation = true }, { action = true } }
 local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
 local SAMPLES = { cpu = true, wall = true }
-local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5 }
+local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5, action = 6 }
 
 --- @param host what C offers; of it also `rules_dir` (shipped) and `config.rules` (the user's)
 function analysis.new(host)
@@ -41,6 +42,7 @@ function analysis.new(host)
     results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
     waiting = {},
     known_findings = known_findings.new(host.now_ms),
+    heed = nil, -- function(result, occasion), told of each check of the whole run: set by lupe.server
     next_check_ms = host.monotonic_ms() + host.config.leak_check_interval_secs * 1000,
     next_refresh_ms = host.monotonic_ms() + REFRESH_MS,
   }, analysis)
@@ -124,8 +126,7 @@ end
 --- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
 -- @return entry -> reply
 local function round(self, view, entries, findings, note)
-  local config = self.host.config
-  local limits = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb }
+  local extras = view.extras
   local replies, left = {}, #entries
   return async.await(function(done)
     if self.loaded_revision ~= self.registry.revision then send_rules(self, note) end
@@ -135,7 +136,8 @@ local function round(self, view, entries, findings, note)
     for _, entry in ipairs(entries) do
       send(self, {
         op = "check", id = entry.rule.id, params = overrides(self, entry), findings = json.array(findings),
-        config = limits, deadline_ms = RULE_DEADLINE_MS,
+        config = extras.config, allocator = extras.allocator, cgroup = extras.cgroup, cores = extras.cores,
+        off_because = extras.off_because, deadline_ms = RULE_DEADLINE_MS,
       }, nil, RULE_DEADLINE_MS, function(reply)
         replies[entry] = reply
         left = left - 1
@@ -162,6 +164,7 @@ local function take(self, outcome, entry, reply)
     local message = tostring(reply.error)
     self.health:failed(entry, reply.kind, message, reply.elapsed_us)
     outcome.errors[#outcome.errors + 1] = ("%s: %s"):format(entry.rule.id, message)
+    outcome.failed[entry.rule.id] = true
     answer[#answer + 1] = { kind = entry.rule.kind, status = "failed" }
   end
 end
@@ -248,19 +251,21 @@ end
 
 local function compute(self, view, about)
   local began = self.host.monotonic_ms()
-  local outcome = { findings = {}, errors = json.array(), answers = {}, lacking = {} }
+  local outcome = { findings = {}, errors = json.array(), answers = {}, lacking = {}, failed = {} }
   for _, entry in ipairs(self.registry:entries()) do
     if entry.error then outcome.errors[#outcome.errors + 1] = entry.error end
   end
   run_kinds(self, view, about, FIRST_KINDS, nil, outcome)
-  outcome.findings = settle(outcome.findings)
-  local earlier = {}
-  for i, finding in ipairs(outcome.findings) do earlier[i] = finding end
-  run_kinds(self, view, about, LAST_KINDS, earlier, outcome)
+  for _, kinds in ipairs(LATER_KINDS) do
+    outcome.findings = settle(outcome.findings)
+    local earlier = {}
+    for i, finding in ipairs(outcome.findings) do earlier[i] = finding end
+    run_kinds(self, view, about, kinds, earlier, outcome)
+  end
   local status, needed_seconds = status_of(outcome.answers)
   return {
     findings = settle(outcome.findings), errors = outcome.errors, status = status, needed_seconds = needed_seconds,
-    lacking = outcome.lacking,
+    lacking = outcome.lacking, failed = outcome.failed,
     elapsed_ms = self.host.monotonic_ms() - began, time_ms = view.time_ms, generation = view.generation,
   }
 end
@@ -283,7 +288,8 @@ end
 --- Analyses a view, or gives what was found in it before. Inside a task (lupe.async).
 -- @param view of a snapshot, with its keepalive
 -- @tparam[opt] table options `pid`: the view is of one process, so the result is not remembered as the run's;
---   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either
+--   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either;
+--   `occasion`: "scheduled", "leak_check" or "exit", nil for who only reads
 -- @return the result
 function analysis:run(view, options)
   options = options or {}
@@ -302,7 +308,9 @@ function analysis:run(view, options)
   if not options.pid and not options.about and self.last ~= result then
     self.last = result
     self.known_findings:add(result.findings)
+    if self.heed and not options.occasion then self.heed(result) end
   end
+  if self.heed and options.occasion and not options.pid then self.heed(result, options.occasion) end
   return result
 end
 
@@ -315,7 +323,7 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 --- All that was found so far: see lupe.known_findings.
 function analysis:known() return self.known_findings:list(self:findings()) end
 
---- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by, runs,
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, needs, state, error, shadowed_by, runs,
 -- errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
@@ -326,12 +334,19 @@ function analysis:rules()
       or record.quarantined and "quarantined" or "active"
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
-      version = loaded.version, params = loaded.params, state = state, error = entry.error or record.error,
+      version = loaded.version, params = loaded.params, needs = loaded.needs, state = state, error = entry.error or record.error,
       shadowed_by = entry.shadowed_by, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
       findings = record.findings,
     }
   end
   return list
+end
+
+--- The ids of the rules of one kind that are in force, in order.
+function analysis:ids(kind)
+  local ids = {}
+  for i, entry in ipairs(self.registry:in_force({ [kind] = true })) do ids[i] = entry.rule.id end
+  return ids
 end
 
 --- What is wrong with the directories of rules: array of texts.
@@ -350,9 +365,12 @@ function analysis:reload()
   return changed
 end
 
+--- Has the next scheduled check come now.
+function analysis:check_soon() self.next_check_ms = self.host.monotonic_ms() end
+
 local function check_on_schedule(self, view)
   self.checking = true
-  async.spawn(function() return self:run(view) end, function(ok, failure, trace)
+  async.spawn(function() return self:run(view, { occasion = "scheduled" }) end, function(ok, failure, trace)
     self.checking = false
     if not ok then self.host.log("error", "the scheduled check failed: " .. (trace or tostring(failure))) end
   end)

@@ -46,7 +46,7 @@ local function run_help()
   }
   for _, spec in ipairs(settings) do
     local placeholder = spec.placeholder or value_types[spec.type].placeholder
-    if spec.values then placeholder = table.concat(spec.values, "|") end
+    if spec.values then placeholder = table.concat(spec.values, spec.type == "words" and "," or "|") end
     local head = "  " .. spec.flag .. (spec.type == "boolean" and "[=" .. placeholder .. "]" or " " .. placeholder)
     local default = default_of(spec)
     local note = ("%s%s"):format(spec.env, default and ", default " .. default or "")

@@ -212,6 +212,7 @@ local function notes_of(app, info, view)
   end
   if not profiled and #notes == 1 then notes = {} end -- the answer says it
   for _, note in ipairs(sampling_notes(list, view)) do notes[#notes + 1] = note end
+  for _, note in ipairs(info.notes or {}) do notes[#notes + 1] = note end
   if profiled then return notes, nil end
   if not app.config.enable_profiling then return notes, "profiling is switched off (ENABLE_PROFILING=false)" end
   return notes, reason or info.reason or "the program never connected to lupe: it is statically linked or setuid, "
@@ -285,7 +286,8 @@ local function name_of(host, info)
 end
 
 --- @param app    as `lupe.server` builds it
--- @param info   { pid, exit_code or signal and signal_name, timed_out, connected, reason, argv, columns, color }
+-- @param info   { pid, exit_code or signal and signal_name, timed_out, connected, reason, argv, columns, color,
+--   notes = what else there is to say, array of sentences }
 -- @param view   of all processes that ever were, or nil where there is none
 -- @param result what `lupe.analysis` found in it
 function report.assemble(app, info, view, result)
@@ -339,9 +341,12 @@ function report.at_exit(app, info)
   local snapshot = info.snapshot
   local view, result = nil, { findings = {}, errors = {}, status = "ok" }
   if snapshot then
-    view = assert(view_of(snapshot.address, snapshot.size, { keepalive = snapshot.keepalive }))
-    result = app.analysis:run(view)
+    local extras = app.surroundings:of()
+    extras.keepalive = snapshot.keepalive
+    view = assert(view_of(snapshot.address, snapshot.size, extras))
+    result = app.analysis:run(view, { occasion = "exit" })
   end
+  info.notes = app.actions:notes()
   local data = report.assemble(app, info, view, result)
   if app.config.report == "json" then return json.encode(data) .. "\n" end
   return text_report(data, { columns = info.columns, color = info.color, unicode = speaks_utf8() })

@@ -4,12 +4,15 @@
 -- limits and the protected call.
 -- @module lupe.rule
 
+local action_kinds = require("lupe.action_kinds")
 local nearest = require("lupe.nearest")
 
 local rule = {}
 
 rule.KINDS = { "leak", "bottleneck", "pattern", "recommendation", "alert", "action" }
-rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall" }
+rule.NEEDS = {
+  "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall", "threads", "spans",
+}
 rule.VERDICTS = { "leak", "growing", "saturating", "bounded", "info" }
 rule.SEVERITIES = { "critical", "high", "medium", "low", "info" }
 
@@ -17,6 +20,7 @@ local FIELDS = { "api", "id", "kind", "title", "version", "needs", "params", "ch
 local PARAM_FIELDS = { "default", "min", "max", "unit", "doc" }
 local FINDING_FIELDS = {
   "site", "hotspot", "score", "verdict", "severity", "confidence", "summary", "evidence", "reasons", "advice",
+  "action",
 }
 local MOST_FINDINGS = 1000
 local LONGEST_TEXT = 4096
@@ -269,7 +273,39 @@ local function plain_evidence(where, evidence)
   return plain
 end
 
-local function plain_finding(where, found)
+local function plain_argument(where, field, value, spec)
+  want(where, field, value, spec.type)
+  check_range(where, field, value, spec)
+  if spec.whole and value % 1 ~= 0 then fail(where, field, "a whole number", tostring(value)) end
+  return spec.type == "string" and value:sub(1, LONGEST_TEXT) or value
+end
+
+--- What a finding of an action rule asks for: see lupe.action_kinds.
+local function plain_action(where, action)
+  want(where, "action", action, "table")
+  local name = want_one_of(where, "action.name", action.name, action_kinds.NAMES)
+  local specs, known = action_kinds.ARGUMENTS[name], {}
+  local plain, one_of = { name = name }, action_kinds.ONE_OF[name]
+  for argument in pairs(specs) do known[#known + 1] = argument end
+  table.sort(known)
+  for _, argument in ipairs(known) do
+    if action[argument] ~= nil then
+      plain[argument] = plain_argument(where, "action." .. argument, action[argument], specs[argument])
+    end
+  end
+  if action.cooldown_secs ~= nil then
+    plain.cooldown_secs = plain_argument(where, "action.cooldown_secs", action.cooldown_secs, action_kinds.COOLDOWN)
+  end
+  table.insert(known, 1, "name")
+  known[#known + 1] = "cooldown_secs"
+  refuse_unknown(where, "action.", action, known)
+  if one_of and plain[one_of[1]] == nil and plain[one_of[2]] == nil then
+    fail(where, "action", ("%s or %s in an action '%s'"):format(one_of[1], one_of[2], name), "neither")
+  end
+  return plain
+end
+
+local function plain_finding(where, found, kind)
   if type(found) ~= "table" then error(("%s: expected a table, got %s"):format(where, got(found)), 0) end
   refuse_unknown(where, "", found, FINDING_FIELDS)
   local plain = { summary = want(where, "summary", found.summary, "string"):sub(1, LONGEST_TEXT) }
@@ -287,13 +323,20 @@ local function plain_finding(where, found)
   for _, field in ipairs({ "reasons", "advice" }) do
     if found[field] ~= nil then plain[field] = copy_strings(where, field, found[field]) end
   end
+  if kind == "action" then
+    plain.action = plain_action(where, found.action)
+  elseif found.action ~= nil then
+    fail(where, "action", ("nothing in a rule of kind '%s' (only those of kind 'action' ask for one)"):format(kind),
+      got(found.action))
+  end
   return plain
 end
 
 --- Runs a rule's check and makes its answer plain: no sites, no functions, no metatables, ready for JSON.
 -- A check returns an array of findings: `summary`, and where they apply `site` (a site of view.heap, or its figures),
 -- `hotspot` (a function of view.profile, or its figures: see lupe.profile_function), `score`, `verdict`, `severity`,
--- `confidence` (0..1), `evidence` (a flat table), `reasons` and `advice` (texts). Where it had too little to say
+-- `confidence` (0..1), `evidence` (a flat table), `reasons` and `advice` (texts); in a rule of kind "action" also
+-- `action`, a table with a `name` and arguments (lupe.action_kinds). Where it had too little to say
 -- anything, it adds a second value, { needed_seconds = n }: so much history it would need in all.
 -- Throws what the check throws, and "FILE: finding 1: field 'x': expected ..." for an answer against the
 -- contract: call it protected.
@@ -314,7 +357,7 @@ function rule.run(path, given, view, overrides)
     error(("%s: check: returned %d findings, at most %d are taken"):format(path, #found, MOST_FINDINGS), 0)
   end
   local answer = { findings = {}, status = "ok" }
-  for i = 1, #found do answer.findings[i] = plain_finding(("%s: finding %d"):format(path, i), found[i]) end
+  for i = 1, #found do answer.findings[i] = plain_finding(("%s: finding %d"):format(path, i), found[i], given.kind) end
   if next(found) ~= nil and #found == 0 then
     error(("%s: check: expected an array of findings, got a table with other keys"):format(path), 0)
   end

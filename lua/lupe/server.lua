@@ -2,14 +2,19 @@
 -- C makes one, and calls its functions on the loop thread.
 -- @module lupe.server
 
+local actions = require("lupe.actions")
+local alerts = require("lupe.alerts")
 local analysis = require("lupe.analysis")
 local async = require("lupe.async")
+local capture = require("lupe.capture")
 local cpu_usage = require("lupe.cpu_usage")
 local http_stats = require("lupe.http_stats")
 local memo = require("lupe.memo")
+local pressure = require("lupe.pressure")
 local report = require("lupe.report")
 local router = require("lupe.router")
 local snapshot_store = require("lupe.snapshot_store")
+local surroundings = require("lupe.surroundings")
 local threshold = require("lupe.threshold")
 local totals = require("lupe.totals")
 local views = require("lupe.views")
@@ -21,7 +26,7 @@ local FINDINGS_AGE_MS = 10000
 local PROFILER_MS, CGROUP_MS = 250, 1000
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "metrics", "health", "pprof",
+  "findings", "actions", "metrics", "health", "pprof",
 }
 
 --- Reads answer from findings that are there; this has newer ones made in the background, for the next.
@@ -38,6 +43,16 @@ local function refresher(app)
   end
 end
 
+--- Reads the memory figures that are looked at now and then; memory that comes nearer to a limit is worth a check.
+local function measure(app)
+  app.totals:update()
+  app.surroundings:of()
+  local figures, level = app.host.memory(), 0
+  if figures then level = pressure(app.thresholds:update("all", figures.rss_bytes / 2 ^ 20), app.cgroup()) end
+  if level > (app.pressure or 0) then app.analysis:check_soon() end
+  app.pressure = level
+end
+
 --- @param host what C offers: see docs/host.md
 -- @return { handle, on_snapshot, tick, exit_report }
 function server.new(host)
@@ -51,12 +66,21 @@ function server.new(host)
     cpu = cpu_usage.new(host),
     totals = totals.new(host),
     snapshots = snapshot_store.new(host, config),
-    views = views.new(host),
+    alerts = alerts.new(host, config.alert_cooldown_secs),
     profiler = memo(host.monotonic_ms, PROFILER_MS, host.profiler),
     cgroup = memo(host.monotonic_ms, CGROUP_MS, host.cgroup),
   }
   app.threads = memo(host.monotonic_ms, PROFILER_MS, function(pid) return app.cpu:threads(pid) end)
   app.analysis = analysis.new(host)
+  app.capture = capture.new(host, function() return app.analysis:rules() end)
+  app.surroundings = surroundings.new(host, function() return app.capture.off_because end)
+  app.views = views.new(host, app.surroundings)
+  app.actions = actions.new(app)
+  app.analysis.heed = function(result, occasion)
+    if occasion == "exit" then return end
+    app.alerts:update(result, occasion == "scheduled")
+    if occasion then app.actions:consider(result) end
+  end
   app.refresh_findings = refresher(app)
 
   local routes = {}
@@ -81,11 +105,10 @@ function server.new(host)
       local now_ms = host.monotonic_ms()
       if now_ms - last_totals_ms >= config.memory_interval_secs * 1000 then
         last_totals_ms = now_ms
-        app.totals:update()
-        local figures = host.memory()
-        if figures then app.thresholds:update("all", figures.rss_bytes / 2 ^ 20) end
+        measure(app)
       end
       app.analysis:tick(app.views)
+      app.capture:update()
     end,
 
     --- The report at the end of the run, as text.

@@ -2,6 +2,8 @@
 -- `name` is the field in the configuration table and in lupe.conf.lua. Order is the order of `--help`.
 -- @module lupe.settings
 
+local action_kinds = require("lupe.action_kinds")
+
 local function state_dir(env)
   local base = env("XDG_STATE_HOME")
   if base and base:sub(1, 1) == "/" then return base .. "/lupe" end
@@ -50,6 +52,18 @@ return {
   {
     name = "rules", flag = "--rules", env = "LUPE_RULES", type = "path", placeholder = "DIR",
     doc = "your own rules, added to the shipped ones (the same id shadows)",
+  },
+  {
+    name = "actions", flag = "--actions", env = "LUPE_ACTIONS", type = "words", values = action_kinds.NAMES,
+    default = {}, default_doc = "none", doc = "what rules may do, by name; what they would have done is told anyway",
+  },
+  {
+    name = "action_cooldown_secs", flag = "--action-cooldown", env = "LUPE_ACTION_COOLDOWN_SECS", type = "seconds",
+    default = 300, min = 1, max = 86400, doc = "between two of the same action on the same target",
+  },
+  {
+    name = "alert_cooldown_secs", flag = "--alert-cooldown", env = "LUPE_ALERT_COOLDOWN_SECS", type = "seconds",
+    default = 300, min = 1, max = 86400, doc = "between two words about the same alert",
   },
   {
     name = "allocator", flag = "--allocator", env = "LUPE_ALLOCATOR", type = "choice",

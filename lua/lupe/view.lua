@@ -14,7 +14,11 @@
 -- * `classes` { { size_bytes, live_count } ... }; `targets` { { pid, ppid, name, live, heap_state, allocator,
 --   sample_period_bytes, first_ms, last_ms, memory } ... }; `modules` { { path, name, build_id } ... }
 -- * `dropped_records`, `truncated_stacks`, `stack_overflows`
--- * `findings` of the rules before this one (recommendations only, else empty); `config` limits by name
+-- * `findings` of the rules before this one (recommendations and actions only, else empty); `config` limits by name
+-- * `cgroup` { limit_bytes (nil: none), used_bytes } of the control group, nil where none is known; `cores` of the
+--   host, nil where not known
+-- * `extras`: what the view has beside its snapshot (lupe.surroundings): `config`, `allocator` (what was added),
+--   `cgroup`, `cores`, `off_because`
 -- @module lupe.view
 
 local columns_of = require("lupe.ffi").snapshot
@@ -120,6 +124,11 @@ local function assemble(columns, shared, extra)
     dropped_records = columns.dropped_records, truncated_stacks = columns.truncated_stacks,
     stack_overflows = columns.stack_overflows,
     findings = extra.findings or {}, config = extra.config or {},
+    cgroup = extra.cgroup, cores = extra.cores,
+    extras = {
+      config = extra.config, allocator = extra.allocator, cgroup = extra.cgroup, cores = extra.cores,
+      off_because = extra.off_because,
+    },
     with = with, keepalive = extra.keepalive,
   }, "view")
   return self
@@ -130,14 +139,15 @@ local function from_columns(address, size, owner, extra)
   if not columns then return nil, message, name end
   columns.owner = owner -- the memory lives as long as any site does
   return assemble(columns, {
-    heap = heap_view(columns), memory = memory_view.new(columns), profile = profile_view(columns, extra.kept),
+    heap = heap_view(columns), memory = memory_view.new(columns), profile = profile_view(columns, extra.kept, extra.off_because),
   }, extra)
 end
 
 --- A view of a snapshot in memory.
 -- @param address light userdata or pointer of the header
 -- @tparam number size bytes
--- @tparam[opt] table extra `findings`, `config`, `allocator` (figures to add), `keepalive` (whatever owns the
+-- @tparam[opt] table extra `findings`, `config`, `allocator` (figures to add), `cgroup`, `cores`, `off_because` ("cpu"
+--   and "wall" -> why there are no such samples), `keepalive` (whatever owns the
 --   memory: it lives as long as the view does, and is `view.keepalive`; the worker process gives none), `kept` (a
 --   table, empty at first, that all views of this snapshot share: sums over its samples are worked out once)
 -- @treturn table the view. `view:with { findings = ... }` is the same one with other extras, at no cost.
@@ -152,6 +162,7 @@ function view.from_table(description)
   local address, size, owner = literal(description)
   return assert(from_columns(address, size, owner, {
     findings = description.findings, config = description.config, allocator = description.allocator,
+    cgroup = description.cgroup, cores = description.cores, off_because = description.off_because,
   }))
 end
 

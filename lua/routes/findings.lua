@@ -7,8 +7,18 @@ local FINDING = json.shape({
   "rule string", "kind string", "component string?", "module string?", "verdict string?", "severity string?",
   "confidence number?", "summary string", "evidence object", "advice string[]", "first_found string",
   "last_found string", "times integer", "current boolean",
+  "alert object?",
 })
+local ALERT = json.shape({ "state string", "since string", "notified string?" })
 local LIST = json.shape({ "timestamp string", "checked_at string?", "findings object[]" })
+
+--- Where the finding is an alert that is raised.
+local function alert_of(app, finding)
+  local alert = app.alerts:of(finding)
+  return alert and ALERT({
+    state = alert.state, since = time.rfc3339(alert.since_ms), notified = time.rfc3339(alert.notified_ms),
+  })
+end
 
 return {
   {
@@ -29,6 +39,7 @@ return {
           evidence = json.shortened(finding.evidence) or {}, advice = finding.advice or {},
           first_found = time.rfc3339(known.first_ms),
           last_found = time.rfc3339(known.last_ms), times = known.times, current = known.current,
+          alert = alert_of(app, finding),
         })
       end
       local latest = app.analysis:latest()

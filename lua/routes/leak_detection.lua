@@ -27,7 +27,7 @@ return {
       local view, missing = app.views:newest(pid)
       if not view then problem.raise(503, "no-profile", missing) end
       local _, reason = targets.allocator(selected)
-      local result = app.analysis:run(view, { pid = pid })
+      local result = app.analysis:run(view, { pid = pid, occasion = "leak_check" })
       local accused, observed = leaks.sort(result.findings)
       local trend, unknown = view.heap:trend()
       return {
