@@ -429,14 +429,18 @@ function snapshots.sites(header)
   local functions = snapshots.column(header, "functions", "lupe_snapshot_function")
   local site_function, count = snapshots.column(header, "site_function", "uint32_t")
   local history = snapshots.column(header, "site_history_space", "float")
+  local allocated = snapshots.column(header, "site_history_alloc", "float")
   local sites = {}
   for i = 0, count - 1 do
-    local site = { index = i, history = {} }
+    local site = { index = i, history = {}, alloc_history = {} }
     for _, field in ipairs { "inuse_space", "inuse_objects", "alloc_space", "alloc_objects", "first_seen_ms",
       "last_grown_ms" } do
       site[field] = snapshots.column(header, "site_" .. field, "double")[i]
     end
-    for t = 1, header.tick_count do site.history[t] = history[i * header.tick_count + t - 1] end
+    for t = 1, header.tick_count do
+      local at = i * header.tick_count + t - 1
+      site.history[t], site.alloc_history[t] = history[at], allocated[at]
+    end
     site.top_stack = snapshots.column(header, "site_top_stack", "uint32_t")[i]
     site.name = snapshots.string(header, functions[site_function[i]].name)
     sites[site.name] = site

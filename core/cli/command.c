@@ -45,9 +45,10 @@ static void read_settings(lua_State *L, int config, lupe_command *c) {
   snprintf(c->host, sizeof c->host, "%s", luaL_checkstring(L, -1));
   lua_getfield(L, config, "output");
   c->output = copy_string(L, -1);
+  lua_getfield(L, config, "record");
   lua_getfield(L, config, "report");
-  c->report_wanted = strcmp(luaL_checkstring(L, -1), "none") != 0;
-  lua_pop(L, 3);
+  c->end_wanted = strcmp(luaL_checkstring(L, -1), "none") != 0 || !lua_isnil(L, -2);
+  lua_pop(L, 4);
   c->port = (uint16_t)number_field(L, config, "listen_port");
   c->port_given = boolean_field(L, config, "listen_given");
   c->profile = boolean_field(L, config, "enable_profiling");
@@ -93,8 +94,14 @@ static int parse(lua_State *L) {
     lua_getfield(L, result, "config");
     read_settings(L, lua_gettop(L), c);
     lua_setfield(L, LUA_REGISTRYINDEX, LUPE_CONFIG_KEY);
-    lua_getfield(L, result, "argv");
-    c->argv = a->argv + a->argc - lua_objlen(L, -1); /* always the last words */
+    c->offline = strcmp(name, "run") != 0;
+    if (c->offline) {
+      lua_pushvalue(L, result);
+      lua_setfield(L, LUA_REGISTRYINDEX, LUPE_OFFLINE_KEY);
+    } else {
+      lua_getfield(L, result, "argv");
+      c->argv = a->argv + a->argc - lua_objlen(L, -1); /* always the last words */
+    }
   }
   return 0;
 }

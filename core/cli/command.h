@@ -10,15 +10,20 @@
 #include "core/paths.h"
 #include "core/script/vm.h"
 
+#define LUPE_OFFLINE_KEY "lupe.offline" /* in the Lua registry: what lua/lupe/cli.lua understood */
+
 typedef struct lupe_command {
   char **argv; /* of the program to run, NULL-terminated; points into main's. NULL: there is nothing to run */
-  char *text;  /* then this is printed instead: help to stdout, an error to stderr */
+  bool offline; /* a command that runs no program: what was understood is under LUPE_OFFLINE_KEY */
+  char *text;   /* neither: this is printed instead, help to stdout, an error to stderr */
   int exit_code;
 
   char host[64]; /* the settings that C acts on */
   uint16_t port;
-  bool port_given, profile, require, report_wanted;
-  char *output;      /* file for the report, NULL: stderr */
+  bool port_given, profile, require;
+  bool end_wanted; /* there is something to do at the end: a report, a recording */
+  char
+      *output; /* file for the report, NULL: stderr; offline, for what the command has to say, NULL: stdout */
   double duration_s; /* 0: until it ends by itself */
   uint32_t heap_interval_ms, memory_interval_ms;
   uint32_t cpu_hz, wall_hz;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/cli/command.h"
+#include "core/cli/offline.h"
 #include "core/cli/run.h"
 #include "core/paths.h"
 #include "core/script/vm.h"
@@ -46,6 +47,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "lupe: %s\n", error);
   } else if (command.argv) {
     code = lupe_run(vm, &paths, &command);
+  } else if (command.offline) {
+    code = lupe_offline(vm, &paths, &command);
   } else {
     code = command.exit_code;
     if (command.text) fputs(command.text, code == 0 ? stdout : stderr);

@@ -1,20 +1,16 @@
 #include "core/cli/run.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "core/cli/child.h"
+#include "core/cli/output.h"
 #include "core/cli/program.h"
 #include "core/runtime.h"
 
@@ -49,41 +45,6 @@ static const char *const unprofilable[] = {
 
 /* -- the report ------------------------------------------------------------------------------- */
 
-static int write_all(int fd, const char *text, size_t bytes) {
-  while (bytes > 0) {
-    ssize_t n = write(fd, text, bytes);
-    if (n < 0 && errno == EAGAIN) { /* the program made our common stderr non-blocking */
-      struct pollfd room = {.fd = fd, .events = POLLOUT};
-      poll(&room, 1, -1);
-    } else if (n < 0 && errno != EINTR) {
-      return errno;
-    }
-    if (n > 0) text += n, bytes -= (size_t)n;
-  }
-  return 0;
-}
-
-/* Aside and renamed, so that a full disk never leaves half a report; straight to what is not a file. */
-static int write_file(const char *path, const char *text, size_t bytes) {
-  char temporary[PATH_MAX];
-  struct stat st;
-  bool aside = stat(path, &st) != 0 || S_ISREG(st.st_mode);
-  if (snprintf(temporary, sizeof temporary, aside ? "%s.XXXXXX" : "%s", path) >= (int)sizeof temporary)
-    return ENAMETOOLONG;
-  int fd = aside ? mkostemp(temporary, O_CLOEXEC) : open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return errno;
-  int error = write_all(fd, text, bytes);
-  if (aside) {
-    mode_t mask = umask(0);
-    umask(mask);
-    if (error == 0 && (fchmod(fd, 0666 & ~mask) != 0 || fsync(fd) != 0)) error = errno;
-    if (error == 0 && rename(temporary, path) != 0) error = errno;
-    if (error != 0) unlink(temporary);
-  }
-  close(fd);
-  return error;
-}
-
 static void on_closed(void *arg) {
   (void)arg;
 }
@@ -97,14 +58,14 @@ static void finish(run *r) {
 static void on_report(void *arg, const char *text, size_t bytes) {
   run *r = arg;
   const char *path = r->command->output;
-  int error = text && path ? write_file(path, text, bytes) : 0;
+  int error = text && bytes && path ? lupe_output_file(path, text, bytes) : 0;
   if (error) {
     fprintf(stderr, "lupe: the report could not be written to %s: %s; here it is:\n", path, strerror(error));
   }
   if (!text) {
     r->exit_code = EXIT_LUPE_FAILED;
   } else if (!path || error) {
-    (void)write_all(STDERR_FILENO, text, bytes); /* whoever closed stderr does not want it */
+    (void)lupe_output_all(STDERR_FILENO, text, bytes); /* whoever closed stderr does not want it */
   }
   finish(r);
 }
@@ -114,30 +75,21 @@ static void on_patience(uv_timer_t *timer) {
   fprintf(stderr, "lupe: reading the last heap profile ...\n");
 }
 
-static unsigned terminal_columns(void) {
-  struct winsize size;
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  const char *columns = getenv("COLUMNS");
-  long given = columns ? strtol(columns, NULL, 10) : 0;
-  return given > 0 && given < 1000 ? (unsigned)given : 80;
-}
-
 /* -- the program ------------------------------------------------------------------------------ */
 
 static void on_child_exit(void *arg, int status) {
   run *r = arg;
-  const char *no_color = getenv("NO_COLOR");
   r->ended = true;
   r->ending.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   r->ending.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
   r->ending.pid = lupe_child_pid(r->child);
   r->ending.argv = r->command->argv;
-  r->ending.color = !r->command->output && isatty(STDERR_FILENO) && (!no_color || !*no_color);
-  r->ending.columns = terminal_columns();
+  r->ending.color = !r->command->output && lupe_output_colors(STDERR_FILENO);
+  r->ending.columns = lupe_output_columns(STDERR_FILENO);
   r->exit_code = r->ending.signal ? 128 + r->ending.signal : r->ending.exit_code;
   uv_close((uv_handle_t *)&r->duration, NULL);
   uv_close((uv_handle_t *)&r->handshake, NULL);
-  if (!r->command->report_wanted) {
+  if (!r->command->end_wanted) {
     finish(r);
     return;
   }

@@ -363,20 +363,20 @@ static int set_wrappers(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg questions[] = {
+static const luaL_Reg basics[] = {
     {"now_ms", now_ms},
     {"monotonic_ms", monotonic_ms},
     {"log", log_line},
-    {"targets", targets},
-    {"memory", memory},
-    {"series", series},
-    {"allocator", allocator},
-    {"cgroup", cgroup},
-    {"threads", threads},
-    {"load", load},
-    {"profiler", profiler},
-    {"snapshot", snapshot},
-    {"set_wrappers", set_wrappers},
+    {NULL, NULL},
+};
+
+/* Of a run that is there. */
+static const luaL_Reg questions[] = {
+    {"targets", targets},   {"memory", memory},
+    {"series", series},     {"allocator", allocator},
+    {"cgroup", cgroup},     {"threads", threads},
+    {"load", load},         {"profiler", profiler},
+    {"snapshot", snapshot}, {"set_wrappers", set_wrappers},
     {NULL, NULL},
 };
 
@@ -395,14 +395,20 @@ static int build_table(lua_State *L) {
   luaL_newmetatable(L, LUPE__SNAPSHOT_TYPE);
   lua_pushcfunction(L, release_snapshot);
   lua_setfield(L, -2, "__gc");
-  lua_createtable(L, 0, 32);
-  add_functions(L, questions, h);
+  lupe__host_add_recordings(L);
+  lua_createtable(L, 0, 48);
+  add_functions(L, basics, h);
   add_functions(L, lupe__host_tasks, h);
   add_functions(L, lupe__host_timers, h);
-  add_functions(L, lupe__host_exports, h);
-  add_functions(L, lupe__host_commands, h);
+  add_functions(L, lupe__host_recordings, h);
   set_string(L, "version", LUPE_VERSION);
-  set_number(L, "started_ms", h->services.started_ms);
+  if (h->services.collector) {
+    add_functions(L, questions, h);
+    add_functions(L, lupe__host_run_tasks, h);
+    add_functions(L, lupe__host_exports, h);
+    add_functions(L, lupe__host_commands, h);
+    set_number(L, "started_ms", h->services.started_ms);
+  }
   lua_setglobal(L, "lupe_host");
   return 0;
 }

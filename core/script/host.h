@@ -22,8 +22,8 @@ typedef struct lupe_http_figures {
 typedef struct lupe_host_services {
   lupe_vm *vm;
   uv_loop_t *loop;
-  lupe_aggregator *aggregator;
-  lupe_collector *collector;
+  lupe_aggregator *aggregator; /* this and the collector are NULL where no program runs: then the host has */
+  lupe_collector *collector;   /* only what needs neither */
   lupe_worker *worker;
   void (*http_figures)(void *arg, lupe_http_figures *out);
   void *http_arg;

@@ -1,5 +1,5 @@
 /* host_internal.h -- what the parts of the host share: host.c (questions), host_tasks.c, host_timer.c,
- * host_command.c and host_pprof.c (tasks), host_task.c (a task's callback). */
+ * host_command.c, host_recordings.c and host_pprof.c (tasks), host_task.c (a task's callback). */
 #ifndef LUPE_SCRIPT_HOST_INTERNAL_H
 #define LUPE_SCRIPT_HOST_INTERNAL_H
 
@@ -28,6 +28,8 @@ struct lupe_host {
 /* The host of a function registered with it as its only upvalue. */
 lupe_host *lupe__host_of(lua_State *L);
 extern const struct luaL_Reg lupe__host_tasks[];
+extern const struct luaL_Reg lupe__host_run_tasks[]; /* that need a run */
+extern const struct luaL_Reg lupe__host_recordings[];
 extern const struct luaL_Reg lupe__host_timers[];
 extern const struct luaL_Reg lupe__host_exports[];
 extern const struct luaL_Reg lupe__host_commands[];
@@ -48,6 +50,9 @@ lupe__task *lupe__task_create(lua_State *L, int index);
 void lupe__task_finish(lupe__task *t, int (*push)(lua_State *L, lupe__task *t), void *arg);
 /* Frees it without a call back. */
 void lupe__task_abandon(lua_State *L, lupe__task *t);
+
+/* Declares the types of host_recordings.c. For C inside a protected call. */
+void lupe__host_add_recordings(lua_State *L);
 
 /* Ends all timers; their tasks finish as the loop runs on. */
 void lupe__timers_close(lupe_host *h);

@@ -302,12 +302,12 @@ static int list_folder(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg lupe__host_tasks[] = {
+const luaL_Reg lupe__host_run_tasks[] = {
     {"take_snapshot", take_snapshot},
-    {"worker", worker},
-    {"commit_file", commit_file},
-    {"unlink", remove_file},
-    {"mkdir", make_folder},
-    {"list", list_folder},
     {NULL, NULL},
+};
+
+const luaL_Reg lupe__host_tasks[] = {
+    {"worker", worker},     {"commit_file", commit_file}, {"unlink", remove_file},
+    {"mkdir", make_folder}, {"list", list_folder},        {NULL, NULL},
 };

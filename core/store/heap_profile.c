@@ -127,7 +127,7 @@ lupe_status lupe_heap_profile_sample(lupe_heap_profile *p, uint32_t stack, doubl
 
 lupe_status lupe_heap_profile_record(lupe_heap_profile *p, size_t tick, double allocated_bytes) {
   if (tick >= LUPE_SNAPSHOT_TICKS_MAX) return LUPE_EINVAL;
-  lupe_heap_column *c = malloc(sizeof *c + 2 * p->count * sizeof *c->values);
+  lupe_heap_column *c = malloc(sizeof *c + LUPE_HEAP_VALUES * p->count * sizeof *c->values);
   if (!c) {
     lupe_heap_profile_repeat(p, tick);
     return LUPE_ENOMEM;
@@ -137,8 +137,10 @@ lupe_status lupe_heap_profile_record(lupe_heap_profile *p, size_t tick, double a
   c->sum_space = 0;
   c->allocated_bytes = allocated_bytes;
   for (size_t i = 0; i < p->count; i++) {
-    c->values[2 * i] = (float)fmin(p->rows[i].inuse_space, HISTORY_MAX);
-    c->values[2 * i + 1] = (float)fmin(p->rows[i].inuse_objects, HISTORY_MAX);
+    float *values = &c->values[LUPE_HEAP_VALUES * i];
+    values[LUPE_HEAP_SPACE] = (float)fmin(p->rows[i].inuse_space, HISTORY_MAX);
+    values[LUPE_HEAP_OBJECTS] = (float)fmin(p->rows[i].inuse_objects, HISTORY_MAX);
+    values[LUPE_HEAP_SAMPLES] = (float)fmin(p->rows[i].samples, HISTORY_MAX);
     c->sum_space += p->rows[i].inuse_space;
   }
   drop_column(p, tick);
@@ -181,15 +183,15 @@ uint64_t lupe_heap_profile_period(const lupe_heap_profile *p) {
   return p->period;
 }
 
+double lupe_heap_row_sample_bytes(const lupe_heap_row *row, uint64_t period_bytes) {
+  if (row->mean_bytes <= 0) return (double)period_bytes;
+  return row->mean_bytes * lupe_heap_correction(row->mean_bytes, (double)period_bytes);
+}
+
 void lupe_heap_row_allocations(const lupe_heap_row *row, uint64_t period_bytes, double *out_space,
                                double *out_objects) {
-  double space, objects = 0;
-  if (row->mean_bytes > 0) {
-    objects = row->samples * lupe_heap_correction(row->mean_bytes, (double)period_bytes);
-    space = objects * row->mean_bytes;
-  } else {
-    space = row->samples * (double)period_bytes;
-  }
+  double space = row->samples * lupe_heap_row_sample_bytes(row, period_bytes);
+  double objects = row->mean_bytes > 0 ? space / row->mean_bytes : 0;
   *out_space = space > row->inuse_space ? space : row->inuse_space;
   *out_objects = objects > row->inuse_objects ? objects : row->inuse_objects;
 }

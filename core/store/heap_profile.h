@@ -28,7 +28,10 @@ typedef struct lupe_heap_entry {
   double inuse_space, inuse_objects; /* corrected */
 } lupe_heap_entry;
 
-/* One tick: `rows` pairs of (space, objects), of the first rows of the profile. Rows beyond are 0. */
+/* Values of a row in a column: what lived then, and its samples since the start. */
+enum { LUPE_HEAP_SPACE, LUPE_HEAP_OBJECTS, LUPE_HEAP_SAMPLES, LUPE_HEAP_VALUES };
+
+/* One tick: LUPE_HEAP_VALUES of each of the first `rows` rows of the profile. Rows beyond are 0. */
 typedef struct lupe_heap_column {
   uint32_t users; /* ticks that share it */
   uint32_t rows;
@@ -63,9 +66,11 @@ const lupe_heap_row *lupe_heap_profile_rows(const lupe_heap_profile *p, size_t *
 const lupe_heap_column *lupe_heap_profile_column(const lupe_heap_profile *p, size_t tick);
 uint64_t lupe_heap_profile_period(const lupe_heap_profile *p); /* 0: no dump yet */
 
-/* Bytes and objects allocated at a row since the start, from its samples: each stands for as many bytes as
- * corrects it at the row's mean object size, or for one period where no object was ever seen live
- * (objects are then unknown: 0). Never less than what is live. */
+/* Bytes that one sample of a row stands for: as many as corrects it at the row's mean object size, or one
+ * period where no object was ever seen live. */
+double lupe_heap_row_sample_bytes(const lupe_heap_row *row, uint64_t period_bytes);
+/* Bytes and objects allocated at a row since the start, from its samples (objects that were never seen live
+ * are unknown: 0). Never less than what is live. */
 void lupe_heap_row_allocations(const lupe_heap_row *row, uint64_t period_bytes, double *out_space,
                                double *out_objects);
 

@@ -183,6 +183,7 @@ static void lay_out(lupe__builder *b) {
   for (size_t i = 0; i < 6; i++) place(h, of_sites[i], sites, sizeof(double));
   place(h, &h->site_history_space, sites * h->tick_count, sizeof(float));
   place(h, &h->site_history_objects, sites * h->tick_count, sizeof(float));
+  place(h, &h->site_history_alloc, sites * h->tick_count, sizeof(float));
   place(h, &h->inlines, b->lines->inline_count, sizeof(lupe_snapshot_inline));
   place(h, &h->threads, b->thread_count, sizeof(lupe_snapshot_thread));
   place(h, &h->sample_stack, b->sample_count, sizeof(uint32_t));

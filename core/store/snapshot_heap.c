@@ -1,9 +1,11 @@
 /* The part of a snapshot that tells of the heap: stacks, sites and their history. */
+#include <math.h>
 #include <string.h>
 
 #include "core/store/snapshot_build.h"
 #include "core/wire/message.h"
 
+#define HISTORY_MAX 1e24 /* as in heap_profile.c: sums stay within a float */
 enum { WANTED_SHARE = 200 /* a site with one part of the live memory has its lines looked for first */ };
 
 void lupe__number_heap_stacks(lupe__builder *b) {
@@ -16,12 +18,14 @@ void lupe__number_heap_stacks(lupe__builder *b) {
   b->heap_stack_count = b->stack_count;
 }
 
-static void add_history(lupe__builder *b, const lupe_heap_profile *profile) {
+static void add_history(lupe__builder *b, const lupe_heap_profile *profile, bool hooked) {
   const lupe_snapshot_header *h = &b->header;
   double *inuse = lupe__column(b, &h->tick_inuse_space), *allocated = lupe__column(b, &h->tick_allocated);
   float *space = lupe__column(b, &h->site_history_space),
-        *objects = lupe__column(b, &h->site_history_objects);
+        *objects = lupe__column(b, &h->site_history_objects),
+        *alloc = lupe__column(b, &h->site_history_alloc);
   const lupe_heap_column *columns[LUPE_SNAPSHOT_TICKS_MAX];
+  uint64_t period = lupe_heap_profile_period(profile);
   size_t ticks = h->tick_count, first = ticks, count;
   for (size_t t = ticks; t-- > 0;) {
     columns[t] = lupe_heap_profile_column(profile, t);
@@ -34,10 +38,13 @@ static void add_history(lupe__builder *b, const lupe_heap_profile *profile) {
   const lupe_heap_row *rows = lupe_heap_profile_rows(profile, &count);
   for (size_t i = 0; i < count; i++) {
     size_t at = b->site_of[b->stack_of[rows[i].stack]] * ticks;
+    double each = hooked ? lupe_heap_row_sample_bytes(&rows[i], period) : 0;
     for (size_t t = first; t < ticks; t++) {
       if (!columns[t] || i >= columns[t]->rows) continue;
-      space[at + t] += columns[t]->values[2 * i];
-      objects[at + t] += columns[t]->values[2 * i + 1];
+      const float *values = &columns[t]->values[LUPE_HEAP_VALUES * i];
+      space[at + t] += values[LUPE_HEAP_SPACE];
+      objects[at + t] += values[LUPE_HEAP_OBJECTS];
+      alloc[at + t] += (float)fmin(each * values[LUPE_HEAP_SAMPLES], HISTORY_MAX);
     }
   }
 }
@@ -69,7 +76,7 @@ static void add_target(lupe__builder *b, size_t target) {
     double *seen = &first_seen[b->site_of[stack]];
     if (row->first_seen_ms > 0 && (*seen == 0 || row->first_seen_ms < *seen)) *seen = row->first_seen_ms;
   }
-  add_history(b, profile);
+  add_history(b, profile, hooked);
 }
 
 static void fill_sites(lupe__builder *b) {

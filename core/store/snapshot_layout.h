@@ -128,6 +128,7 @@ typedef struct lupe_snapshot_header {
   lupe_snapshot_column site_last_grown_ms;   /* double: last profile in which its bytes grew, 0 never */
   lupe_snapshot_column site_history_space;   /* float, sites x tick_count, one site after the other */
   lupe_snapshot_column site_history_objects; /* float, likewise */
+  lupe_snapshot_column site_history_alloc;   /* float, likewise: bytes allocated since the start; 0 unknown */
   lupe_snapshot_column site_top_stack;       /* uint32_t: its stack with most inuse_space */
 
   lupe_snapshot_column inlines; /* lupe_snapshot_inline */

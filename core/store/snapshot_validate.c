@@ -47,6 +47,7 @@ static const rule rules[] = {
     {"site_last_grown_ms", AT(site_last_grown_ms), 8, DOUBLES, AT(site_function), 0},
     {"site_history_space", AT(site_history_space), 4, FLOATS, 0, 0},
     {"site_history_objects", AT(site_history_objects), 4, FLOATS, AT(site_history_space), 0},
+    {"site_history_alloc", AT(site_history_alloc), 4, FLOATS, AT(site_history_space), 0},
     {"site_top_stack", AT(site_top_stack), 4, INDEXES, AT(site_function), AT(stack_site)},
     {"inlines", AT(inlines), sizeof(lupe_snapshot_inline), PLAIN, 0, 0},
     {"threads", AT(threads), sizeof(lupe_snapshot_thread), PLAIN, 0, 0},

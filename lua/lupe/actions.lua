@@ -51,7 +51,9 @@ local function command(app, pid, what)
       end
     end
   end
-  if count == 0 and not failure then failure = pid and ("no process %d is profiled"):format(pid) or "no live process" end
+  if count == 0 and not failure then
+    failure = pid and ("no process %d is profiled"):format(pid) or "no process is profiled"
+  end
   return count, spent_ms, failure
 end
 

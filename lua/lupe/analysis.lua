@@ -5,7 +5,8 @@
 --
 -- A result: { findings, errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds,
 -- lacking = { id of a rule that had too little to say anything = seconds that it would need }, failed = { id of a rule
--- that gave no answer = true }, elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
+-- that gave no answer = true }, elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where
+-- none of them answered.
 -- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
@@ -126,7 +127,8 @@ end
 --- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
 -- @return entry -> reply
 local function round(self, view, entries, findings, note)
-  local extras = view.extras
+  local config, extras = self.host.config, view.extras
+  local limits = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb }
   local replies, left = {}, #entries
   return async.await(function(done)
     if self.loaded_revision ~= self.registry.revision then send_rules(self, note) end
@@ -136,7 +138,7 @@ local function round(self, view, entries, findings, note)
     for _, entry in ipairs(entries) do
       send(self, {
         op = "check", id = entry.rule.id, params = overrides(self, entry), findings = json.array(findings),
-        config = extras.config, allocator = extras.allocator, cgroup = extras.cgroup, cores = extras.cores,
+        config = limits, allocator = extras.allocator, cgroup = extras.cgroup, cores = extras.cores,
         off_because = extras.off_because, deadline_ms = RULE_DEADLINE_MS,
       }, nil, RULE_DEADLINE_MS, function(reply)
         replies[entry] = reply
@@ -323,8 +325,8 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 --- All that was found so far: see lupe.known_findings.
 function analysis:known() return self.known_findings:list(self:findings()) end
 
---- Every rule's file: array of { path, shipped, id, kind, title, version, params, needs, state, error, shadowed_by, runs,
--- errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, needs, state, error, shadowed_by,
+-- runs, errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
   for i, entry in ipairs(self.registry:entries()) do
@@ -334,7 +336,8 @@ function analysis:rules()
       or record.quarantined and "quarantined" or "active"
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
-      version = loaded.version, params = loaded.params, needs = loaded.needs, state = state, error = entry.error or record.error,
+      version = loaded.version, params = loaded.params, needs = loaded.needs, state = state,
+      error = entry.error or record.error,
       shadowed_by = entry.shadowed_by, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
       findings = record.findings,
     }

@@ -15,7 +15,7 @@
 -- * `memory`: the series of readings, oldest first
 -- * `ticks` {time_ms, inuse_space, allocated}: times of the history
 -- * `sites` {function, inuse_space, inuse_objects, alloc_space, alloc_objects, first_seen_ms, last_grown_ms,
---   history_space, history_objects}: a value per tick
+--   history_space, history_objects, history_alloc}: a value per tick
 -- * `profile` {from_ms, to_ms, cpu_hz, wall_hz}: the window of the CPU and wall samples
 -- * `stacks` {site, frames (leaf first), inuse_space, inuse_objects, alloc_space, alloc_objects}: the heap profile;
 --   those with samples have `cpu_ns io_ns lock_ns idle_ns` too, the time spent on a core and waiting, and where they
@@ -162,6 +162,7 @@ local function write_sites(out, columns)
       known_time(columns.site_last_grown_ms[i])))
     write_history(out, columns, "history_space", "site_history_space", i)
     write_history(out, columns, "history_objects", "site_history_objects", i)
+    write_history(out, columns, "history_alloc", "site_history_alloc", i)
     out.add("}")
   end)
 end

@@ -46,7 +46,7 @@ local M = {}
 -- Snapshots ---------------------------------------------------------------------------------
 
 local MAGIC_TEXT = "LUPESNP1"
-local VERSION = 2
+local VERSION = 3
 
 -- Column -> the C type of an element. The order is the layout's.
 local COLUMNS = {
@@ -58,7 +58,8 @@ local COLUMNS = {
   stack_alloc_objects = "double", site_function = "uint32_t", site_inuse_space = "double",
   site_inuse_objects = "double", site_alloc_space = "double", site_alloc_objects = "double",
   site_first_seen_ms = "double", site_last_grown_ms = "double", site_history_space = "float",
-  site_history_objects = "float", site_top_stack = "uint32_t", inlines = "lupe_snapshot_inline",
+  site_history_objects = "float", site_history_alloc = "float", site_top_stack = "uint32_t",
+  inlines = "lupe_snapshot_inline",
   threads = "lupe_snapshot_thread", sample_stack = "uint32_t", sample_thread = "uint32_t",
   sample_state = "uint32_t", sample_count = "double", sample_ns = "double",
 }

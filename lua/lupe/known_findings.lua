@@ -8,7 +8,8 @@ known_findings.__index = known_findings
 
 local MOST = 500
 
---- What makes two findings the same one: their rule, and the function they speak of, or else their words; and what they ask for.
+--- What makes two findings the same one: their rule, and the function they speak of, or else their words; and what
+-- they ask for.
 function known_findings.key(finding)
   local place = finding.site or finding.hotspot
   return table.concat({

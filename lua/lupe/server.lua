@@ -11,6 +11,7 @@ local cpu_usage = require("lupe.cpu_usage")
 local http_stats = require("lupe.http_stats")
 local memo = require("lupe.memo")
 local pressure = require("lupe.pressure")
+local recorder = require("lupe.recorder")
 local report = require("lupe.report")
 local router = require("lupe.router")
 local snapshot_store = require("lupe.snapshot_store")
@@ -82,6 +83,7 @@ function server.new(host)
     if occasion then app.actions:consider(result) end
   end
   app.refresh_findings = refresher(app)
+  app.recorder = recorder.new(host, app.surroundings)
 
   local routes = {}
   for _, name in ipairs(ROUTES) do
@@ -98,7 +100,10 @@ function server.new(host)
     handle = function(request, respond) entry:handle(request, respond) end,
 
     --- A round of heap profiles is in, or newer samples are: `host.snapshot` gives a new one.
-    on_snapshot = function() app.views:clear() end,
+    on_snapshot = function()
+      app.views:clear()
+      if app.recorder then app.recorder:on_snapshot() end
+    end,
 
     --- About once a second.
     tick = function()
@@ -111,11 +116,14 @@ function server.new(host)
       app.capture:update()
     end,
 
-    --- The report at the end of the run, as text.
+    --- The end of the run: the recording's last frame, and the report as text; "" where none is wanted.
     -- @param info what C knows of the run: see `lupe.report`
     -- @param done function(text), called exactly once
     exit_report = function(info, done)
-      async.spawn(function() return report.at_exit(app, info) end, function(ok, result, trace)
+      async.spawn(function()
+        if app.recorder then app.recorder:finish(info) end
+        return config.report == "none" and "" or report.at_exit(app, info)
+      end, function(ok, result, trace)
         if not ok then
           host.log("error", "the report failed: " .. (trace or tostring(result)))
           result = "lupe: the report could not be made; the error is above\n"

@@ -50,6 +50,19 @@ return {
     doc = "looks per second at what threads wait for; 0: none",
   },
   {
+    name = "record", flag = "--record", env = "LUPE_RECORD", type = "path", placeholder = "FILE",
+    doc = "record the run into this file, for lupe report and lupe rules replay",
+  },
+  {
+    name = "record_interval_secs", flag = "--record-interval", env = "LUPE_RECORD_INTERVAL_SECS", type = "seconds",
+    default = 5, min = 0.5, max = 86400,
+    doc = "between two frames of the recording, and at least a 24th of the time that the run has lasted",
+  },
+  {
+    name = "record_max_mb", flag = "--record-max-mb", env = "LUPE_RECORD_MAX_MB", type = "number", default = 512,
+    min = 1, max = 2 ^ 40, unit = "MiB", doc = "size of the recording; past it only the last frame is added",
+  },
+  {
     name = "rules", flag = "--rules", env = "LUPE_RULES", type = "path", placeholder = "DIR",
     doc = "your own rules, added to the shipped ones (the same id shadows)",
   },

@@ -13,9 +13,9 @@
 -- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects,
 --   stack = names, frames = ... }
 --
--- Methods: `site:trend(column, options)` (see lupe.trend; column "inuse_space" or "inuse_objects";
--- options `since_ms`), nil and a reason where the history is too short; `site:history(column)` gives two
--- arrays, times (ms) and values.
+-- Methods: `site:trend(column, options)` (see lupe.trend; column "inuse_space", "inuse_objects" or
+-- "alloc_space", what was allocated until then; options `since_ms`), nil and a reason where the history is too
+-- short; `site:history(column)` gives two arrays, times (ms) and values.
 -- @module lupe.site
 
 local trend = require("lupe.trend")
@@ -147,12 +147,14 @@ function makers.stacks(heap, index)
   return list
 end
 
-local HISTORIES = { inuse_space = "site_history_space", inuse_objects = "site_history_objects" }
+local HISTORIES = {
+  inuse_space = "site_history_space", inuse_objects = "site_history_objects", alloc_space = "site_history_alloc",
+}
 
 local function history_of(columns, column)
   local name = HISTORIES[column]
   if not name then
-    error(("no history of '%s': expected 'inuse_space' or 'inuse_objects'"):format(tostring(column)), 3)
+    error(("no history of '%s': expected 'inuse_space', 'inuse_objects' or 'alloc_space'"):format(tostring(column)), 3)
   end
   return columns[name], columns.count[name]
 end

@@ -1,5 +1,5 @@
---- What a view has beside its snapshot, as it was when the view was made: limits, jemalloc's settings, the
--- control group, the host's cores, why a profile is switched off. Plain tables, ready for JSON: whoever keeps them
+--- What a view has beside its snapshot, as it was when the view was made: jemalloc's settings, the control
+-- group, the host's cores, why a profile is switched off. Plain tables, ready for JSON: whoever keeps them
 -- with a snapshot can judge it again later.
 -- @module lupe.surroundings
 
@@ -16,7 +16,7 @@ end
 
 --- @param[opt] pid of one process; without, of all. Where those have ended by now, what was known of them last is
 --   given.
--- @treturn table extras of lupe.view: `config`, `allocator`, `cgroup`, `cores`, `off_because`
+-- @treturn table extras of lupe.view: `allocator`, `cgroup`, `cores`, `off_because`
 function surroundings:of(pid)
   local host = self.host
   local load, allocator, cgroup = host.load(), allocator_state(host, pid), host.cgroup(pid) or nil
@@ -25,7 +25,6 @@ function surroundings:of(pid)
     allocator, cgroup = self.allocator, self.cgroup
   end
   return {
-    config = { memory_warning_mb = host.config.memory_warning_mb, memory_alert_mb = host.config.memory_alert_mb },
     allocator = allocator, cgroup = cgroup, cores = load and load.cores, off_because = self.off_because(),
   }
 end

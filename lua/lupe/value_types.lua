@@ -129,7 +129,7 @@ types.words = {
     end
     return list
   end,
-  expected = function(spec) return "none, or words of " .. table.concat(spec.values, ", ") .. ", separated by commas" end,
+  expected = function(spec) return ("none, or some of %s"):format(table.concat(spec.values, ",")) end,
 }
 
 types.text = {

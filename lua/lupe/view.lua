@@ -17,8 +17,8 @@
 -- * `findings` of the rules before this one (recommendations and actions only, else empty); `config` limits by name
 -- * `cgroup` { limit_bytes (nil: none), used_bytes } of the control group, nil where none is known; `cores` of the
 --   host, nil where not known
--- * `extras`: what the view has beside its snapshot (lupe.surroundings): `config`, `allocator` (what was added),
---   `cgroup`, `cores`, `off_because`
+-- * `extras`: what the view has beside its snapshot (lupe.surroundings): `allocator` (what was added), `cgroup`,
+--   `cores`, `off_because`
 -- @module lupe.view
 
 local columns_of = require("lupe.ffi").snapshot
@@ -126,8 +126,7 @@ local function assemble(columns, shared, extra)
     findings = extra.findings or {}, config = extra.config or {},
     cgroup = extra.cgroup, cores = extra.cores,
     extras = {
-      config = extra.config, allocator = extra.allocator, cgroup = extra.cgroup, cores = extra.cores,
-      off_because = extra.off_because,
+      allocator = extra.allocator, cgroup = extra.cgroup, cores = extra.cores, off_because = extra.off_because,
     },
     with = with, keepalive = extra.keepalive,
   }, "view")
@@ -139,7 +138,8 @@ local function from_columns(address, size, owner, extra)
   if not columns then return nil, message, name end
   columns.owner = owner -- the memory lives as long as any site does
   return assemble(columns, {
-    heap = heap_view(columns), memory = memory_view.new(columns), profile = profile_view(columns, extra.kept, extra.off_because),
+    heap = heap_view(columns), memory = memory_view.new(columns),
+    profile = profile_view(columns, extra.kept, extra.off_because),
   }, extra)
 end
 

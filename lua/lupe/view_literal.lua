@@ -5,6 +5,7 @@
 --       sites = { { name = "leak", module = "app", history = { 0, 65536, ... }, objects = { ... },
 --                   inuse_space = last of the history, inuse_objects = last of objects or one per KiB,
 --                   alloc_space = inuse_space, alloc_objects = inuse_objects, first_seen_ms, last_grown_ms,
+--                   alloc_history = { bytes allocated until each tick; not known where absent },
 --                   stack = { "leak", "main" }, or stacks = { { stack = { ... }, inuse_space = n } ... } } },
 --       ticks = { ms, ... }, allocated = { bytes per tick },
 --       memory = { { time_ms = 0, rss_bytes = n, ... } ... }, classes = { { size_bytes, live_count } ... },
@@ -123,9 +124,10 @@ return function(t)
     stack_inuse_space = {}, stack_inuse_objects = {}, stack_alloc_space = {}, stack_alloc_objects = {},
     site_function = {}, site_inuse_space = {}, site_inuse_objects = {}, site_alloc_space = {},
     site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
-    site_history_objects = {}, site_top_stack = {}, tick_time_ms = ticks, tick_inuse_space = {},
-    tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {}, memory = {}, inlines = {},
-    threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {}, sample_count = {}, sample_ns = {},
+    site_history_objects = {}, site_history_alloc = {}, site_top_stack = {}, tick_time_ms = ticks,
+    tick_inuse_space = {}, tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {},
+    memory = {}, inlines = {}, threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {},
+    sample_count = {}, sample_ns = {},
   }
   local module_number, function_number = numbering(arrays.modules), numbering(arrays.functions)
   local frame_number = numbering(arrays.frames)
@@ -210,7 +212,7 @@ return function(t)
     local path = site.module or "app"
     local history = aligned(site.history or {}, count)
     local space = site.inuse_space or history[count] or 0
-    local objects = aligned(site.objects or {}, count)
+    local objects, allocated = aligned(site.objects or {}, count), aligned(site.alloc_history or {}, count)
     local live = site.inuse_objects or (site.objects and objects[count]) or math.ceil(space / 1024)
     local alloc_space, alloc_objects = site.alloc_space or space, site.alloc_objects or live
     local first, grown = times_of(history, ticks)
@@ -222,6 +224,7 @@ return function(t)
     for k = 1, count do
       arrays.site_history_space[(i - 1) * count + k] = history[k]
       arrays.site_history_objects[(i - 1) * count + k] = objects[k]
+      arrays.site_history_alloc[(i - 1) * count + k] = allocated[k]
     end
     sum_into(arrays.tick_inuse_space, history)
 

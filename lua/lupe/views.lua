@@ -16,7 +16,8 @@ local WINDOW_KEPT_MS = 1000
 -- @param surroundings lupe.surroundings: what the views have beside their snapshots
 function views.new(host, surroundings)
   return setmetatable({
-    host = host, surroundings = surroundings, single = {}, count = 0, windows = {}, -- windows: { key, view, made_ms }, oldest first
+    host = host, surroundings = surroundings, single = {}, count = 0,
+    windows = {}, -- { key, view, made_ms }, oldest first
     building = {}, building_windows = {}, -- key -> callbacks of those who wait for a build under way
   }, views)
 end

@@ -8,7 +8,8 @@
 --   changes nothing.
 -- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
 -- * `{op="check", id, params?, findings?, config?, allocator?, cgroup?, cores?, off_because?, deadline_ms?,
---   memory_bytes?}` runs one rule, over a view with these extras (lupe.view): `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
+--   memory_bytes?}` runs one rule, over a view with these extras (lupe.view): `{ok=true, findings, status,
+--   needed_seconds, elapsed_us}` as lupe.rule.run returns them
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
 --   `{ok=true, bytes}`
 -- * `{op="flamegraph", type, format, title, subtitle, base?}`: the snapshot as a flame graph, see lupe.flamegraph;

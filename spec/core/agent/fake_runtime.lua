@@ -217,7 +217,8 @@ function connection:drain()
     for i = 0, copy.depth - 1 do frames[i + 1] = copy.frames[i] end
     self.samples[#self.samples + 1] = {
       kind = kinds[copy.kind], state = copy.state,
-      period_ns = copy.period_ns, depth = copy.depth, flags = copy.flags, tid = copy.tid, weight = copy.weight, time_ns = copy.time_ns,
+      period_ns = copy.period_ns, depth = copy.depth, flags = copy.flags, tid = copy.tid, weight = copy.weight,
+      time_ns = copy.time_ns,
       frames = frames,
     }
   end

@@ -340,6 +340,18 @@ describe("what was allocated at a site", function()
     assert.are.equal(640, sites.f.inuse_space)
   end)
 
+  it("has a history, like what lives", function()
+    local run, dump, stack = snapshots.run(), leaker()
+    local a = run:add()
+    for tick, samples in ipairs { 3, 0, 4 } do
+      if samples > 0 then run:sample(a, stack, samples) end
+      run:round(T0 + 1000 * tick, { { a, dump(64) } })
+    end
+    local sites = snapshots.sites(valid(run:snapshot()).header)
+    assert.are.same({ 3 * 64, 3 * 64, 7 * 64 }, sites.leak.alloc_history)
+    assert.are.equal(7 * 64, sites.leak.alloc_space)
+  end)
+
   it("counts samples that found no room to the stack that stands for all", function()
     local run, dump, stack = snapshots.run(), leaker()
     local a = run:add()

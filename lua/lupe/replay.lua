@@ -1,0 +1,88 @@
+--- `lupe rules replay`: the rules over the frames of a recording, by the analysis that a live run uses.
+-- The same recording and rules give the same text, byte for byte: nothing here tells what time it is or how long
+-- something took.
+-- @module lupe.replay
+
+local analysis = require("lupe.analysis")
+local json = require("lupe.json")
+local recorded_host = require("lupe.recorded_host")
+local replay_text = require("lupe.replay_text")
+
+local replay = {}
+
+local FRAME = json.shape({
+  "seconds number", "last boolean", "status string", "needed_seconds number?", "findings object[]",
+  "errors string[]",
+})
+local REPLAY = json.shape({
+  "recording string", "program string?", "complete boolean", "ending string?", "skipped integer", "frames object[]",
+})
+local FINDING = json.shape({
+  "rule string", "kind string", "component string?", "module string?", "verdict string?", "severity string?",
+  "confidence number?", "score number?", "summary string", "evidence object", "reasons string[]", "advice string[]",
+})
+
+local function finding_of(found)
+  return FINDING({
+    rule = found.rule, kind = found.kind, component = found.component,
+    module = (found.site or found.hotspot or {}).module, verdict = found.verdict, severity = found.severity,
+    confidence = found.confidence, score = found.score, summary = found.summary, evidence = found.evidence or {},
+    reasons = found.reasons or {}, advice = found.advice or {},
+  })
+end
+
+--- What the rules find at one frame.
+local function run_frame(runner, one, frame, only)
+  local result = { findings = {}, errors = {}, status = "no_snapshot" }
+  if one.view then result = runner:run(one.view) end
+  local findings, errors = {}, {}
+  for _, found in ipairs(result.findings) do
+    if not only or found.rule == only then findings[#findings + 1] = finding_of(found) end
+  end
+  for _, message in ipairs(result.errors) do
+    if not only or message:sub(1, #only + 1) == only .. ":" then errors[#errors + 1] = message end
+  end
+  return FRAME({
+    seconds = frame.seconds, last = frame.last, status = result.status, needed_seconds = result.needed_seconds,
+    findings = findings, errors = errors,
+  })
+end
+
+--- Inside a task.
+-- @param host what C offers where no program runs, with `config` and `rules_dir`
+-- @param recorded a lupe.recording
+-- @tparam table options `at` (seconds: only the frame nearest to it), `only` (id of a rule: its findings alone),
+--   `format` "text" or "json", `columns`, `color`
+-- @return the text
+function replay.run(host, recorded, options)
+  local config = host.config
+  local as_then, move = recorded_host.new(host, config, recorded.about)
+  local runner = analysis.new(as_then)
+  local first, last = 1, #recorded.frames
+  if options.at then
+    first = recorded:nearest(options.at) or 1
+    last = math.min(first, last)
+  end
+  local frames, skipped, command = {}, 0, recorded.about.command or {}
+  for index = first, last do
+    local frame = recorded.frames[index]
+    local one, message = recorded:read(index)
+    if one then
+      move(one.notes)
+      skipped = one.notes.skipped or skipped
+      frames[#frames + 1] = run_frame(runner, one, frame, options.only)
+    else
+      frames[#frames + 1] = FRAME({
+        seconds = frame.seconds, last = frame.last, status = "damaged", findings = {}, errors = { message },
+      })
+    end
+  end
+  local data = REPLAY({
+    recording = recorded.path, program = command[1] and command[1]:match("[^/]+$"),
+    complete = recorded.ending == nil, ending = recorded.ending, skipped = skipped, frames = frames,
+  })
+  if options.format == "json" then return json.encode(data) .. "\n" end
+  return replay_text(data, options)
+end
+
+return replay
