@@ -114,7 +114,7 @@ function fake.new(given)
     end
     return rows
   end
-  host.cgroup = function() return { limit_bytes = 1024 * MIB, used_bytes = 300 * MIB } end
+  host.cgroup = function() return { limit_bytes = 1024 * MIB, used_bytes = 300 * MIB, reclaimable_bytes = 50 * MIB } end
   host.allocator = function()
     return {
       arena_count = 8, dirty_bytes = 3 * MIB, muzzy_bytes = 0, dirty_decay_ms = 10000, muzzy_decay_ms = 0,

@@ -168,7 +168,7 @@ static bool is_decay(int32_t ms) {
   return ms >= LUPE_DECAY_SAME && ms <= LUPE_DECAY_MAX_MS;
 }
 
-static int carry_out(lupe_session *se, const lupe_command *c) {
+static int carry_out(lupe_session *se, const lupe_agent_command *c) {
   if (!se->enabled) return EPERM;
   switch (c->kind) {
     case LUPE_COMMAND_SAMPLING:
@@ -184,7 +184,7 @@ static int carry_out(lupe_session *se, const lupe_command *c) {
   }
 }
 
-static lupe_status on_command(lupe_session *se, const lupe_command *c) {
+static lupe_status on_command(lupe_session *se, const lupe_agent_command *c) {
   int64_t start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
   lupe_command_reply reply = {.serial = c->serial, .status = carry_out(se, c)};
   reply.elapsed_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
@@ -198,7 +198,7 @@ lupe_status lupe_session_answer(lupe_session *se) {
   union {
     lupe_welcome welcome;
     lupe_profile_request profile;
-    lupe_command command;
+    lupe_agent_command command;
   } body;
   lupe_status status = lupe_channel_receive(se->socket, &m, &body, sizeof body, NULL);
   if (status == LUPE_EAGAIN) return LUPE_OK;

@@ -208,9 +208,10 @@ static int cgroup(lua_State *L) {
   lupe_cgroup_memory c;
   if (pid == 0 || lupe_cgroup_memory_read(pid, &c) != LUPE_OK)
     return nil_because(L, "no memory cgroup is visible");
-  lua_createtable(L, 0, 2);
+  lua_createtable(L, 0, 3);
   if (c.limit_bytes) set_number(L, "limit_bytes", (double)c.limit_bytes);
   set_number(L, "used_bytes", (double)c.used_bytes);
+  set_number(L, "reclaimable_bytes", (double)c.reclaimable_bytes);
   return 1;
 }
 

@@ -66,7 +66,7 @@ static int command(lua_State *L) {
   luaL_checktype(L, 2, LUA_TTABLE);
   lua_getfield(L, 2, "name");
   bool purge = luaL_checkoption(L, -1, NULL, names) == 0;
-  lupe_command what = {.kind = purge ? LUPE_COMMAND_PURGE : LUPE_COMMAND_DECAY};
+  lupe_agent_command what = {.kind = purge ? LUPE_COMMAND_PURGE : LUPE_COMMAND_DECAY};
   if (!purge) {
     what.dirty_decay_ms = decay_field(L, 2, "dirty_ms");
     what.muzzy_decay_ms = decay_field(L, 2, "muzzy_ms");

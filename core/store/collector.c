@@ -377,7 +377,7 @@ void lupe_collector_set_rates(lupe_collector *c, uint32_t cpu_hz, uint32_t wall_
   tell_rates(c);
 }
 
-lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_command *what,
+lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_agent_command *what,
                                    lupe_command_cb done, void *arg) {
   for (connection *k = c->connections; k; k = k->next) {
     if (k->session && lupe_session_target(k->session) && lupe_session_pid(k->session) == pid)

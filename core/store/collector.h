@@ -54,7 +54,7 @@ void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, v
 void lupe_collector_set_rates(lupe_collector *c, uint32_t cpu_hz, uint32_t wall_hz);
 /* Has the agent of one process carry a command out; see lupe_commands_send. LUPE_ENOENT: no agent speaks for
  * `pid`. */
-lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_command *what,
+lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_agent_command *what,
                                    lupe_command_cb done, void *arg);
 
 /* Reads figures into the aggregator now: those of `pid`, or of all for LUPE_TARGET_ALL_LIVE. */

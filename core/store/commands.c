@@ -2,12 +2,12 @@
 
 #include "core/clock.h"
 
-lupe_status lupe_commands_send(lupe_commands *c, lupe_session *s, const lupe_command *what,
+lupe_status lupe_commands_send(lupe_commands *c, lupe_session *s, const lupe_agent_command *what,
                                lupe_command_cb done, void *arg) {
   lupe_waiting_command *place = c->waiting;
   while (place < c->waiting + LUPE_COMMANDS_MAX && place->session) place++;
   if (place == c->waiting + LUPE_COMMANDS_MAX) return LUPE_EFULL;
-  lupe_command numbered = *what;
+  lupe_agent_command numbered = *what;
   numbered.serial = ++c->serial;
   lupe_status status = lupe_session_command(s, &numbered);
   if (status != LUPE_OK) return status;

@@ -35,7 +35,7 @@ typedef struct lupe_commands {
 
 /* Sends `what` (its serial is filled in here). LUPE_EFULL: too many are under way; LUPE_EAGAIN: the agent
  * does not read; LUPE_ENOENT, LUPE_EIO. Then `done` is not called. */
-lupe_status lupe_commands_send(lupe_commands *c, lupe_session *s, const lupe_command *what,
+lupe_status lupe_commands_send(lupe_commands *c, lupe_session *s, const lupe_agent_command *what,
                                lupe_command_cb done, void *arg);
 /* An answer came. One that nobody waits for (any more) is passed over. */
 void lupe_commands_answered(lupe_commands *c, const lupe_session *s, const lupe_command_reply *reply);

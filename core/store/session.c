@@ -252,7 +252,7 @@ lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial) {
   return status;
 }
 
-lupe_status lupe_session_command(lupe_session *s, const lupe_command *command) {
+lupe_status lupe_session_command(lupe_session *s, const lupe_agent_command *command) {
   if (!s->target) return LUPE_EAGAIN;
   return lupe_channel_send(s->fd, LUPE_COMMAND, command, sizeof *command, -1);
 }
@@ -261,7 +261,7 @@ lupe_status lupe_session_set_rates(lupe_session *s, uint32_t cpu_hz, uint32_t wa
   s->welcome.cpu_hz = cpu_hz;
   s->welcome.wall_hz = wall_hz;
   if (!s->target) return LUPE_OK;
-  lupe_command command = {.kind = LUPE_COMMAND_SAMPLING, .cpu_hz = cpu_hz, .wall_hz = wall_hz};
+  lupe_agent_command command = {.kind = LUPE_COMMAND_SAMPLING, .cpu_hz = cpu_hz, .wall_hz = wall_hz};
   return lupe_session_command(s, &command);
 }
 

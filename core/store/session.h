@@ -54,7 +54,7 @@ lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial);
 
 /* Sends a command; what comes of it is told by `commanded`. LUPE_EAGAIN: its socket is full, or it has not
  * said HELLO; LUPE_ENOENT, LUPE_EIO. */
-lupe_status lupe_session_command(lupe_session *s, const lupe_command *command);
+lupe_status lupe_session_command(lupe_session *s, const lupe_agent_command *command);
 /* What it is asked for from now on: in its WELCOME, or else by a command. LUPE_EAGAIN: its socket is full, so
  * it is to be tried again; LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_set_rates(lupe_session *s, uint32_t cpu_hz, uint32_t wall_hz);

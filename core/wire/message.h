@@ -14,7 +14,7 @@ typedef enum lupe_message_type {
   LUPE_GOODBYE = 5,  /* agent: the program is exiting normally; nothing follows */
   LUPE_MAPS = 6,    /* agent, no body: a descriptor of its /proc/PID/maps, or of a copy; it takes the place of
                        the last one. Read from 0 to its end by pread, as often as one likes */
-  LUPE_COMMAND = 7, /* runtime: lupe_command */
+  LUPE_COMMAND = 7, /* runtime: lupe_agent_command */
   LUPE_COMMANDED = 8, /* agent: lupe_command_reply, one for each command, in their order */
 } lupe_message_type;
 
@@ -83,13 +83,13 @@ enum {
 };
 
 /* What a kind does not speak of is 0. */
-typedef struct lupe_command {
+typedef struct lupe_agent_command {
   uint64_t serial;
   uint32_t kind; /* lupe_command_kind */
   uint32_t cpu_hz, wall_hz;
   int32_t dirty_decay_ms, muzzy_decay_ms; /* or LUPE_DECAY_NEVER, LUPE_DECAY_SAME */
   uint32_t unused;
-} lupe_command;
+} lupe_agent_command;
 
 typedef struct lupe_command_reply {
   uint64_t serial;

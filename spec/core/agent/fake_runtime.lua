@@ -195,7 +195,7 @@ local commands = { sampling = 1, purge = 2, decay = 3 }
 
 --- Has a command carried out; what does not fit a name is sent as it is. Returns the reply.
 function connection:command(kind, fields)
-  local command = ffi.new("lupe_command", fields or {})
+  local command = ffi.new("lupe_agent_command", fields or {})
   command.serial, command.kind = self.commanded or 1, commands[kind] or kind
   self.commanded = (self.commanded or 1) + 1
   assert(self:say(7, command) == OK)
