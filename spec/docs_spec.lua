@@ -11,11 +11,12 @@ local PAGES = {
 }
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "metrics", "health", "pprof",
+  "findings", "actions", "metrics", "health", "pprof",
 }
 
 local HOST_FILES = {
   "core/script/host.c", "core/script/host_tasks.c", "core/script/host_pprof.c", "core/script/host_timer.c",
+  "core/script/host_command.c",
 }
 
 -- Commands that are shown and not run here, and why.
@@ -176,7 +177,7 @@ describe("the documentation's HTTP API", function()
         checked = checked + 1
       end
     end
-    assert.equal(20, checked)
+    assert.equal(21, checked)
   end)
 
   it("notices a field that is missing, of another type, or at another place", function()

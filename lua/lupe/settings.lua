@@ -43,11 +43,12 @@ return {
   },
   {
     name = "cpu_hz", flag = "--cpu-hz", env = "LUPE_CPU_HZ", type = "integer", default = 99, min = 0, max = 1000,
-    doc = "CPU samples per second of CPU time of each thread; 0: none",
+    doc = "CPU samples per second of CPU time of each thread; 0: none. Where it is not given: none while no rule needs "
+      .. "them",
   },
   {
     name = "wall_hz", flag = "--wall-hz", env = "LUPE_WALL_HZ", type = "integer", default = 20, min = 0, max = 100,
-    doc = "looks per second at what threads wait for; 0: none",
+    doc = "looks per second at what threads wait for; 0: none. Where it is not given: none while no rule needs them",
   },
   {
     name = "record", flag = "--record", env = "LUPE_RECORD", type = "path", placeholder = "FILE",
