@@ -15,8 +15,8 @@
 --   sample_period_bytes, first_ms, last_ms, memory } ... }; `modules` { { path, name, build_id } ... }
 -- * `dropped_records`, `truncated_stacks`, `stack_overflows`
 -- * `findings` of the rules before this one (recommendations and actions only, else empty); `config` limits by name
--- * `cgroup` { limit_bytes (nil: none), used_bytes, reclaimable_bytes (of these) } of the control group, nil where none is known; `cores` of the
---   host, nil where not known
+-- * `cgroup` { limit_bytes (nil: none), used_bytes, reclaimable_bytes (of these) } of the control group, nil where
+--   none is known; `cores` of the host, nil where not known
 -- * `extras`: what the view has beside its snapshot (lupe.surroundings): `allocator` (what was added), `cgroup`,
 --   `cores`, `off_because`
 -- @module lupe.view

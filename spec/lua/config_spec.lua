@@ -50,11 +50,11 @@ describe("the configuration", function()
   end)
 
   it("understands a list of words, as text or as an array in the file", function()
-    local function actions(flags, text) return (assert(config.resolve(flags, env_of({ LUPE_CONFIG = text }))).actions) end
+    local function actions(file) return assert(config.resolve({}, env_of({ LUPE_CONFIG = file }))).actions end
     local path = with_file("return { actions = { 'decay', 'purge', 'decay' } }")
     finally(function() os.remove(path) end)
-    assert.same({}, actions({}, nil))
-    assert.same({ "decay", "purge" }, actions({}, path))
+    assert.same({}, actions(nil))
+    assert.same({ "decay", "purge" }, actions(path))
     local spec = config.by_name.actions
     assert.same({ "purge", "snapshot" }, config.value(spec, "purge, snapshot", "x"))
     assert.same({}, config.value(spec, "none", "x"))

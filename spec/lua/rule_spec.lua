@@ -191,9 +191,9 @@ describe("a check's answer", function()
       { "field 'action.reason': expected string, got table", { name = "snapshot", reason = {} } },
       { "field 'action.cooldown_secs': expected at least 1, got 0", { name = "purge", cooldown_secs = 0 } },
     }) do
-      local ok, message = run_action(case[2])
+      local ok, why = run_action(case[2])
       assert.is_false(ok)
-      assert.equal("my.lua: finding 1: " .. case[1], message)
+      assert.equal("my.lua: finding 1: " .. case[1], why)
     end
   end)
 
