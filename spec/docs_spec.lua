@@ -11,7 +11,7 @@ local PAGES = {
 }
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "actions", "metrics", "health", "pprof",
+  "findings", "actions", "metrics", "health", "pprof", "openapi",
 }
 
 local HOST_FILES = {

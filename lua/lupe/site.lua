@@ -173,7 +173,8 @@ function methods:trend(column, options)
     if offset + ticks > count then ticks = 0 end
     local period, unit = 0, 1
     if column == "inuse_space" then period, unit = columns.sample_period_bytes, nil end
-    known = { trend.measure(columns.tick_time_ms, values, offset, ticks, period, unit, since) }
+    known = { trend.measure(columns.tick_time_ms, values, offset, ticks, period, unit, since,
+      columns.site_alloc_space[state.index] > 0 and columns.site_history_alloc) }
     state[key] = known
   end
   if not known[1] then return nil, known[2] end

@@ -1,13 +1,16 @@
 --- GET /api/actions: what rules asked for, and what became of it.
 
+local action_kinds = require("lupe.action_kinds")
 local json = require("lupe.json")
 local time = require("lupe.time")
 
 local ACTION = json.shape({
-  "time string", "action string", "arguments object", "target string", "rule string", "why string", "state string",
-  "result string?",
+  "time time", "action " .. table.concat(action_kinds.NAMES, "|"), "arguments object", "target string", "rule string",
+  "why string", "state waiting|running|done|failed|not_allowed", "result string?",
 })
-local LIST = json.shape({ "timestamp string", "allowed string[]", "cooldown_seconds number", "actions object[]" })
+local LIST = json.shape({
+  "timestamp time", "allowed string[]", "cooldown_seconds number", "actions Action[]", Action = ACTION,
+})
 
 return {
   {
