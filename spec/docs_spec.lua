@@ -177,7 +177,7 @@ describe("the documentation's HTTP API", function()
         checked = checked + 1
       end
     end
-    assert.equal(21, checked)
+    assert.equal(22, checked)
   end)
 
   it("notices a field that is missing, of another type, or at another place", function()
