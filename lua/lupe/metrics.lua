@@ -3,6 +3,7 @@
 -- @module lupe.metrics
 
 local allocator_state = require("lupe.allocator_state")
+local rule_metrics = require("lupe.rule_metrics")
 
 local metrics = {}
 
@@ -140,7 +141,7 @@ function metrics.write(out, app)
   process_metrics(out, app)
   profile_metrics(out, app)
   own_metrics(out, app.host)
-  app.analysis:metrics(out)
+  rule_metrics(app.analysis:rules(), out)
   app.alerts:metrics(out, app.analysis:ids("alert"))
   app.actions:metrics(out)
   http_metrics(out, app.http)

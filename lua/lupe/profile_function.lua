@@ -25,6 +25,7 @@ local functions = {}
 
 -- Out of reach of a rule that walks over fields.
 local states = setmetatable({}, { __mode = "k" })
+local PROFILE = {} -- key in a state, which no rule can name
 
 local makers = {}
 
@@ -162,7 +163,7 @@ function meta.__index(self, name)
   local state = states[self]
   local value = state[name]
   if value == nil and makers[name] then
-    value = makers[name](state.profile, state.index)
+    value = makers[name](state[PROFILE], state.index)
     state[name] = value
   end
   return value
@@ -176,7 +177,7 @@ end
 -- @tparam number index 0-based
 function functions.new(profile, index)
   local object = setmetatable({}, meta)
-  states[object] = { profile = profile, index = index }
+  states[object] = { [PROFILE] = profile, index = index }
   return object
 end
 

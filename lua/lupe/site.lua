@@ -24,6 +24,7 @@ local site = {}
 
 -- What a site knows, out of reach of a rule that walks over its fields.
 local states = setmetatable({}, { __mode = "k" })
+local HEAP = {} -- key in a state, which no rule can name
 
 local function file_name(path) return path:match("[^/]+$") or path end
 
@@ -163,7 +164,7 @@ local methods = {}
 
 function methods:trend(column, options)
   local state = states[self]
-  local columns = state.heap.columns
+  local columns = state[HEAP].columns
   local values, count = history_of(columns, column)
   local since = options and options.since_ms
   local key = column .. "@" .. tostring(since)
@@ -185,7 +186,7 @@ end
 
 function methods:history(column)
   local state = states[self]
-  local columns = state.heap.columns
+  local columns = state[HEAP].columns
   local source, count = history_of(columns, column)
   local times, values = {}, {}
   local offset = state.index * columns.tick_count
@@ -203,7 +204,7 @@ function meta.__index(self, name)
   local state = states[self]
   local value = state[name]
   if value == nil and makers[name] then
-    value = makers[name](state.heap, state.index)
+    value = makers[name](state[HEAP], state.index)
     state[name] = value
   end
   return value
@@ -217,7 +218,7 @@ end
 -- @tparam number index 0-based
 function site.new(heap, index)
   local object = setmetatable({}, meta)
-  states[object] = { heap = heap, index = index }
+  states[object] = { [HEAP] = heap, index = index }
   return object
 end
 

@@ -8,13 +8,14 @@ local time = require("lupe.time")
 local MOST, MOST_FRAMES = 500, 32
 
 local ALERT = json.shape({ "state raised|clearing", "since time", "notified time?" })
+local SUPPRESSED = json.shape({ "reason string", "until_date string" })
 local FINDING = json.shape({
   "rule string", "kind " .. table.concat(rule.KINDS, "|"), "component string?", "module string?",
   "verdict " .. table.concat(rule.VERDICTS, "|") .. "?", "severity " .. table.concat(rule.SEVERITIES, "|") .. "?",
   "confidence number?", "summary string", "evidence object", "advice string[]", "first_found time", "last_found time",
   "times integer", "current boolean", "id string", "about memory|time", "score number?", "reasons string[]",
-  "stack string[]", "file_location string?", "line_number integer?", "location_reason string?", "alert Alert?",
-  Alert = ALERT,
+  "stack string[]", "file_location string?", "line_number integer?", "location_reason string?",
+  "suppressed Suppressed?", "alert Alert?", Suppressed = SUPPRESSED, Alert = ALERT,
 })
 local LIST = json.shape({
   "timestamp time", "checked_at time?", "findings Finding[]", "total integer", Finding = FINDING,
@@ -39,6 +40,7 @@ local function described(known, alert)
     reasons = finding.reasons or {}, stack = first(place and place.stack or {}, MOST_FRAMES),
     file_location = place and place.file, line_number = place and place.line,
     location_reason = place and places.missing(place) or not place and "it is about no single function" or nil,
+    suppressed = finding.suppressed and SUPPRESSED(finding.suppressed),
     alert = alert and ALERT({
       state = alert.state, since = time.rfc3339(alert.since_ms), notified = time.rfc3339(alert.notified_ms),
     }),

@@ -46,8 +46,10 @@ describe("a rule's action", function()
     assert.equal(1, #listed())
   end)
 
-  it("is not run by a leak check of one process, nor by who only reads", function()
+  it("is not run by a leak check of one process or with params of its own, nor by who only reads", function()
     fake.request(server, "POST", "/api/profiling/leak-detection?target=100")
+    local strict = fake.request(server, "POST", "/api/profiling/leak-detection?param.alert.memory-threshold.warning=1")
+    assert.equal(200, strict.status)
     for _, path in ipairs({ "/api/profiling/allocations", "/api/profiling/bottlenecks", "/api/findings" }) do
       fake.request(server, "GET", path)
     end
