@@ -344,7 +344,8 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 function analysis:known() return self.known_findings:list() end
 
 --- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that are not the
--- defaults: name -> value), needs, state, error, shadowed_by, runs, errors, elapsed_us, findings }. `state`: "active", "shadowed", "disabled", "broken", "quarantined".
+-- defaults: name -> value), needs, state, error, shadowed_by, runs, errors, elapsed_us, findings }. `state`: "active",
+-- "shadowed", "disabled", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
   for i, entry in ipairs(self.registry:entries()) do

@@ -17,6 +17,11 @@
 -- * `cpu_percent`, `wall_percent`, `cum_cpu_percent`, `cum_wall_percent` of the whole's cpu_ns and busy_ns; nil where
 --   that is 0
 -- @module lupe.profile_function
+-- @usage
+-- for f in view.profile:functions { by = "wall_ns" } do
+--   if f.io_ns > f.cpu_ns then return f.name, f.waits[1].name, f.waits[1].class, f.threads end
+-- end
+-- --> load_page, read, io, 1
 
 local memory_word = require("lupe.attribution").memory_word
 local waits = require("lupe.waits")

@@ -15,9 +15,8 @@ local want_one_of, want_strings = expect.one_of, expect.strings
 local rule = {}
 
 rule.KINDS = { "leak", "bottleneck", "pattern", "recommendation", "alert", "action" }
-rule.NEEDS = {
-  "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall", "threads", "spans",
-}
+rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall",
+  "threads", "spans" }
 rule.VERDICTS = { "leak", "growing", "saturating", "bounded", "info" }
 rule.SEVERITIES = { "critical", "high", "medium", "low", "info" }
 
@@ -229,9 +228,9 @@ local function plain_fields(where, prefix, given, fields, texts)
   return plain
 end
 
-local SITE_FIELDS = { -- three texts, then numbers
-  "name", "module", "file", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects", "average_size", "survival",
-  "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "line",
+local SITE_FIELDS = { -- five texts, then numbers
+  "name", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
+  "average_size", "survival", "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "line",
 }
 local HOTSPOT_FIELDS = { -- likewise
   "name", "module", "file", "line", "definition_line", "cpu_percent", "wall_percent", "cum_cpu_percent",
@@ -271,7 +270,7 @@ local function plain_finding(where, found, kind)
   refuse_unknown(where, "", found, FINDING_FIELDS)
   local plain = { summary = want(where, "summary", found.summary, "string"):sub(1, LONGEST_TEXT) }
   if found.site ~= nil then
-    plain.site = plain_fields(where, "site", want(where, "site", found.site, "table"), SITE_FIELDS, 3)
+    plain.site = plain_fields(where, "site", want(where, "site", found.site, "table"), SITE_FIELDS, 5)
   end
   if found.hotspot ~= nil then
     plain.hotspot = plain_fields(where, "hotspot", want(where, "hotspot", found.hotspot, "table"), HOTSPOT_FIELDS, 3)

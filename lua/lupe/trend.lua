@@ -27,6 +27,12 @@
 -- * `first`, `last`, `lowest`, `highest`, `rise` -- bytes (objects); `noise` -- standard error of `rise`
 -- * `profiles`, `seconds`, `from_ms`, `to_ms` -- the part of the history that was looked at
 -- @module lupe.trend
+-- @usage
+-- for site in view.heap:sites { by = "growth", limit = 1 } do
+--   local trend = site:trend("inuse_space", { since_ms = view.time_ms - 20000 })
+--   return trend.slope, trend.low <= trend.slope, trend.rises .. " of " .. trend.intervals, words.bytes(trend.rise)
+-- end
+-- --> 3600, true, 20 of 20, 20.0 MiB
 
 local stats = require("lupe.stats")
 
