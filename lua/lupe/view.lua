@@ -12,7 +12,8 @@
 --   metadata_bytes resident_bytes mapped_bytes retained_bytes`, ratios 0..1 `fragmentation` (1 - allocated /
 --   active), `efficiency` (allocated / resident), `distribution` (live counts `small_0_1kb medium_1_100kb
 --   large_100kb_1mb huge_1mb_plus`, nil where the size classes are not known), and what was known beside the
---   snapshot: `arena_count`, `dirty_bytes`, `muzzy_bytes`, `dirty_decay_ms`, `muzzy_decay_ms`, `background_thread`, `thread_cache`
+--   snapshot: `arena_count`, `dirty_bytes`, `muzzy_bytes`, `dirty_decay_ms`, `muzzy_decay_ms`, `background_thread`,
+--   `thread_cache`
 -- * `classes` { { size_bytes, live_count } ... }; `targets` { { pid, ppid, name, live, heap_state, allocator,
 --   sample_period_bytes, first_ms, last_ms, memory } ... }; `modules` { { path, name, build_id } ... }
 -- * `dropped_records`, `truncated_stacks`, `stack_overflows`
