@@ -1,6 +1,7 @@
 --- Which samples are taken: what the operator asked for by name, else what some rule in force needs.
 -- A rate that was given (flag, environment, file) stays as it is. One at its default is used while a rule that is
--- active needs "cpu" or "wall", and is 0 otherwise. An action may set another; that stays.
+-- active needs "cpu" or "wall", and is 0 otherwise. What a file that is broken needs is not known, so it may be both.
+-- An action may set another rate; that stays.
 --
 -- Heap profiles and jemalloc's figures (0.1 ms a second) are not switched: series, routes and metrics live on them.
 -- @module lupe.capture
@@ -10,21 +11,21 @@ capture.__index = capture
 
 local KINDS = { "cpu", "wall" }
 local FLAGS = { cpu = "--cpu-hz", wall = "--wall-hz" }
-local ACTIVE = { active = true }
 
 --- @param host the host; of its config `cpu_hz`, `wall_hz` and their `sources`
--- @tparam function rules that gives what lupe.analysis' `rules` does
+-- @tparam function rules that gives what lupe.analysis' `rules` does, or nil before their files were looked at
 function capture.new(host, rules)
   local self = setmetatable({ host = host, rules = rules, chosen = {}, rates = {}, off_because = {} }, capture)
   self:update()
   return self
 end
 
---- "cpu" and "wall" -> whether a rule that is active needs it.
+--- "cpu" and "wall" -> whether a rule that is active needs it, or may need it.
 local function needed(rules)
-  local found = {}
-  for _, rule in ipairs(rules) do
-    for _, need in ipairs(ACTIVE[rule.state] and rule.needs or {}) do found[need] = true end
+  local found = { cpu = not rules, wall = not rules }
+  for _, rule in ipairs(rules or {}) do
+    local needs = rule.state == "active" and rule.needs or rule.state == "broken" and KINDS or {}
+    for _, need in ipairs(needs) do found[need] = true end
   end
   return found
 end

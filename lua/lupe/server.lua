@@ -19,6 +19,7 @@ local snapshot_store = require("lupe.snapshot_store")
 local surroundings = require("lupe.surroundings")
 local threshold = require("lupe.threshold")
 local totals = require("lupe.totals")
+local user_routes = require("lupe.user_routes")
 local views = require("lupe.views")
 local wrappers = require("lupe.wrappers")
 
@@ -28,7 +29,7 @@ local FINDINGS_AGE_MS = 10000
 local PROFILER_MS, CGROUP_MS = 250, 1000
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "actions", "metrics", "health", "pprof", "openapi",
+  "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
 }
 
 --- Reads answer from findings that are there; this has newer ones made in the background, for the next.
@@ -79,7 +80,7 @@ function server.new(host)
     if not host.base then return nil, "--base: " .. message end
   end
   app.analysis = analysis.new(host)
-  app.capture = capture.new(host, function() return app.analysis:rules() end)
+  app.capture = capture.new(host, function() return app.analysis:ready() and app.analysis:rules() or nil end)
   app.surroundings = surroundings.new(host, function() return app.capture.off_because end)
   app.views = views.new(host, app.surroundings)
   app.actions = actions.new(app)
@@ -98,8 +99,8 @@ function server.new(host)
   for _, name in ipairs(ROUTES) do
     for _, route in ipairs(require("routes." .. name)) do routes[#routes + 1] = route end
   end
-  app.routes = routes
   local entry = router.new(app, routes)
+  app.user_routes = user_routes.new(app, entry, routes)
   local last_totals_ms = 0
 
   return {
@@ -123,6 +124,7 @@ function server.new(host)
       end
       app.analysis:tick(app.views)
       app.capture:update()
+      app.user_routes:tick()
     end,
 
     --- The end of the run: the recording's last frame, and the report as text; "" where none is wanted.

@@ -88,6 +88,10 @@ return {
     default = 300, min = 1, max = 86400, doc = "between two words about the same alert",
   },
   {
+    name = "routes", flag = "--routes", env = "LUPE_ROUTES", type = "path", placeholder = "DIR",
+    doc = "your own HTTP routes, added to lupe's",
+  },
+  {
     name = "allocator", flag = "--allocator", env = "LUPE_ALLOCATOR", type = "choice",
     values = { "jemalloc", "system" },
     default = "jemalloc", doc = "system: leave the allocator alone; the heap is not profiled then",

@@ -25,9 +25,21 @@ describe("capture", function()
   end)
 
   it("does not count rules that are not in force", function()
-    for _, state in ipairs({ "shadowed", "broken", "quarantined", "disabled" }) do rule(state, "cpu", "wall") end
+    for _, state in ipairs({ "shadowed", "quarantined", "disabled" }) do rule(state, "cpu", "wall") end
     new()
     assert.same({ 0, 0 }, host.rates)
+  end)
+
+  it("takes all while nothing is known of the rules, or of one of them", function()
+    rules = nil
+    local self = new()
+    assert.same({ 99, 20 }, host.rates)
+    rules = {}
+    self:update()
+    assert.same({ 0, 0 }, host.rates)
+    rules = { { state = "broken" } }
+    self:update()
+    assert.same({ 99, 20 }, host.rates)
   end)
 
   it("stops when the last rule that needs it is gone, and says why", function()
