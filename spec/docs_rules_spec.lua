@@ -62,6 +62,23 @@ describe("the rules that docs/rules.md shows", function()
   end)
 end)
 
+describe("the action rule that docs/rules.md shows", function()
+  it("asks for a purge where much is unused", function()
+    local third = load_rule(assert(rules()[3]))
+    local answer = rule.run("my_rules/give_back.lua", third, view_of(program), { most_unused = 2 })
+    assert.same({ "3.00 MiB are unused", "purge" }, { answer.findings[1].summary, answer.findings[1].action.name })
+    assert.same({}, rule.run("my_rules/give_back.lua", third, view_of(program)).findings)
+  end)
+
+  it("and the table of actions has all of them, with their arguments", function()
+    local table_of = chapter("Actions")
+    for name, arguments in pairs(require("lupe.action_kinds").ARGUMENTS) do
+      local row = assert(table_of:match("\n| `" .. name .. "` |([^\n]*)"), name)
+      for argument in pairs(arguments) do assert.truthy(row:find("`" .. argument .. "`", 1, true), argument) end
+    end
+  end)
+end)
+
 describe("the tables of docs/rules.md", function()
   local example, empty = view_of(program), view_of({})
 

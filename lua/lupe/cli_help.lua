@@ -32,7 +32,7 @@ end
 
 local function add_flag(out, spec)
   local placeholder = spec.placeholder or value_types[spec.type].placeholder
-  if spec.values then placeholder = table.concat(spec.values, "|") end
+  if spec.values then placeholder = table.concat(spec.values, spec.type == "words" and "," or "|") end
   local head = "  " .. spec.flag .. (spec.type == "boolean" and "[=" .. placeholder .. "]" or " " .. placeholder)
   local notes = { spec.env }
   local default = default_of(spec)
