@@ -5,8 +5,6 @@
 
 local recorded_host = {}
 
-local NOTED = { "targets", "profiler", "memory", "allocator", "cgroup", "load" }
-
 local function settings_of(config, recorded)
   local settings = {}
   for name, value in pairs(config) do settings[name] = value end
@@ -24,10 +22,8 @@ function recorded_host.new(host, about)
   local self = setmetatable({ config = settings_of(host.config, about.config), started_ms = about.started_ms }, {
     __index = host,
   })
-  for _, name in ipairs(NOTED) do
-    self[name] = function() return notes[name] end
-  end
   self.targets = function() return notes.targets or {} end
+  self.profiler = function() return notes.profiler end
   self.now_ms = function() return notes.now_ms or about.started_ms end
   return self, function(frame) notes = frame end
 end

@@ -3,9 +3,9 @@
 -- Frames come every `record_interval_secs`, and as the run gets longer, a 24th of its duration apart; past
 -- `record_max_mb` only the last one is added. Loop thread.
 --
--- A frame's notes: { now_ms, targets, profiler, memory, allocator, cgroup, load } as the host's functions of these
--- names answered, `surroundings` (lupe.surroundings: what the view has beside its snapshot), `skipped` (frames left out
--- so far), and in the last frame `info` (how the program ended, as lupe.report takes it).
+-- A frame's notes: { now_ms, targets, profiler } as the host's functions of these names answered, `surroundings`
+-- (lupe.surroundings: what the view has beside its snapshot), `skipped` (frames left out so far), and in the last frame
+-- `info` (how the program ended, as lupe.report takes it).
 -- @module lupe.recorder
 
 local async = require("lupe.async")
@@ -45,8 +45,7 @@ end
 local function notes_of(self, info)
   local host = self.host
   return json.encode({
-    now_ms = host.now_ms(), targets = json.array(host.targets()), profiler = host.profiler(), memory = host.memory(),
-    allocator = host.allocator(), cgroup = host.cgroup(), load = host.load(),
+    now_ms = host.now_ms(), targets = json.array(host.targets()), profiler = host.profiler(),
     surroundings = self.surroundings:of(), skipped = self.skipped, info = info,
   })
 end

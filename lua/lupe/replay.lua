@@ -67,6 +67,7 @@ end
 function replay.run(host, recorded, options)
   local as_then, move = recorded_host.new(host, recorded.about)
   local runner = analysis.new(as_then)
+  runner.live:first()
   local params, wrong = runner:params_of({ [PARAMETER] = options.params })
   if wrong then return nil, wrong end
   local first, last = 1, #recorded.frames

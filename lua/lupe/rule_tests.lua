@@ -2,8 +2,9 @@
 -- The file returns an array of cases, in the environment of a rule's file:
 --
 -- * `name` a sentence
--- * `view` a literal snapshot (lupe.view_literal; as in lupe.view also `findings`, `config`, `allocator` and `base`),
---   or the path of a recording, from the file's folder: then its last frame, or the one nearest to `at` seconds
+-- * `view` a literal snapshot (lupe.view_literal; as in lupe.view also `findings`, `config`, `base`, `allocator`,
+--   `cgroup`, `cores`), or the path of a recording, from the file's folder: then its last frame, or the one nearest to
+--   `at` seconds
 -- * `base` likewise, what the rule may compare it with: see `view.base`
 -- * `params` that the rule is given
 -- * `expect` an array, one entry for each finding, in any order: `component`, `module`, `verdict` and `severity` are to

@@ -21,7 +21,7 @@ end
 -- @param host what C offers
 -- @param entry the rule: `path`, `source` and `rule`
 -- @param view with its keepalive
--- @param given `base` (another such view), `params`, `findings`, `config`, `allocator`; all optional
+-- @param given `base` (another such view), `params`, `findings`, `config`; all optional
 -- @return what lupe.rule.run answers; or nil and a message
 return function(host, entry, view, given)
   local answer, message = ask(host, { op = "load", rules = { { path = entry.path, source = entry.source } } }, nil,
@@ -32,8 +32,10 @@ return function(host, entry, view, given)
   end
   if answer then answer, message = ask(host, { op = "snapshot" }, view.keepalive, SYSTEM_DEADLINE_MS) end
   if not answer then return nil, message end
+  local extras = view.extras
   return ask(host, {
     op = "check", id = entry.rule.id, params = given.params, findings = json.array(given.findings),
-    config = given.config, allocator = given.allocator, deadline_ms = DEADLINE_MS,
+    config = given.config, base = given.base ~= nil, allocator = extras.allocator, cgroup = extras.cgroup,
+    cores = extras.cores, off_because = extras.off_because, deadline_ms = DEADLINE_MS,
   }, nil, DEADLINE_MS)
 end

@@ -22,12 +22,14 @@ local function text_of(data)
   return table.concat(lines, "\n") .. "\n"
 end
 
---- @param host what C offers where no program runs, with `config` and `rules_dir`
+--- Inside a task.
+-- @param host what C offers where no program runs, with `config` and `rules_dir`
 -- @string format "text" or "json"
 -- @return the text, and the exit code: 1 where a file or a folder is broken
 return function(host, format)
   local quiet = setmetatable({ log = function() end }, { __index = host }) -- the list says it all
   local runner = analysis.new(quiet)
+  runner.live:first()
   local list, broken = {}, false
   for i, known in ipairs(runner:rules()) do
     broken = broken or known.error ~= nil

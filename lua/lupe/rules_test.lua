@@ -31,7 +31,10 @@ local function made(host, described)
   local address, size = literal(described)
   local own, bytes, keepalive = host.snapshot_of(snapshot_bytes(address, size))
   if not own then error(bytes, 0) end
-  return assert(view_of(own, bytes, { keepalive = keepalive }))
+  return assert(view_of(own, bytes, {
+    allocator = described.allocator, cgroup = described.cgroup, cores = described.cores,
+    off_because = described.off_because, keepalive = keepalive,
+  }))
 end
 
 local function recorded_view(host, path, at)
@@ -59,7 +62,6 @@ local function run_case(host, entry, case, folder)
   if not ok then return { "its view cannot be made: " .. tostring(view) } end
   local answer, failure = trial(host, entry, view, {
     base = base, params = case.params, findings = described.findings, config = described.config,
-    allocator = described.allocator,
   })
   return rule_tests.compare(case, answer, failure)
 end

@@ -13,9 +13,10 @@
 --   Nothing that is loaded changes. A `check` with `candidate=path` runs that one.
 -- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
 -- * `{op="base"}` likewise: what rules may compare it with, as `view.base`. `{ok=true}`
--- * `{op="check", id, candidate?, params?, findings?, config?, allocator?, cgroup?, cores?, off_because?,
+-- * `{op="check", id, candidate?, base?, params?, findings?, config?, allocator?, cgroup?, cores?, off_because?,
 --   deadline_ms?, memory_bytes?, instructions?}` runs one rule, over a view with these extras (lupe.view): `{ok=true,
---   findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
+--   findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them. `base=false`: without what was sent
+--   to compare with
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
 --   `{ok=true, bytes}`
 -- * `{op="flamegraph", type, format, title, subtitle, base?}`: the snapshot as a flame graph, see lupe.flamegraph;
@@ -182,7 +183,7 @@ function operations.check(self, request)
   local address, size, keepalive = current_snapshot(self)
   if not address then return size end
   local base
-  base, refused = base_view(self)
+  if request.base ~= false then base, refused = base_view(self) end
   if refused then return refused end
   -- Each check gets a view of its own: what one rule does to the tables in it, the next one does not see. `kept` is
   -- out of reach of rules.

@@ -61,6 +61,13 @@ describe("lupe rules", function()
 
   local VIEW = "{ sites = { { name = 'a', history = { 3 * 2 ^ 20 } }, { name = 'b', history = { 2 ^ 20 } } } }"
 
+  local function list_rules(form)
+    local results
+    async.spawn(rules_list, function(...) results = { n = select("#", ...), ... } end, host, form)
+    assert(results and results[1], results and results[2])
+    return unpack(results, 2, results.n)
+  end
+
   it("passes a case in which the rule finds what it should", function()
     assert.same({ ([[
 %s: spec.holder ok
@@ -132,7 +139,7 @@ describe("lupe rules", function()
 
   it("takes no file of cases for a rule", function()
     cases("return {}")
-    assert.equal(1, #json.decode((rules_list(host, "json"))).rules)
+    assert.equal(1, #json.decode((list_rules( "json"))).rules)
     assert.same({ folder .. "/holder.test.lua: these are a rule's tests; give the rule's own file\n", 1 },
       { rules_test.check({ folder .. "/holder.test.lua" }) })
   end)
@@ -189,17 +196,17 @@ describe("lupe rules", function()
     host.config.rules = user
     support.write_file(user .. "/mine.lua", HOLDER)
     local broken = support.write_file(user .. "/broken.lua", "return {")
-    local text, code = rules_list(host, "text")
+    local text, code = list_rules( "text")
     assert.equal(1, code)
     assert.matches("spec.holder +pattern +2 +shadowed +holder.lua %(shipped%)\n", text)
     assert.matches("active      " .. user .. "/mine.lua\n", text, 1, true)
     assert.matches("broken      " .. broken .. "\n  " .. broken .. ":1: ", text, 1, true)
-    local list = json.decode((rules_list(host, "json"))).rules
+    local list = json.decode((list_rules( "json"))).rules
     assert.same({ "shadowed", "broken", "active" }, { list[1].state, list[2].state, list[3].state })
     os.remove(broken)
-    assert.equal(0, (select(2, rules_list(host, "text"))))
+    assert.equal(0, (select(2, list_rules( "text"))))
     host.config.rules = user .. "/nowhere"
-    text, code = rules_list(host, "text")
+    text, code = list_rules( "text")
     assert.equal(1, code)
     assert.matches(user .. "/nowhere: No such file or directory\n", text, 1, true)
   end)
