@@ -39,7 +39,7 @@ end
 
 --- What the worker process does, in this one and without limits.
 function fake.worker(host)
-  local loaded, operations, candidate, current = {}, {}, nil, nil
+  local loaded, operations, candidate, current, base = {}, {}, nil, nil, nil
 
   function operations.load(request)
     local answers = json.array()
@@ -64,12 +64,18 @@ function fake.worker(host)
     return { ok = true }
   end
 
+  function operations.base(_, attach)
+    base = attach
+    return { ok = true }
+  end
+
   function operations.check(request)
     local kept = request.candidate and candidate or loaded[request.id]
     if not kept then return { ok = false, kind = "no_rule", error = "no such rule" } end
     local columns = view.from_snapshot(current, require("ffi").sizeof(current), {
       findings = request.findings, config = request.config, allocator = request.allocator, cgroup = request.cgroup,
       cores = request.cores, off_because = request.off_because, keepalive = current,
+      base = base and view.from_snapshot(base, require("ffi").sizeof(base), { keepalive = base }),
     })
     local ok, answer = pcall(rule.run, kept.path, kept.rule, columns, request.params)
     if not ok then return { ok = false, kind = "error", error = answer, elapsed_us = 1 } end

@@ -233,7 +233,7 @@ local SITE_FIELDS = { -- five texts, then numbers
   "name", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
   "average_size", "survival", "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "line",
 }
-local HOTSPOT_FIELDS = { -- likewise
+local HOTSPOT_FIELDS = { -- three texts, then numbers
   "name", "module", "file", "line", "definition_line", "cpu_percent", "wall_percent", "cum_cpu_percent",
   "cum_wall_percent", "cpu_ns", "wall_ns", "cum_cpu_ns", "cum_wall_ns", "kernel_ns", "memory_ns", "io_ns", "lock_ns",
   "idle_ns", "allocator_ns", "samples", "threads",
