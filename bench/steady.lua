@@ -25,30 +25,32 @@ local function nginx_words(port)
   support.write_file(folder .. "/nginx.conf", ([[
     worker_processes 2; daemon off; pid %s/pid; error_log %s/error.log crit;
     events { worker_connections 256; }
-    http { access_log off; %s server { listen 127.0.0.1:%d; root %s; keepalive_requests 200; } }
+    http { access_log off; %s server { listen 127.0.0.1:%d; root %s; keepalive_requests 1000000; } }
   ]]):format(folder, folder, table.concat(temporary, " "), port, folder))
   return { "nginx", "-e", folder .. "/error.log", "-c", folder .. "/nginx.conf" }
 end
 
--- The four: words that start one on a port, and how many requests per second it gets (nil: it drives itself).
+-- The four: words that start one on a port, bytes that it answers and then hangs up, and how many requests per second
+-- it gets (nil: it drives itself).
 local PROGRAMS = {
   {
-    name = "redis", rate = REDIS_RATE,
+    name = "redis", rate = REDIS_RATE, probe = "PING\r\nQUIT\r\n",
     words = function(port)
       return { "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir",
         support.temp_dir() }
     end,
   },
   {
-    name = "memcached", rate = MEMCACHED_RATE,
+    name = "memcached", rate = MEMCACHED_RATE, probe = "version\r\nquit\r\n",
     words = function(port) return { "memcached", "-u", "nobody", "-p", port, "-l", "127.0.0.1", "-m", "16" } end,
   },
-  { name = "nginx", rate = NGINX_RATE, words = nginx_words },
+  { name = "nginx", rate = NGINX_RATE, probe = "GET /small HTTP/1.0\r\n\r\n", words = nginx_words },
   {
     name = "python3",
-    -- Without its own allocator for small objects, so that each of them is seen.
+    -- Without its own allocator for small objects, so that each of them is seen. It is stopped, as the others are.
     words = function(_, seconds)
-      return { "env", "PYTHONMALLOC=malloc", "/usr/bin/python3", support.root .. "/bench/steady_worker.py", seconds }
+      local script = support.root .. "/bench/steady_worker.py"
+      return { "env", "PYTHONMALLOC=malloc", "/usr/bin/python3", script, seconds + 300 }
     end,
   },
 }
@@ -57,13 +59,14 @@ local function start(program, seconds)
   local port = support.free_port()
   local one = { program = program, lupe = harness.start_under_lupe(program.words(port, seconds), FLAGS), verdicts = {} }
   if program.rate then
-    support.eventually(function() return support.exchange(port, "\r\n", 0.2) end, 30, program.name .. " to listen")
+    support.eventually(function() return support.exchange(port, program.probe, 1) end, 30, program.name .. " to listen")
     one.load = support.spawn({ harness.program("steady_load"), program.name, port, program.rate, seconds })
   end
   return one
 end
 
 local function check(one, seconds)
+  if not one.lupe.process:alive() then error(one.program.name .. " ended: " .. one.lupe.process:stderr()) end
   local answer = one.lupe:get("/api/profiling/leak-detection", { method = "POST" })
   for _, leak in ipairs(answer.potential_leaks) do
     one.verdicts[leak.verdict] = one.verdicts[leak.verdict] or {}
@@ -90,7 +93,7 @@ return {
     for i, program in ipairs(PROGRAMS) do all[i] = start(program, seconds) end
     local started = support.now()
     for i = 1, CHECKS do
-      -- The last time is a little before the end: the load is still on, and Python there.
+      -- The last time is a little before the end: the load is still on.
       local at = (seconds - 3) * i / CHECKS
       support.sleep(math.max(0, started + at - support.now()))
       for _, one in ipairs(all) do check(one, at) end

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-enum { CONNECTIONS = 24, KEYS = 20000, LISTS = 200, VALUE_BYTES_MAX = 4000, PIECE_BYTES = 1 << 16 };
+enum { CONNECTIONS = 24, KEYS = 20000, LISTS = 50, VALUE_BYTES_MAX = 4000, PIECE_BYTES = 1 << 16 };
 
 static uint64_t random_state = UINT64_C(88172645463325252);
 
@@ -31,15 +31,15 @@ static int redis_request(char *text, size_t room) {
     case 0:
     case 1:
       return snprintf(text, room, "SET key:%u %.*s EX %u\r\n", key, (int)value_bytes(1000), value,
-                      5 + below(60));
+                      5 + below(25));
     case 2:
-      return snprintf(text, room, "SET plain:%u %.*s\r\n", key / 4, (int)value_bytes(500), value);
+      return snprintf(text, room, "SET plain:%u %.*s\r\n", key % 1000, (int)value_bytes(500), value);
     case 3:
       return snprintf(text, room, "LPUSH list:%u %.*s\r\n", list, (int)value_bytes(200), value);
     case 4:
       return snprintf(text, room, "LTRIM list:%u 0 20\r\n", list);
     case 5:
-      return snprintf(text, room, "HSET hash:%u field:%u %.*s\r\n", list, below(50), (int)value_bytes(200),
+      return snprintf(text, room, "HSET hash:%u field:%u %.*s\r\n", list, below(20), (int)value_bytes(200),
                       value);
     case 6:
       return snprintf(text, room, "DEL key:%u\r\n", key);
@@ -55,7 +55,7 @@ static int memcached_request(char *text, size_t room) {
   switch (below(4)) {
     case 0:
     case 1:
-      return snprintf(text, room, "set key:%u 0 %u %u\r\n%.*s\r\n", key, below(2) * (5 + below(60)), bytes,
+      return snprintf(text, room, "set key:%u 0 %u %u\r\n%.*s\r\n", key, below(2) * (5 + below(25)), bytes,
                       (int)bytes, value);
     case 2:
       return snprintf(text, room, "delete key:%u\r\n", key);

@@ -10,10 +10,10 @@ local zoo_runs = {}
 local SAMPLE_BYTES = 65536
 
 --- One run per entry and seed.
--- @tparam number seeds 1 to this
-function zoo_runs.all(entries, seeds, folder)
+-- @tparam number seeds how many, from `first_seed` on
+function zoo_runs.all(entries, first_seed, seeds, folder)
   local list = {}
-  for seed = 1, seeds do
+  for seed = first_seed, first_seed + seeds - 1 do
     for _, entry in ipairs(entries) do
       local key = ("%s.%s.%d"):format(entry.program, entry.scenario, seed)
       list[#list + 1] = { key = key, entry = entry, seed = seed, path = folder .. "/" .. key .. ".rec" }
