@@ -11,7 +11,7 @@ local PAGES = {
 }
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "metrics", "health", "pprof",
+  "findings", "metrics", "health", "pprof", "openapi",
 }
 
 local HOST_FILES = {
@@ -176,7 +176,7 @@ describe("the documentation's HTTP API", function()
         checked = checked + 1
       end
     end
-    assert.equal(20, checked)
+    assert.equal(21, checked)
   end)
 
   it("notices a field that is missing, of another type, or at another place", function()

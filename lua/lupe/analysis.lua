@@ -41,7 +41,8 @@ function analysis.new(host)
     results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
     waiting = {},
     known_findings = known_findings.new(host.now_ms),
-    next_check_ms = host.monotonic_ms() + host.config.leak_check_interval_secs * 1000,
+    began_ms = host.monotonic_ms(),
+    next_check_ms = 0,
     next_refresh_ms = host.monotonic_ms() + REFRESH_MS,
   }, analysis)
   self.registry:refresh()
@@ -350,21 +351,33 @@ function analysis:reload()
   return changed
 end
 
+--- How long after a check the next one is worth it: when the run is twice as old, since trends become clear with time,
+-- or the leak rules have the history that they asked for; but at the latest after the configured interval.
+local function pause_ms(self, view, result)
+  local age_ms = self.host.monotonic_ms() - self.began_ms
+  local lacking_ms = result.needed_seconds and 1000 * (result.needed_seconds - view.heap.seconds) or 0
+  return math.min(math.max(age_ms, lacking_ms), self.host.config.leak_check_interval_secs * 1000)
+end
+
 local function check_on_schedule(self, view)
   self.checking = true
-  async.spawn(function() return self:run(view) end, function(ok, failure, trace)
+  async.spawn(function() return self:run(view) end, function(ok, result, trace)
     self.checking = false
-    if not ok then self.host.log("error", "the scheduled check failed: " .. (trace or tostring(failure))) end
+    if ok then
+      self.next_check_ms = self.host.monotonic_ms() + pause_ms(self, view, result)
+    else
+      self.next_check_ms = self.host.monotonic_ms() + self.host.config.leak_check_interval_secs * 1000
+      self.host.log("error", "the scheduled check failed: " .. (trace or tostring(result)))
+    end
   end)
 end
 
---- About once a second: files that changed, and the scheduled check.
+--- About once a second: files that changed, and the scheduled check; the first one as soon as there is a view.
 -- @param views lupe.views, whose merged view is checked
 function analysis:tick(views)
   local now = self.host.monotonic_ms()
   if now >= self.next_refresh_ms then self:reload() end
   if now >= self.next_check_ms and not self.checking then
-    self.next_check_ms = now + self.host.config.leak_check_interval_secs * 1000
     local view = views:merged()
     if view then check_on_schedule(self, view) end
   end

@@ -30,13 +30,13 @@ local PROFILE = json.shape({ "state string", "reason string?", "hz integer" })
 
 --- The fields of an answer, as in `json.shape`: the seed's in its order, then the added ones.
 bottlenecks.FIELDS = {
-  "analysis_duration_ms number", "hotspots object[]", "cpu_bound_percent number?", "io_bound_percent number?",
+  "analysis_duration_ms number", "hotspots Hotspot[]", "cpu_bound_percent number?", "io_bound_percent number?",
   "memory_bound_percent number?", "recommendations string[]",
   "reason string?", "lock_bound_percent number?", "bound_reason string?", "idle_percent number?",
-  "total_samples integer", "cpu_seconds number?", "window_seconds number", "profile_from string?",
-  "profile_to string?", "patterns string[]", "memory_bound_basis string", "page_faults object", "cpu_profile object",
-  "wall_profile object", "rule_errors string[]",
-  "hotspots_reason string?",
+  "total_samples integer", "cpu_seconds number?", "window_seconds number", "profile_from time?",
+  "profile_to time?", "patterns string[]", "memory_bound_basis string", "page_faults PageFaults",
+  "cpu_profile ProfileState", "wall_profile ProfileState", "rule_errors string[]", "hotspots_reason string?",
+  Hotspot = HOTSPOT, PageFaults = FAULTS, ProfileState = PROFILE,
 }
 
 local function first(list, count)

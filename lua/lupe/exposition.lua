@@ -8,6 +8,7 @@ local TYPES = {
   openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8",
   prometheus = "text/plain; version=0.0.4; charset=utf-8",
 }
+exposition.TYPES = TYPES -- format -> content type
 
 --- Which of the two the client asked for; Prometheus' own is what curl gets.
 -- @param accept the Accept header, or nil

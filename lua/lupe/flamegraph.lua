@@ -2,8 +2,8 @@
 -- (folded), and a tree (json).
 --
 -- Folded lines are `outermost;...;innermost VALUE`: bytes for "heap" and "alloc", microseconds for "cpu" and "wall".
--- The tree is { name, module, inlined, value, self, base (where something is compared), children }, in bytes or
--- nanoseconds, without what is below 0.02 % of the whole.
+-- The tree is of nodes as in `NODE`, in bytes or nanoseconds (`base`: of what is compared with), without what is
+-- below 0.02 % of the whole.
 -- @module lupe.flamegraph
 
 local flame_html = require("lupe.flame_html")
@@ -17,6 +17,11 @@ local flamegraph = {}
 
 flamegraph.TYPES = { "cpu", "wall", "heap", "alloc" }
 flamegraph.FORMATS = { "svg", "html", "folded", "json" }
+
+flamegraph.NODE = json.shape({
+  "name string", "module string", "inlined boolean", "value integer", "self integer", "base integer?",
+  "children Node[]", Node = true,
+})
 
 -- The narrowest frame, as a share of the whole: what nobody can see would only make the file large.
 local LEAST_SHARE = { svg = 1 / 3000, html = 1 / 5000, json = 1 / 5000 }
@@ -74,8 +79,7 @@ local function as_json(root, compared)
   local function add(node)
     put(('{"name":%s,"module":%s,"inlined":%s,"value":%.0f,"self":%.0f'):format(json.encode(node.name),
       json.encode(node.module), tostring(node.inlined), node.value, node.self))
-    if compared then put((',"base":%.0f'):format(node.base)) end
-    put(',"children":[')
+    put(compared and (',"base":%.0f,"children":['):format(node.base) or ',"base":null,"children":[')
     for i, child in ipairs(node.children) do
       if i > 1 then put(",") end
       add(child)

@@ -25,21 +25,45 @@ function json.written(value) return json.raw(json.encode(value)) end
 --- A text that is JSON already, to be put into another as it is.
 function json.raw(text) return setmetatable({ text = text }, written_mt) end
 
+local PLAIN = { string = true, integer = true, number = true, boolean = true, object = true, array = true, time = true }
+
+--- A field's declaration, "name type", taken apart.
+local function parse_field(text, types)
+  local name, kind = text:match("^(%S+) (%S+)$")
+  if not name then error("a field is \"name type\", not " .. text, 3) end
+  local field = { name = name, nullable = kind:sub(-1) == "?" }
+  if field.nullable then kind = kind:sub(1, -2) end
+  field.list = kind:sub(-2) == "[]"
+  if field.list then kind = kind:sub(1, -3) end
+  if kind:find("|", 1, true) then
+    field.values = {}
+    for word in kind:gmatch("[^|]+") do field.values[#field.values + 1] = word end
+    kind = "string"
+  end
+  if not PLAIN[kind] and types[kind] == nil then
+    error(("field %q: %q is no type, and no shape of that name is given"):format(name, kind), 3)
+  end
+  field.type = kind
+  return field
+end
+
 --- Declares an object: its fields, in their order, each "name type" (`?`: may be null, `[]`: a list).
+-- Types are string, integer, number, boolean, time (RFC 3339), array, object (of no declared fields), one of some words
+-- ("low|high"), or the name of another shape, which is given beside the fields: `true` for this one itself, or a
+-- JSON Schema where it is none. Types are for documentation; what is written is checked by the specs.
 -- Calling the shape with a table of values marks it to be written in that order; a field that was
 -- not declared is an error, a declared one without a value is written as null.
--- @param fields array of strings
--- @return a callable shape; its `.fields` are { name, type, nullable, list }, for documentation
+-- @param fields array of strings, and name = shape
+-- @return a callable shape; its `.fields` are { name, type, nullable, list, values }, and `.types` name -> shape
 function json.shape(fields)
-  local shape = { fields = {}, known = {} }
+  local shape = { fields = {}, known = {}, types = {} }
+  for name, inner in pairs(fields) do
+    if type(name) == "string" then shape.types[name] = inner == true and shape or inner end
+  end
   for i, text in ipairs(fields) do
-    local name, kind = text:match("^(%S+) (%S+)$")
-    if not name then error("a field is \"name type\", not " .. text, 2) end
-    local nullable, list = kind:sub(-1) == "?", false
-    if nullable then kind = kind:sub(1, -2) end
-    if kind:sub(-2) == "[]" then kind, list = kind:sub(1, -3), true end
-    shape.fields[i] = { name = name, type = kind, nullable = nullable, list = list }
-    shape.known[name] = true
+    local field = parse_field(text, shape.types)
+    shape.fields[i] = field
+    shape.known[field.name] = true
   end
   local object_mt = { shape = shape }
   return setmetatable(shape, {
@@ -51,6 +75,10 @@ function json.shape(fields)
     end,
   })
 end
+
+--- Marks a table as an object whose keys are written in this order, and not sorted.
+-- @param keys array of strings; @param values key -> value (kept, not copied)
+function json.ordered(keys, values) return setmetatable(values, { keys = keys }) end
 
 --- A number cut to so many decimals; nil stays nil, and NaN and infinity become nil.
 function json.round(number, decimals)
@@ -116,13 +144,17 @@ local function write_shaped(out, object, shape, depth)
   out[#out + 1] = #fields == 0 and "{}" or "}"
 end
 
-local function write_free(out, object, depth)
+local function sorted_keys(object)
   local keys = {}
   for key in pairs(object) do
     if type(key) ~= "string" then error("a JSON object's key must be a string, not a " .. type(key), 0) end
     keys[#keys + 1] = key
   end
   table.sort(keys)
+  return keys
+end
+
+local function write_free(out, object, keys, depth)
   out[#out + 1] = "{"
   for i, key in ipairs(keys) do
     out[#out + 1] = (i > 1 and "," or "") .. string_text(key) .. ":"
@@ -145,7 +177,7 @@ write = function(out, value, depth)
     elseif value[1] ~= nil then
       write_array(out, value, depth + 1)
     else
-      write_free(out, value, depth + 1)
+      write_free(out, value, mt and mt.keys or sorted_keys(value), depth + 1)
     end
   elseif kind == "string" then
     out[#out + 1] = string_text(value)
@@ -160,7 +192,7 @@ write = function(out, value, depth)
   end
 end
 
---- @param value nil, boolean, number, string, or a table: shaped (fields in order), an array (marked, or
+--- @param value nil, boolean, number, string, or a table: shaped or ordered (fields in order), an array (marked, or
 -- with an element 1), or else an object with its keys sorted
 -- @return the text, one line. Raises on functions, cycles and the like: the caller's mistake.
 function json.encode(value)

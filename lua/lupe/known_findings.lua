@@ -1,6 +1,8 @@
 --- What the checks of a run found, with first and last time.
 -- @module lupe.known_findings
 
+local bit = require("bit")
+
 local json = require("lupe.json")
 
 local known_findings = {}
@@ -15,6 +17,13 @@ function known_findings.key(finding)
 end
 
 local key_of = known_findings.key
+
+--- A short name for a key, the same in every run: its FNV-1a hash.
+local function id_of(key)
+  local hash = 0xcbf29ce484222325ULL
+  for i = 1, #key do hash = bit.bxor(hash, key:byte(i)) * 0x100000001b3ULL end
+  return bit.tohex(hash)
+end
 
 --- @param now_ms function() that gives Unix time
 function known_findings.new(now_ms)
@@ -41,14 +50,14 @@ function known_findings:add(findings)
 end
 
 --- @param latest the findings of the newest check
--- @return array of { finding, first_ms, last_ms, times, current }, newest first; `current`: the newest check found
---   it too
+-- @return array of { id, finding, first_ms, last_ms, times, current }, newest first; `id`: the same for the same
+--   finding in every run; `current`: the newest check found it too
 function known_findings:list(latest)
   local current, list = {}, json.array()
   for _, finding in ipairs(latest) do current[key_of(finding)] = true end
   for key, known in pairs(self.entries) do
     list[#list + 1] = {
-      finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
+      id = id_of(key), finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
       current = current[key] or false,
     }
   end

@@ -14,10 +14,10 @@ local ACCUSED = { leak = true, growing = true }
 
 leaks.LEAK = json.shape({
   "component string", "allocation_count integer", "total_size_bytes integer", "average_size_bytes number?",
-  "growth_rate_mb_per_hour number?", "severity string", "first_seen string?", "last_seen string?",
-  "confidence number?", "verdict string", "module string?", "evidence object", "reasons string[]", "advice string[]",
-  "summary string", "rule string", "stack string[]", "file_location string?", "line_number integer?",
-  "location_reason string?",
+  "growth_rate_mb_per_hour number?", "severity critical|high|medium|low|info", "first_seen time?",
+  "last_seen time?", "confidence number?", "verdict leak|growing|saturating|bounded|info", "module string?",
+  "evidence object", "reasons string[]", "advice string[]", "summary string", "rule string", "stack string[]",
+  "file_location string?", "line_number integer?", "location_reason string?",
 })
 
 local function whole(number) return math.floor((number or 0) + 0.5) end

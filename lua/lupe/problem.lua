@@ -6,7 +6,23 @@ local json = require("lupe.json")
 
 local problem = {}
 
-local SHAPE = json.shape({ "type string", "title string", "status integer", "detail string", "instance string" })
+problem.SHAPE = json.shape({
+  "type string", "title string", "status integer", "detail string", "instance string",
+})
+
+--- What each status says, whichever route answers with it.
+problem.MEANINGS = {
+  [400] = "A parameter is unknown, malformed, out of range or given twice, or the body is not a JSON object of them",
+  [403] = "Host or Origin is foreign",
+  [404] = "There is no such process or snapshot",
+  [413] = "The body is larger than 64 KiB",
+  [415] = "There is a body, and it is not JSON",
+  [429] = "Too many requests",
+  [500] = "An error in lupe; its log has the details under the id that the detail names",
+  [503] = "Profiling is off, or there is no process or profile yet or any more: the detail says which",
+  [504] = "It took too long and was stopped",
+  [507] = "The disk is full; nothing was left behind",
+}
 
 local TITLES = {
   [400] = "Bad Request", [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed",
@@ -37,7 +53,7 @@ function problem.is(value) return getmetatable(value) == problem_mt end
 function problem.answer(self, path)
   local headers = { ["Content-Type"] = "application/problem+json" }
   for name, value in pairs(self.headers) do headers[name] = value end
-  return self.status, headers, json.encode(SHAPE({
+  return self.status, headers, json.encode(problem.SHAPE({
     type = "urn:lupe:problem:" .. self.kind, title = self.title, status = self.status, detail = self.detail,
     instance = path,
   })) .. "\n"

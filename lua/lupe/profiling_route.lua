@@ -35,24 +35,31 @@ local function profiler_of(app)
 end
 
 --- Completes a route of this group.
--- @param route { method, path, summary, params, fields, report, rate, any_target }: `fields` are the
+-- @param route { method, path, summary, params, fields, report, rate, any_target, status, problems }: `fields` are the
 -- fields between `timestamp` and `target`, as in `json.shape`; `report(request, app, selected)` returns their
--- values, and optionally a status and headers; `selected` are the live targets asked for.
+-- values, and optionally a status and headers; `selected` are the live targets asked for. `status` and `problems` are
+-- told as in `lupe.openapi`.
 -- With `any_target` the route works without a live one (and `selected` may be nil).
 -- @return the route, as `lupe.router` wants it
 return function(route)
   local params = { { name = "target", type = "pid", doc = "one process of the run; all live ones where absent" } }
   for _, spec in ipairs(route.params or {}) do params[#params + 1] = spec end
 
-  local fields = { "timestamp string" }
+  local fields = { "timestamp time", SelectedTarget = TARGET, Profiler = PROFILER }
+  for name, inner in pairs(route.fields) do
+    if type(name) == "string" then fields[name] = inner end
+  end
   for _, field in ipairs(route.fields) do fields[#fields + 1] = field end
-  fields[#fields + 1] = "target object"
-  fields[#fields + 1] = "profiler object"
+  fields[#fields + 1] = "target SelectedTarget"
+  fields[#fields + 1] = "profiler Profiler"
   local shape = json.shape(fields)
+
+  local problems = { 404, 503 } -- targets.select
+  for _, status in ipairs(route.problems or {}) do problems[#problems + 1] = status end
 
   return {
     method = route.method, path = route.path, summary = route.summary, params = params, rate = route.rate,
-    response = shape,
+    response = shape, status = route.status, problems = problems,
     handler = function(request, app)
       local host = app.host
       if not app.config.enable_profiling then

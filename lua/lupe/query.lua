@@ -41,8 +41,9 @@ local function take(values, params, name, given)
   local kind = value_types[spec.type]
   local value = kind.parse(given, spec)
   if value == nil then
-    bad("invalid-parameter", ("parameter %q: cannot understand %q, expected %s")
-      :format(name, tostring(given):sub(1, 100), kind.expected(spec)))
+    local shown = type(given) == "table" and "an object or a list" or ("%q"):format(tostring(given):sub(1, 100))
+    bad("invalid-parameter", ("parameter %q: cannot understand %s, expected %s")
+      :format(name, shown, kind.expected(spec)))
   end
   values[name] = value
 end

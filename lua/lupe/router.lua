@@ -71,17 +71,27 @@ local function allowed(place)
   return table.concat(list, ", ")
 end
 
+--- A part of a path as it is meant, or nil where an escape is malformed. A plus is one there, unlike in a query.
+local function decoded(part) return query.decode((part:gsub("%+", "%%2B"))) end
+
+--- The names of a path's parts; nil where one of them is malformed.
+local function named_parts(names, found)
+  local named = {}
+  for i, name in ipairs(names) do
+    named[name] = decoded(found[i])
+    if not named[name] then return nil end
+  end
+  return named
+end
+
 --- @return the place, and the values of the path's {names}
 function router:find(path)
   local place = self.places[path]
   if place and not path:find("{", 1, true) then return place, {} end
   for _, entry in ipairs(self.patterns) do
     local found = { path:match(entry.pattern) }
-    if found[1] then
-      local named = {}
-      for i, name in ipairs(entry.names) do named[name] = query.decode(found[i]) end
-      return entry.place, named
-    end
+    local named = found[1] and named_parts(entry.names, found)
+    if named then return entry.place, named end
   end
   problem.raise(404, "no-such-route", ("there is nothing at %s"):format(path:sub(1, 200)))
 end

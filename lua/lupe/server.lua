@@ -22,7 +22,7 @@ local FINDINGS_AGE_MS = 10000
 local PROFILER_MS, CGROUP_MS = 250, 1000
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "metrics", "health", "pprof",
+  "findings", "metrics", "health", "pprof", "openapi",
 }
 
 --- Reads answer from findings that are there; this has newer ones made in the background, for the next.

@@ -86,7 +86,8 @@ return {
   {
     name = "leak_check_interval_secs", flag = "--leak-check-interval",
     env = "PROFILING_LEAK_CHECK_INTERVAL_SECS",
-    type = "seconds", default = 300, min = 1, max = 86400, doc = "between two scheduled leak checks",
+    type = "seconds", default = 300, min = 1, max = 86400,
+    doc = "between two scheduled checks, at most: they are closer at a run's start",
   },
   {
     name = "memory_warning_mb", flag = "--memory-warning-mb", env = "PROFILING_MEMORY_WARNING_MB",

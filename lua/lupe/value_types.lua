@@ -1,7 +1,10 @@
 --- How a setting's or a query parameter's text becomes a value: one entry per type.
 -- `parse(given, spec)` takes a string (flag, environment, query) or a Lua value (lupe.conf.lua) and
--- returns the value, or nil when it cannot be understood; `expected(spec)` says what would have been.
+-- returns the value, or nil when it cannot be understood; `expected(spec)` says what would have been, and
+-- `schema(spec)` says it as JSON Schema.
 -- @module lupe.value_types
+
+local time = require("lupe.time")
 
 local types = {}
 
@@ -27,9 +30,23 @@ local function range(spec, show)
   return ""
 end
 
+--- The schema of a number of that kind within the bounds.
+local function number_schema(kind)
+  return function(spec) return { type = kind, minimum = spec.min, maximum = spec.max } end
+end
+
+--- That of a number within the bounds, or a text such as "5m" or "512K".
+local function quantity_schema(kind, pattern)
+  return function(spec)
+    return { anyOf = {
+      { type = kind, minimum = spec.min, maximum = spec.max }, { type = "string", pattern = pattern },
+    } }
+  end
+end
+
 types.integer = {
   placeholder = "N",
-  schema = "integer",
+  schema = number_schema("integer"),
   parse = function(given, spec)
     local n = number_of(given)
     if n and n % 1 ~= 0 then return nil end
@@ -40,16 +57,18 @@ types.integer = {
 
 types.number = {
   placeholder = "N",
-  schema = "number",
+  schema = number_schema("number"),
   parse = function(given, spec) return within(number_of(given), spec) end,
   expected = function(spec) return "a number" .. range(spec) end,
 }
 
 local SECONDS = { ms = 0.001, s = 1, m = 60, h = 3600 }
 
+local DURATION_PATTERN = "^[0-9]+(\\.[0-9]*)?(ms|s|m|h)$"
+
 types.seconds = {
   placeholder = "SECS",
-  schema = "number",
+  schema = quantity_schema("number", DURATION_PATTERN),
   parse = function(given, spec)
     local n = number_of(given)
     if not n and type(given) == "string" then
@@ -67,7 +86,7 @@ local BYTES = { [""] = 1, k = 2 ^ 10, m = 2 ^ 20, g = 2 ^ 30 }
 
 types.bytes = {
   placeholder = "N",
-  schema = "integer",
+  schema = quantity_schema("integer", "^[0-9]+(\\.[0-9]*)?[kKmMgG]?[iI]?[bB]?$"),
   parse = function(given, spec)
     local n = number_of(given)
     if not n and type(given) == "string" then
@@ -80,13 +99,32 @@ types.bytes = {
   expected = function(spec) return ("a size in bytes%s, such as 524288 or 512K"):format(range(spec)) end,
 }
 
+--- A moment: its Unix time in milliseconds from a text of RFC 3339, or how long ago it was.
+-- The value is { unix_ms = } or { ago_ms = }: only who has a clock can tell the one from the other.
+types.moment = {
+  placeholder = "TIME",
+  schema = function()
+    return { anyOf = {
+      { type = "string", format = "date-time" }, { type = "number", minimum = 0 },
+      { type = "string", pattern = DURATION_PATTERN },
+    } }
+  end,
+  parse = function(given)
+    local ago = types.seconds.parse(given, { min = 0 })
+    if ago then return { ago_ms = ago * 1000 } end
+    local unix_ms = type(given) == "string" and time.parse(given)
+    return unix_ms and { unix_ms = unix_ms } or nil
+  end,
+  expected = function() return "a time such as 2026-11-23T06:07:14Z, or the seconds up to now, such as 300 or 5m" end,
+}
+
 local TRUTH = {
   ["true"] = true, ["1"] = true, yes = true, on = true, ["false"] = false, ["0"] = false, no = false, off = false,
 }
 
 types.boolean = {
   placeholder = "BOOL",
-  schema = "boolean",
+  schema = function() return { type = "boolean" } end,
   parse = function(given)
     if type(given) == "boolean" then return given end
     if type(given) == "string" then return TRUTH[given:lower()] end
@@ -97,7 +135,7 @@ types.boolean = {
 
 types.choice = {
   placeholder = "WORD",
-  schema = "string",
+  schema = function(spec) return { type = "string", enum = spec.values } end,
   parse = function(given, spec)
     for _, value in ipairs(spec.values) do
       if given == value then return value end
@@ -109,14 +147,14 @@ types.choice = {
 
 types.text = {
   placeholder = "TEXT",
-  schema = "string",
+  schema = function() return { type = "string", maxLength = LONGEST_TEXT } end,
   parse = function(given) return type(given) == "string" and #given <= LONGEST_TEXT and given or nil end,
   expected = function() return ("a text of at most %d bytes"):format(LONGEST_TEXT) end,
 }
 
 types.path = {
   placeholder = "PATH",
-  schema = "string",
+  schema = function() return { type = "string", minLength = 1 } end,
   parse = function(given)
     if type(given) ~= "string" or given == "" or given:find("%z") then return nil end
     return given
@@ -127,7 +165,7 @@ types.path = {
 --- HOST:PORT or [HOST]:PORT; a port alone means the loopback address.
 types.address = {
   placeholder = "ADDR",
-  schema = "string",
+  schema = function() return { type = "string" } end,
   parse = function(given)
     if type(given) == "number" then given = tostring(given) end
     if type(given) ~= "string" then return nil end
@@ -143,11 +181,13 @@ types.address = {
   expected = function() return "an address such as 127.0.0.1:7077 or [::1]:7077 (port 0: any free one)" end,
 }
 
+local PIDS = { min = 1, max = 4194304 }
+
 --- The process id of a target.
 types.pid = {
   placeholder = "PID",
-  schema = "integer",
-  parse = function(given) return types.integer.parse(given, { min = 1, max = 4194304 }) end,
+  schema = function() return types.integer.schema(PIDS) end,
+  parse = function(given) return types.integer.parse(given, PIDS) end,
   expected = function() return "a process id" end,
 }
 

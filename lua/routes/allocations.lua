@@ -13,6 +13,9 @@ local NOT_ABOUT_ALLOCATIONS = { ["recommendation.growth"] = true, ["leak.steady-
 local SIZES = json.shape({
   "small_0_1kb integer?", "medium_1_100kb integer?", "large_100kb_1mb integer?", "huge_1mb_plus integer?",
 })
+local PAIR = {
+  type = "array", prefixItems = json.array({ { type = "string" }, { type = "integer" } }), items = false, minItems = 2,
+}
 local ALLOCATOR = json.shape({
   "name string", "module string", "inuse_space integer", "inuse_objects integer", "alloc_space integer?",
   "alloc_objects integer?", "share_percent number", "sampling_error_bytes integer", "stack string[]",
@@ -82,10 +85,11 @@ return {
       { name = "limit", type = "integer", min = 1, max = MOST, default = DEFAULT_LIMIT, doc = "how many allocators" },
     },
     fields = {
-      "top_allocators array[]", "size_distribution object", "efficiency_score number?",
-      "fragmentation_percent number?", "recommendations string[]", "reason string?", "allocators object[]",
-      "by string", "profile_time string?", "sample_period_bytes integer?", "profiled_bytes integer?",
-      "allocated_bytes integer?", "size_distribution_reason string?", "analyzed_at string?",
+      "top_allocators NameAndBytes[]", "size_distribution SizeDistribution", "efficiency_score number?",
+      "fragmentation_percent number?", "recommendations string[]", "reason string?", "allocators Allocator[]",
+      "by inuse_space|alloc_space", "profile_time time?", "sample_period_bytes integer?", "profiled_bytes integer?",
+      "allocated_bytes integer?", "size_distribution_reason string?", "analyzed_at time?",
+      NameAndBytes = PAIR, SizeDistribution = SIZES, Allocator = ALLOCATOR,
     },
     report = function(request, app, selected)
       local pid, by = request.params.target, request.params.by

@@ -13,8 +13,8 @@ local THREAD = json.shape({
 })
 local WALL = json.shape({ "state string", "reason string?", "hz integer?" })
 local STACKS = json.shape({
-  "state string", "reason string?", "hz integer?", "wall object", "total_samples integer?", "window_seconds number?",
-  "threads_untimed integer?", "threads_unread integer?",
+  "state string", "reason string?", "hz integer?", "wall WallProfile", "total_samples integer?",
+  "window_seconds number?", "threads_untimed integer?", "threads_unread integer?", WallProfile = WALL,
 })
 
 local function load_average(load)
@@ -90,9 +90,10 @@ return {
     path = "/api/profiling/cpu",
     summary = "CPU use of the process and its busiest threads",
     fields = {
-      "cpu_usage_percent number?", "user_time_percent number?", "system_time_percent number?", "load_average object",
-      "window_seconds number?", "reason string?", "cores integer", "threads integer", "top_threads object[]",
-      "stack_profile object",
+      "cpu_usage_percent number?", "user_time_percent number?", "system_time_percent number?",
+      "load_average LoadAverage", "window_seconds number?", "reason string?", "cores integer", "threads integer",
+      "top_threads Thread[]", "stack_profile StackProfile",
+      LoadAverage = LOAD, Thread = THREAD, StackProfile = STACKS,
     },
     report = function(request, app, selected)
       local host, pid = app.host, request.params.target

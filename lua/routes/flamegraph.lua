@@ -91,6 +91,11 @@ return {
       },
       { name = "base", type = "text", doc = "a snapshot to compare with, by its id" },
     },
+    response = {
+      [CONTENT_TYPES.svg] = "text", [CONTENT_TYPES.html] = "text", [CONTENT_TYPES.folded] = "text",
+      [CONTENT_TYPES.json] = flamegraph.NODE,
+    },
+    problems = { 404, 503 },
     handler = function(request, app)
       if not app.config.enable_profiling then
         problem.raise(503, "profiling-off", "profiling is switched off (ENABLE_PROFILING=false)")

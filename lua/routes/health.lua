@@ -7,12 +7,13 @@ local SHAPE = json.shape({ "status string" })
 
 return {
   {
-    method = "GET", path = "/healthz", summary = "lupe answers", params = {}, rate = false, response = SHAPE,
+    method = "GET", path = "/healthz", tag = "health", summary = "lupe answers", params = {}, rate = false,
+    response = SHAPE,
     handler = function() return 200, {}, SHAPE({ status = "ok" }) end,
   },
   {
-    method = "GET", path = "/readyz", summary = "a process is connected and profiled", params = {}, rate = false,
-    response = SHAPE,
+    method = "GET", path = "/readyz", tag = "health", summary = "a process is connected and profiled", params = {},
+    rate = false, response = SHAPE, problems = { 503 },
     handler = function(_, app)
       if not app.config.enable_profiling then
         problem.raise(503, "profiling-off", "profiling is switched off (ENABLE_PROFILING=false)")

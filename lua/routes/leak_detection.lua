@@ -16,10 +16,11 @@ return {
     summary = "Which call sites leak, which only grew, and what to do",
     rate = "leak",
     fields = {
-      "analysis_duration_ms number", "potential_leaks object[]", "growth_rate_mb_per_hour number?",
+      "analysis_duration_ms number", "potential_leaks Leak[]", "growth_rate_mb_per_hour number?",
       "highest_risk_component string?", "suspicious_patterns string[]", "recommendations string[]",
-      "status string", "reason string?", "needed_seconds number?", "growth_rate_reason string?", "observed object[]",
-      "rule_errors string[]", "profile_time string?", "history_seconds number",
+      "status ok|insufficient_data|unprofiled|failed", "reason string?", "needed_seconds number?",
+      "growth_rate_reason string?", "observed Leak[]", "rule_errors string[]", "profile_time time?",
+      "history_seconds number", Leak = leaks.LEAK,
     },
     report = function(request, app, selected)
       local host, pid = app.host, request.params.target

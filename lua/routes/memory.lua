@@ -46,9 +46,10 @@ return {
     summary = "Memory now: resident, heap, growth, and what resident memory consists of",
     fields = {
       "rss_mb number", "heap_mb number?", "virtual_mb number", "resident_mb number?", "shared_mb number",
-      "growth_rate_mb_per_sec number?", "threshold_status string", "warnings string[]",
+      "growth_rate_mb_per_sec number?", "threshold_status normal|warning|critical", "warnings string[]",
       "active_mb number?", "metadata_mb number?", "retained_mb number?", "allocator string", "reason string?",
-      "growth_rate_reason string?", "cgroup object?", "cgroup_reason string?", "explain object[]",
+      "growth_rate_reason string?", "cgroup Cgroup?", "cgroup_reason string?", "explain MemoryPart[]",
+      Cgroup = CGROUP, MemoryPart = PART,
     },
     report = function(request, app, selected)
       local host, pid = app.host, request.params.target

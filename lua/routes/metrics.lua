@@ -9,6 +9,7 @@ return {
     path = "/metrics",
     summary = "All figures as OpenMetrics, or in Prometheus' older text format, as the client accepts",
     params = {},
+    response = { [exposition.TYPES.prometheus] = "text", [exposition.TYPES.openmetrics] = "text" },
     handler = function(request, app)
       local out = exposition.new(exposition.negotiate(request.headers.accept))
       metrics.write(out, app)

@@ -7,7 +7,7 @@ local query = require("lupe.query")
 local targets = require("lupe.targets")
 
 local BYTES = "application/octet-stream"
-local TEXT = "text/plain; charset=utf-8"
+local TEXT, HTML = "text/plain; charset=utf-8", "text/html; charset=utf-8"
 local DEFAULT_SECONDS, MOST_SECONDS = 30, 600
 local LOOK_MS = 1000 -- a short window, to see whether there are samples at all
 local MOST_WINDOW_MS, LATE_MS = 600000, 900
@@ -98,6 +98,8 @@ local function profile(path, summary, view_of, format, params, name)
     path = path,
     summary = summary,
     params = params,
+    response = { [BYTES] = "bytes" },
+    problems = { 404, 503 },
     handler = function(request, app)
       local target = selected_of(request, app)[1]
       local view = view_of(request, app)
@@ -131,12 +133,13 @@ local function add_lookups(routes, path)
   local function add(route) routes[#routes + 1] = route end
   add({
     method = "GET", path = path .. "/cmdline", summary = "The words of the program's command line, with NULs between",
-    params = { TARGET }, handler = command_line,
+    params = { TARGET }, response = { [TEXT] = "text" }, problems = { 404, 503 }, handler = command_line,
   })
   for _, method in ipairs({ "GET", "POST" }) do
     add({
       method = method, path = path .. "/symbol", summary = "Names of addresses in profiles of this run: 0x...+0x...",
-      params = {}, raw = true, handler = symbols,
+      params = {}, raw = "addresses in hexadecimal, joined by +: 0x55d0c1a2+0x7f31d2", response = { [TEXT] = "text" },
+      problems = { 503 }, handler = symbols,
     })
   end
 end
@@ -159,12 +162,15 @@ local ROUTES = {
 }
 add_lookups(ROUTES, "/pprof")
 
-local function index()
+local function index(request)
+  local target = request.params.target
+  local asked = target and ("?target=%d"):format(target) or ""
   local lines = { "<!DOCTYPE html>", '<html lang="en"><meta charset="utf-8"><title>/debug/pprof/</title>', "<ul>" }
   for _, route in ipairs(LISTED) do
     if route.method == "GET" then
-      lines[#lines + 1] = ('<li><a href="%s">%s</a>: %s</li>')
-        :format(route.path:match("[^/]+$"), route.path:match("[^/]+$"), route.summary)
+      local name = route.path:match("[^/]+$")
+      lines[#lines + 1] = ('<li><a href="%s%s">%s</a>: %s</li>')
+        :format(name, route.raw and "" or asked, name, route.summary)
     end
   end
   lines[#lines + 1] = "</ul></html>\n"
@@ -174,10 +180,12 @@ end
 for _, route in ipairs(LISTED) do ROUTES[#ROUTES + 1] = route end
 ROUTES[#ROUTES + 1] = {
   method = "GET", path = "/debug/pprof/", summary = "What there is, as a page", params = { TARGET },
-  handler = function() return 200, { ["Content-Type"] = "text/html; charset=utf-8" }, index() end,
+  response = { [HTML] = "text" },
+  handler = function(request) return 200, { ["Content-Type"] = HTML }, index(request) end,
 }
 ROUTES[#ROUTES + 1] = {
   method = "GET", path = "/debug/pprof", summary = "Leads to /debug/pprof/", params = {},
+  status = { [301] = "Location is /debug/pprof/" },
   handler = function() return 301, { Location = "/debug/pprof/" }, "" end,
 }
 

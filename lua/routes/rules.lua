@@ -5,12 +5,12 @@ local memo = require("lupe.memo")
 local time = require("lupe.time")
 
 local RULE = json.shape({
-  "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean", "state string",
-  "error string?", "shadowed_by string?", "runs integer", "errors integer", "elapsed_us integer?", "findings integer?",
-  "params object",
+  "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean",
+  "state active|shadowed|broken|quarantined", "error string?", "shadowed_by string?", "runs integer", "errors integer",
+  "elapsed_us integer?", "findings integer?", "params object",
 })
-local LIST = json.shape({ "timestamp string", "rules object[]", "complaints string[]" })
-local RELOADED = json.shape({ "timestamp string", "changed boolean", "rules object[]", "complaints string[]" })
+local LIST = json.shape({ "timestamp time", "rules Rule[]", "complaints string[]", Rule = RULE })
+local RELOADED = json.shape({ "timestamp time", "changed boolean", "rules Rule[]", "complaints string[]", Rule = RULE })
 
 local KEEP_MS = 250 -- the list is long and changes with an analysis or an edit only
 local remembered = setmetatable({}, { __mode = "k" }) -- app -> its list as it was last written

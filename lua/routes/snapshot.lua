@@ -10,9 +10,16 @@ local time = require("lupe.time")
 local DEADLINE_MS = 30000
 
 local ENTRY = json.shape({
-  "snapshot_id string", "timestamp string", "file_path string?", "size_bytes integer?", "status string",
-  "reason string?", "download_url string?",
+  "snapshot_id string", "timestamp time", "file_path string?", "size_bytes integer?",
+  "status completed|pending|failed", "reason string?", "download_url string?",
 })
+
+-- Its other members are told in lupe.export.
+local FILE = {
+  type = "object", required = { "format", "version" },
+  properties = { format = { const = "lupe-heap-snapshot" }, version = { type = "integer" } },
+  additionalProperties = true,
+}
 
 local function download_url(id) return ("/api/profiling/snapshot/%s/download"):format(id) end
 
@@ -104,12 +111,14 @@ return {
     path = "/api/profiling/snapshot",
     summary = "Writes heap profile, history, symbols and findings to a file",
     rate = "snapshots",
+    status = { [201] = "The snapshot is written", [202] = "It is being written, as with wait=false" },
+    problems = { 507 },
     params = {
       { name = "wait", type = "boolean", default = true, doc = "false: answer 202 at once, write in the background" },
     },
     fields = {
-      "snapshot_id string", "file_path string?", "size_bytes integer?", "status string", "download_url string",
-      "reason string?",
+      "snapshot_id string", "file_path string?", "size_bytes integer?", "status completed|pending",
+      "download_url string", "reason string?",
     },
     report = make,
   }),
@@ -118,14 +127,18 @@ return {
     path = "/api/profiling/snapshot",
     summary = "The snapshots on disk, newest first",
     any_target = true,
-    fields = { "snapshots object[]" },
+    fields = { "snapshots Snapshot[]", Snapshot = ENTRY },
     report = function(_, app) return { snapshots = listed(app) } end,
   }),
   {
     method = "GET",
     path = "/api/profiling/snapshot/{id}/download",
+    tag = "profiling",
     summary = "One snapshot as a file",
     params = {},
+    named = { id = "snapshot_id, as the list has it" },
+    response = { ["application/json"] = FILE },
+    problems = { 404 },
     handler = function(request, app)
       local file = app.snapshots:file(request.named.id)
       if not file then

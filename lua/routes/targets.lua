@@ -6,9 +6,9 @@ local time = require("lupe.time")
 
 local TARGET = json.shape({
   "pid integer", "ppid integer", "name string", "live boolean", "connected boolean", "heap_state string",
-  "reason string?", "allocator string", "sample_period_bytes integer?", "first_seen string", "last_seen string",
+  "reason string?", "allocator string", "sample_period_bytes integer?", "first_seen time", "last_seen time",
 })
-local SHAPE = json.shape({ "timestamp string", "targets object[]" })
+local SHAPE = json.shape({ "timestamp time", "targets Target[]", Target = TARGET })
 
 return {
   {

@@ -1,6 +1,7 @@
 --- The HTTP API of a live run: the fields that the design document promises, and errors that say what was wrong.
 local lupe_run = require("spec.lupe_run")
 local support = require("spec.support")
+local support_openapi = require("spec.support_openapi")
 
 -- The answers as the design document shows them: names, types and order of the fields are the promise.
 local PROMISED = {
@@ -218,6 +219,23 @@ describe("the HTTP API of lupe run", function()
       assert.is_true(own.rss_mb > 0 and own.cpu_percent >= 0 and own.dropped_records >= 0)
     end
     for _, path in ipairs(ELSE) do fields_of(ask("GET", path).body) end
+  end)
+
+  it("answers every route as /openapi.json says", function()
+    local text, answers = ask("GET", "/openapi.json").body, {}
+    local snapshot = run:post("/api/profiling/snapshot", 201)
+    for path, item in pairs(support.json.decode(text).paths) do
+      for method in pairs(item) do
+        local asked = path:gsub("{id}", snapshot.snapshot_id)
+        if path:find("pprof/profile$") or path:find("pprof/wall$") then asked = asked .. "?seconds=1" end
+        local answer = ask(method:upper(), asked)
+        assert.is_true(answer.status < 400, asked .. answer.body)
+        answers[#answers + 1] = support_openapi.answer(method:upper(), path, answer)
+      end
+    end
+    local drawn = ask("GET", "/api/profiling/flamegraph?type=heap&format=json&base=" .. snapshot.snapshot_id)
+    answers[#answers + 1] = support_openapi.answer("GET", "/api/profiling/flamegraph", drawn)
+    assert.same({}, support_openapi.faults(text, answers))
   end)
 
   it("sums what it says of the processor, and orders what it says of memory", function()

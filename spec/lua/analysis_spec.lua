@@ -294,28 +294,84 @@ describe("an analysis", function()
     assert.same({ 500, 300 }, { #known, new })
   end)
 
-  it("checks by itself when it is time", function()
+  --- The seconds of a run at which it checks by itself: a tick each second, views from `first` on.
+  local function checks(seconds, first, body, seen)
+    rule("a", "leak", body)
+    local self, times = make(nil), {}
+    local began_ms = host.clock_ms
+    local function age() return (host.clock_ms - began_ms) / 1000 end
+    local views = { merged = function()
+      if age() >= first then return seen and seen(age()) or leaking() end
+    end }
+    for _ = 0, seconds do
+      local before = #world.calls
+      self:tick(views)
+      while world.pending[1] do table.remove(world.pending, 1)() end
+      if #world.calls > before then times[#times + 1] = age() end
+      host.clock_ms = host.clock_ms + 1000
+    end
+    assert.same({}, logged)
+    return times, self
+  end
+
+  it("checks as soon as there is a view, whenever the run is twice as old, then at the configured interval", function()
+    local times, self = checks(1200, 2, "return { { summary = 'a' } }")
+    assert.same({ 2, 4, 8, 16, 32, 64, 128, 256, 512, 812, 1112 }, times)
+    assert.equal(11, self:known()[1].times)
+  end)
+
+  it("checks when the leak rules have the history that they asked for", function()
+    local function seen(age)
+      local history = {}
+      for i = 1, math.max(1, age - 1) do history[i] = i end
+      return view_of({ interval_ms = 1000, sites = { { name = "f", module = "app", history = history } } })
+    end
+    local body = "if view.heap.seconds < 10 then return {}, { needed_seconds = 10 } end return { { summary = 'a' } }"
+    local times, self = checks(50, 2, body, seen)
+    assert.same({ 2, 12, 24, 48 }, times)
+    assert.equal(3, self:known()[1].times)
+  end)
+
+  it("keeps to the interval where it is short, and tries again after a check that failed", function()
     rule("a", "leak", "return { { summary = 'a' } }")
-    local self, seen = make(nil), leaking()
-    local views = { merged = function() return seen end }
-    self:tick(views)
-    assert.equal(0, #world.calls)
-    host.clock_ms = host.clock_ms + host.config.leak_check_interval_secs * 1000
-    self:tick(views)
-    self:tick(views)
-    while world.pending[1] do table.remove(world.pending, 1)() end
-    assert.same({ "load", "snapshot", "leak.a" }, world.calls)
-    assert.equal(1, #self:findings())
+    local self, given, times = make(nil), { leaking() }, 0
+    host.config.leak_check_interval_secs = 3
+    local views = { merged = function()
+      times = times + 1
+      if times == 2 then return setmetatable({}, { __index = function() error("no such view") end }) end
+      return given[1]
+    end }
+    for _ = 1, 10 do
+      self:tick(views)
+      while world.pending[1] do table.remove(world.pending, 1)() end
+      host.clock_ms = host.clock_ms + 1000
+    end
+    assert.equal(4, times)
+    assert.equal(1, #logged)
+    assert.truthy(logged[1]:find("the scheduled check failed: .*no such view"), logged[1])
+  end)
+
+  it("gives a finding the same id in every run, and another one to another", function()
+    rule("a", "leak", "return { { summary = 'a' }, { summary = 'b' } }")
+    local ids = {}
+    for i = 1, 2 do
+      local self = make(nil)
+      run(self, leaking())
+      ids[i] = { self:known()[1].id, self:known()[2].id }
+      assert.truthy(ids[i][1]:match("^%x+$") and #ids[i][1] == 16)
+      assert.not_equal(ids[i][1], ids[i][2])
+    end
+    assert.same(ids[1], ids[2])
   end)
 
   it("sees within seconds that a file has changed", function()
-    local self = make(nil)
+    local self, views = make(nil), { merged = function() end }
     rule("a", "leak", "return {}")
     host.clock_ms = host.clock_ms + 1000
-    self:tick()
+    self:tick(views)
     assert.equal(0, #self:rules())
     host.clock_ms = host.clock_ms + 1000
-    self:tick()
+    self:tick(views)
     assert.equal(1, #self:rules())
   end)
 

@@ -31,11 +31,12 @@ describe("the server", function()
     assert.same({ "g", 300 }, top())
   end)
 
-  it("checks for leaks on its own schedule", function()
-    local server = fake.server({ heap = HEAP })
+  it("checks by itself once there is a heap profile", function()
+    local server = fake.server()
     server.tick()
     assert.is_nil(server.app.analysis:latest())
-    server.host.clock_ms = server.host.clock_ms + 301000
+    server.host.heap = HEAP
+    server.on_snapshot()
     server.tick()
     assert.is_not_nil(server.app.analysis:latest())
   end)

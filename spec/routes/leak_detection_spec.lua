@@ -114,22 +114,6 @@ describe("POST /api/profiling/leak-detection", function()
   end)
 end)
 
-describe("GET /api/findings", function()
-  it("is empty before the first check, then holds what was found, with times", function()
-    local server = fake.server({ heap = heap(20) })
-    local before = fake.request(server, "GET", "/api/findings")
-    assert.truthy(before.body:find('"checked_at":null,"findings":[]', 1, true))
-    fake.request(server, "POST", "/api/profiling/leak-detection")
-    local found = fake.request(server, "GET", "/api/findings").json.findings
-    local leak
-    for _, finding in ipairs(found) do leak = finding.rule == "leak.steady-growth" and finding or leak end
-    assert.equal("session_open", leak.component)
-    assert.equal("2024-10-10T18:00:00.000Z", leak.first_found)
-    assert.equal(1, leak.times)
-    assert.is_true(leak.current)
-  end)
-end)
-
 describe("GET /api/rules and POST /api/rules/reload", function()
   it("list the shipped rules with how they fared", function()
     local server = fake.server({ heap = heap(20) })

@@ -132,6 +132,9 @@ describe("/debug/pprof/", function()
       assert.not_equal(404, get(server, "/debug/pprof/" .. name).status, name)
     end
     assert.truthy(answer.body:find('href="profile"', 1, true))
+    local of_one = get(server, "/debug/pprof/?target=100").body
+    assert.truthy(of_one:find('href="profile?target=100"', 1, true))
+    assert.truthy(of_one:find('href="symbol"', 1, true)) -- takes addresses only
     assert.equal("/debug/pprof/", get(server, "/debug/pprof").headers.Location)
   end)
 
