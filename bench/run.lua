@@ -9,7 +9,7 @@ local machine = require("bench.machine")
 
 local NAMES = {
   "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "symbolize", "unwind",
-  "cpu_profile", "bound", "profile_cost", "flamegraph", "pprof", "storm", "leaks", "steady", "rules",
+  "cpu_profile", "bound", "profile_cost", "flamegraph", "pprof", "storm", "leaks", "steady", "rules", "hostile_rules",
 }
 
 local function wanted()

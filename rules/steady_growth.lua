@@ -1,39 +1,77 @@
 --- Live bytes keep growing at one call site.
 -- Growth alone is no leak: a cache that fills, a pool that grew once and a program that starts up grow too.
 -- What tells a leak apart: it still grows in the last third, at the pace it had, past every height it fell
--- back from, and what was allocated stays. What once grew and stopped is told as `bounded` or `saturating`.
+-- back from; or what it falls back to rises, and not because more is asked of it. What once grew and stopped is told as
+-- `bounded` or `saturating`, and a few objects that only become larger as `growing`.
 local MIB = 2 ^ 20
+local HARMLESS = { saturating = true, bounded = true }
 
 local function duration(seconds) return words.duration(seconds * 1000) end
 
---- What stands against a leak: verdict and reason, or nil.
-local function objection(trend, params)
-  if trend.fall > 0.5 and trend.new_high < 0.2 then
+--- Even what it comes back to between its ups and downs rises, from one time to the next and to the end.
+local function rises_from_below(trend, params)
+  return trend.troughs >= 5 and trend.trough_tau >= params.trough_order and trend.trough_late >= params.still_growing
+    and trend.trough_steadiness >= params.trough_order
+end
+
+--- What stands against a leak: verdict and reason, or nil. A third value where the later part, looked at alone, may
+-- tell another story: it grew unevenly, or ever slower.
+local function objection(site, trend, params)
+  local slower = trend.pace_z < -params.slower_errors
+  if trend.fall > 0.5 and trend.new_high < 0.2 and not rises_from_below(trend, params) then
     return "bounded", ("it fell by %s and has not passed its earlier height"):format(
       words.bytes(trend.fall * (trend.highest - trend.lowest)))
   elseif 1 - trend.step_fit < 0.5 * (1 - math.max(trend.line_fit, trend.exponential_fit)) then
-    return "bounded", ("one step of %s explains it better than growth does"):format(words.bytes(trend.step_height))
-  elseif trend.late < params.still_growing then
+    return "bounded", ("one step of %s explains it better than growth does"):format(words.bytes(trend.step_height)),
+      "uneven"
+  elseif trend.late < params.still_growing and slower then
     return "bounded", ("no growth to speak of in the last third of %s"):format(duration(trend.seconds))
-  elseif trend.late < params.steady and trend.deceleration > math.max(params.deceleration,
-    2 * trend.deceleration_error) then
-    return "saturating", ("the second half grew at %.0f %% of the first half's pace"):format(
-      100 * math.max(0, 1 - trend.deceleration))
+  elseif trend.late < params.steady and slower then
+    return "saturating", ("the last third grew at %.0f %% of the mean pace"):format(100 * math.max(0, trend.late)),
+      "slower"
+  elseif (trend.kept_early or 0) > 0.7 and trend.kept_late and trend.kept_late < 0.5 * trend.kept_early then
+    return "saturating", ("it kept %.0f %% of what it allocated at first, and %.0f %% lately"):format(
+      100 * trend.kept_early, 100 * math.max(0, trend.kept_late))
+  elseif (trend.kept_late or 1) < params.mostly_kept and (trend.load_ratio or 1) > 1.1
+    and site.inuse_objects >= params.several and trend.level_ratio < params.load_slack * trend.load_ratio then
+    return "bounded", ("it allocates %.1f times as much as at first, and holds %.1f times as much"):format(
+      trend.load_ratio, trend.level_ratio)
   elseif trend.rises < params.min_rises then
-    return "bounded", ("it grew in only %d of %d steps"):format(trend.rises, trend.intervals)
+    return "bounded", ("it grew in only %d of %d steps"):format(trend.rises, trend.intervals), "uneven"
+  elseif trend.steady_z < params.steady_errors then
+    return "bounded", "its ups and downs are as large as its growth", "uneven"
   end
 end
 
---- A site that at its pace should have grown by many samples since it last did, and has not: a cache that is full
--- by now, or a leak whose load has stopped. Nothing told so far says which.
+--- Bytes allocated by a site since a time; nil where that is not known.
+local function allocated_since(site, time_ms)
+  local times, values = site:history("alloc_space")
+  local before = 0
+  for i, at in ipairs(times) do
+    if at <= time_ms then before = values[i] end
+  end
+  local all = values[#values] or 0
+  if all > 0 then return all - before end
+end
+
+--- A site that at its pace should have grown by many samples since it last did, and has not. Where it went on
+-- allocating it has reached its limit; else its load has stopped, and nothing told so far says what it is.
 local function standstill(view, site, trend, params)
   local newest = view.heap.ticks[view.heap.profiles].time_ms
   local seconds = site.last_grown_ms and (newest - site.last_grown_ms) / 1000 or 0
   local each = math.max(view.sample_period_bytes, site.inuse_space / math.max(1, site.inuse_objects))
-  local missed = trend.slope * MIB / 3600 * seconds / each
-  if missed > params.missed_samples and seconds >= 3 * trend.seconds / trend.intervals then
-    return ("it has not grown for the last %s"):format(duration(seconds))
-  end
+  local missed = trend.slope * MIB / 3600 * seconds
+  if missed <= params.missed_samples * each or seconds < 3 * trend.seconds / trend.intervals then return nil end
+  local went_on = (allocated_since(site, site.last_grown_ms) or 0) > missed / 2
+  return went_on and "saturating" or "growing", ("it has not grown for the last %s%s"):format(duration(seconds),
+    went_on and ", and allocates as before" or "")
+end
+
+--- A few objects that become larger, such as an array that is resized: they are not lost.
+local function resized(site, trend, params)
+  if site.inuse_objects >= params.several then return false end
+  local objects = site:trend("inuse_objects", { since_ms = trend.from_ms })
+  return objects ~= nil and trend.last > 1.5 * trend.first and objects.last < 1.5 * objects.first
 end
 
 --- 0..1: sure growth, long enough seen, as steady to the end as its samples can tell, and what it allocates stays.
@@ -42,6 +80,9 @@ local function confidence(trend, survival, params)
   local seen = 1 - math.exp(-trend.seconds / params.full_trust_seconds)
   local steady = math.sqrt(math.max(0, math.min(1, trend.late + trend.late_error)))
   local kept = survival or 0.5
+  if rises_from_below(trend, params) then
+    kept = math.max(kept, 1 - math.exp(-trend.seconds / params.trough_trust_seconds))
+  end
   local excused = 1 - math.exp(-trend.seconds / params.freed_trust_seconds)
   return trend.confidence * seen * steady * (kept + (1 - kept) * excused)
 end
@@ -56,6 +97,39 @@ end
 
 local function significant(trend, params)
   return trend.low > params.min_growth and trend.confidence > params.min_confidence
+end
+
+local function enough(trend, times, params)
+  return trend.profiles >= times * params.min_profiles and trend.seconds >= times * params.min_seconds
+end
+
+--- A trend that shows growth, a verdict (nil: nothing stands against a leak) and the reason for it; nothing where
+-- there is no growth to speak of.
+local function judge(view, site, since, params)
+  local trend = site:trend("inuse_space", { since_ms = since })
+  if not trend or not enough(trend, 1, params) then return nil end
+  local grows = significant(trend, params)
+  local verdict, why, open
+  if grows then verdict, why, open = objection(site, trend, params) end
+  if open or not grows and (trend.fall < 0.5 or rises_from_below(trend, params)) then
+    -- A start-up, or other traffic, and then a steady leak: where the later part is long enough to be looked at
+    -- alone, nothing stands against it, and what is allocated stays, it counts.
+    local late = site:trend("inuse_space", { since_ms = trend.from_ms + trend.seconds * 400 })
+    if late and enough(late, 1.5, params) and significant(late, params) and late.steady_z > params.late_errors
+      and late.pace_z > -params.slower_errors / 2 and (late.kept_late or 1) > params.mostly_kept
+      and (open ~= "slower" or math.max(late.deceleration, late.deceleration_error) < params.deceleration)
+      and not objection(site, late, params) then
+      trend, grows, verdict = late, true, nil
+    end
+  end
+  if not grows then return nil end
+  if not verdict then verdict, why = standstill(view, site, trend, params) end
+  if not verdict and resized(site, trend, params) then
+    verdict = "growing"
+    why = ("its objects grow, and not their number (%s): who makes them larger still has them"):format(
+      words.count(site.inuse_objects))
+  end
+  return trend, verdict, why
 end
 
 local function reasons_of(site, trend)
@@ -88,7 +162,7 @@ local function finding(site, trend, params, verdict, objected)
     evidence = {
       slope_mib_per_hour = trend.slope, low_mib_per_hour = trend.low, high_mib_per_hour = trend.high, r = trend.r,
       late = trend.late, deceleration = trend.deceleration, seconds = trend.seconds, profiles = trend.profiles,
-      rises = trend.rises, survivors = site.survival,
+      rises = trend.rises, survivors = site.survival, kept_lately = trend.kept_late, load_ratio = trend.load_ratio,
     },
     advice = accused and { ("Find who should free what %s allocates"):format(site.name) } or nil,
   }
@@ -99,7 +173,7 @@ return {
   id = "leak.steady-growth",
   kind = "leak",
   title = "Live bytes grow steadily at one call site",
-  version = "1",
+  version = "2",
   needs = { "heap.history" },
   params = {
     min_growth = { default = 5, min = 0, unit = "MiB/h", doc = "slower growth is not reported" },
@@ -109,14 +183,22 @@ return {
     warm_up_seconds = { default = 2, min = 0, unit = "s", doc = "of the run's start, left out where enough follows" },
     min_confidence = { default = 0.98, min = 0, max = 1, doc = "how sure it must be that there is growth at all" },
     still_growing = { default = 0.3, min = 0, max = 1, doc = "least pace of the last third, as a share of the whole" },
-    steady = { default = 0.7, min = 0, max = 1, doc = "pace of the last third from which nothing saturates" },
-    deceleration = { default = 0.3, min = 0, max = 1, doc = "loss of pace from which it saturates" },
+    steady = { default = 0.85, min = 0, max = 1, doc = "pace of the last third from which nothing saturates" },
+    deceleration = { default = 0.4, min = 0, max = 1, doc = "loss of pace from which what slowed down before goes on" },
+    slower_errors = { default = 1.7, min = 0, doc = "standard errors from which the last third is slower" },
+    steady_errors = { default = 2.3, min = 0, doc = "standard errors by which growth exceeds its own ups and downs" },
+    late_errors = { default = 3, min = 0, doc = "the same where only the later part grows steadily" },
+    mostly_kept = { default = 0.3, min = 0, max = 1, doc = "of what is allocated; who keeps less may grow by load" },
+    load_slack = { default = 1.4, min = 1, doc = "how much faster than its load a site may grow that frees most" },
+    several = { default = 8, min = 1, doc = "objects; fewer may be one that is resized again and again" },
+    trough_order = { default = 0.8, min = 0, max = 1, doc = "how orderly the lowest heights rise (Kendall's tau)" },
+    trough_trust_seconds = { default = 30, min = 1, unit = "s", doc = "time in which that counts like 63 % kept" },
     min_rises = { default = 4, min = 1, doc = "steps between profiles in which it grew" },
     leak_confidence = { default = 0.65, min = 0, max = 1, doc = "from here on `leak`, below `growing`" },
     growing_confidence = { default = 0.5, min = 0, max = 1, doc = "below it is only told as observed" },
-    full_trust_seconds = { default = 12, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
+    full_trust_seconds = { default = 13, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
     freed_trust_seconds = { default = 60, min = 1, unit = "s", doc = "the same where all of it is freed again" },
-    missed_samples = { default = 8, min = 1, doc = "growth missed at its pace from which it stands still: `growing`" },
+    missed_samples = { default = 8, min = 1, doc = "growth missed at its pace from which it stands still" },
     most_sites = { default = 100, min = 1, doc = "steepest sites looked at closely" },
     most_observed = { default = 20, min = 0, doc = "of those judged harmless, so many are told" },
     critical_size = { default = 100, unit = "MiB" }, critical_growth = { default = 50, unit = "MiB/h" },
@@ -136,26 +218,11 @@ return {
       limit = params.most_sites }
     local observed = 0
     for site in heap:sites(steep) do
-      local trend = site:trend("inuse_space", { since_ms = since })
-      if trend and trend.profiles >= params.min_profiles and trend.seconds >= params.min_seconds
-        and significant(trend, params) then
-        local verdict, objected = objection(trend, params)
-        if verdict == "saturating" then
-          -- Warm-up and then a steady leak slows down too: where the later part is long enough to be looked at
-          -- alone, and is steady, it counts.
-          local late = site:trend("inuse_space", { since_ms = trend.from_ms + trend.seconds * 400 })
-          if late and late.profiles >= 1.5 * params.min_profiles and late.seconds >= 1.5 * params.min_seconds
-            and significant(late, params) and not objection(late, params)
-            and late.deceleration < params.deceleration and late.deceleration_error < params.deceleration then
-            trend, verdict = late, nil
-          end
-        end
-        local stopped = not verdict and standstill(view, site, trend, params)
-        observed = observed + (verdict and 1 or 0)
-        if stopped then
-          findings[#findings + 1] = finding(site, trend, params, "growing", stopped)
-        elseif not verdict or observed <= params.most_observed then
-          findings[#findings + 1] = finding(site, trend, params, verdict, verdict and objected or nil)
+      local trend, verdict, why = judge(view, site, since, params)
+      if trend then
+        observed = observed + (HARMLESS[verdict] and 1 or 0)
+        if not HARMLESS[verdict] or observed <= params.most_observed then
+          findings[#findings + 1] = finding(site, trend, params, verdict, why)
         end
       end
     end

@@ -300,12 +300,20 @@ describe("the documentation's tables", function()
     for flag, env, default in page:gmatch("\n| `(%-%-[%w-]+)[^`]*` | `([%u_]+)` | ([^|]+) |") do
       shown[#shown + 1] = { flag, env, default }
     end
-    local real = {}
-    for i, spec in ipairs(settings) do
+    local real, of_the_file, shown_of_the_file = {}, {}, {}
+    for _, spec in ipairs(settings) do
       local default = spec.default_doc or spec.default ~= nil and tostring(spec.default)
-      real[i] = { spec.flag, spec.env, default and "`" .. default .. "`" or "none" }
+      if spec.flag then
+        real[#real + 1] = { spec.flag, spec.env, default and "`" .. default .. "`" or "none" }
+      else
+        of_the_file[#of_the_file + 1] = spec.name
+      end
     end
     assert.same(real, shown)
+    for name in page:match("\n| setting | |\n(.-)\n\n"):gmatch("| `([%l_]+)` |") do
+      shown_of_the_file[#shown_of_the_file + 1] = name
+    end
+    assert.same(of_the_file, shown_of_the_file)
     assert.truthy(config.by_flag["--listen"])
   end)
 

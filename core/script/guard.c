@@ -13,8 +13,9 @@ static struct {
   bool armed;
   const char *tripped;
   char file[256], message[384];
-  uint64_t start_ns, deadline_ms;
-  size_t soft_bytes, hard_bytes, budget_bytes;
+  uint64_t start_ns, tripped_ns, executed;
+  size_t soft_bytes, hard_bytes;
+  lupe_guard_limits limits;
 } guard;
 
 static void check(lua_State *L, lua_Debug *ar);
@@ -35,24 +36,30 @@ static void trip(lua_State *L, const char *what) {
   char where[sizeof guard.file + 16];
   snprintf(where, sizeof where, line > 0 ? "%s:%d" : "%s", guard.file, line);
   guard.tripped = what;
+  guard.tripped_ns = now_ns();
   if (strcmp(what, "deadline") == 0) {
     snprintf(guard.message, sizeof guard.message, "%s: not done within %llu ms", where,
-             (unsigned long long)guard.deadline_ms);
+             (unsigned long long)guard.limits.deadline_ms);
+  } else if (strcmp(what, "instructions") == 0) {
+    snprintf(guard.message, sizeof guard.message, "%s: more than %llu instructions", where,
+             (unsigned long long)guard.limits.instructions);
   } else {
     snprintf(guard.message, sizeof guard.message, "%s: more than %zu KiB of memory", where,
-             guard.budget_bytes / 1024);
+             guard.limits.memory_bytes / 1024);
   }
   lua_sethook(L, check, LUA_MASKCOUNT, COUNT_ONCE_TRIPPED);
 }
 
 static bool past_deadline(void) {
-  return now_ns() - guard.start_ns > guard.deadline_ms * 1000000;
+  return now_ns() - guard.start_ns > guard.limits.deadline_ms * 1000000;
 }
 
 static void check(lua_State *L, lua_Debug *ar) {
   (void)ar;
   if (!guard.armed) return;
   lupe_vm *vm = lupe_vm_of(L);
+  guard.executed += LUPE_GUARD_COUNT;
+  if (!guard.tripped && guard.executed > guard.limits.instructions) trip(L, "instructions");
   if (!guard.tripped && past_deadline()) trip(L, "deadline");
   if (!guard.tripped && lupe_vm_memory_bytes(vm) > guard.soft_bytes) {
     lua_gc(L, LUA_GCCOLLECT, 0); /* what is in use counts, garbage doesn't */
@@ -75,14 +82,21 @@ const char *lupe_guard_message(void) {
   return guard.message;
 }
 
-void lupe_guard_arm(lupe_vm *vm, const char *file, uint64_t deadline_ms, size_t memory_bytes) {
+uint64_t lupe_guard_limit_us(const lupe_vm *vm) {
+  uint64_t passed_ns = (uint64_t)lupe_vm_passed_ns(vm);
+  bool of_time = guard.tripped && strcmp(guard.tripped, "memory") != 0;
+  if (of_time || passed_ns < guard.start_ns) passed_ns = guard.tripped ? guard.tripped_ns : guard.start_ns;
+  return (passed_ns - guard.start_ns) / 1000;
+}
+
+void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limits) {
   snprintf(guard.file, sizeof guard.file, "%s", file);
   guard.tripped = NULL;
-  guard.deadline_ms = deadline_ms;
-  guard.budget_bytes = memory_bytes;
-  guard.soft_bytes = lupe_vm_memory_bytes(vm) + memory_bytes;
+  guard.limits = *limits;
+  guard.executed = 0;
+  guard.soft_bytes = lupe_vm_memory_bytes(vm) + limits->memory_bytes;
   guard.hard_bytes =
-      guard.soft_bytes + 2 * memory_bytes; /* one doubling of a text passes, and is then caught */
+      guard.soft_bytes + 2 * limits->memory_bytes; /* one doubling of a text passes, and is then caught */
   guard.start_ns = now_ns();
   guard.armed = true;
   lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check);

@@ -1,8 +1,8 @@
-/* guard.h -- limits on a stretch of Lua: a wall deadline and a memory budget, checked by a hook every
- * LUPE_GUARD_COUNT instructions and where the budget is passed. It raises an error that names the guarded
- * file's line; once tripped it raises again at every check, so that no pcall gets away with it. Calls in C
- * that never come back to Lua and compiled code are beyond it. One per process, in the worker. Thread: the
- * one that runs Lua. */
+/* guard.h -- limits on a stretch of Lua: instructions, a wall deadline and a memory budget, checked by a hook
+ * every LUPE_GUARD_COUNT instructions and where the budget is passed. It raises an error that names the
+ * guarded file's line; once tripped it raises again at every check, so that no pcall gets away with it. Calls
+ * in C that never come back to Lua and compiled code are beyond it. One per process, in the worker. Thread:
+ * the one that runs Lua. */
 #ifndef LUPE_SCRIPT_GUARD_H
 #define LUPE_SCRIPT_GUARD_H
 #include <stddef.h>
@@ -12,15 +12,25 @@
 
 enum { LUPE_GUARD_COUNT = 1000 };
 
-/* What tripped it: "deadline" or "memory"; NULL: nothing so far. Static text. Looks at the clock itself: at
- * the very end of Lua's stack there is no room for a hook. */
+typedef struct lupe_guard_limits {
+  uint64_t deadline_ms; /* from arm */
+  size_t memory_bytes;  /* on top of what the state holds at arm; past three times that an allocation fails at
+                           once */
+  uint64_t instructions; /* of Lua's virtual machine, counted in steps of LUPE_GUARD_COUNT; compiled code has
+                            none */
+} lupe_guard_limits;
+
+/* What tripped it: "instructions", "deadline" or "memory"; NULL: nothing so far. Static text. Looks at the
+ * clock itself: at the very end of Lua's stack there is no room for a hook. */
 const char *lupe_guard_tripped(lua_State *L);
 /* "FILE:LINE: ..." once it has tripped; valid until the next arm. */
 const char *lupe_guard_message(void);
 
-/* `file`: as in its chunk name, without '@' or '=' (copied, cut at 255 bytes). `memory_bytes` on top of what
- * the state holds now; past three times that an allocation fails at once. */
-void lupe_guard_arm(lupe_vm *vm, const char *file, uint64_t deadline_ms, size_t memory_bytes);
+/* When the limit was passed that stopped it, in microseconds since arm; 0: none was. Until the next arm. */
+uint64_t lupe_guard_limit_us(const lupe_vm *vm);
+
+/* `file`: as in its chunk name, without '@' or '=' (copied, cut at 255 bytes). */
+void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limits);
 
 /* Takes the hook and the budget away; `memory_bytes` caps the state from now on. Returns microseconds since
  * arm. */

@@ -7,6 +7,7 @@
 #define LUPE_SCRIPT_VM_H
 #include <lua.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/lupe.h"
 
@@ -45,4 +46,7 @@ size_t lupe_vm_memory_bytes(const lupe_vm *vm); /* allocated by the state now */
  * the line. It replaces the state's hook then. Past `hard` bytes an allocation fails. 0: no limit, NULL: no
  * soft limit. Calling it arms again. */
 void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes, lua_Hook passed);
+
+/* When the soft limit was passed last, on the monotonic clock; 0: never. */
+int64_t lupe_vm_passed_ns(const lupe_vm *vm);
 #endif

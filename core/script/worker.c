@@ -167,8 +167,8 @@ static bool read_frames(process *p) {
 static void on_socket(uv_poll_t *poll, int status, int events);
 
 /* Sends more of the head's request. That the other side is gone shows when reading. */
-static void write_request(process *p) {
-  const call *c = p->worker->head;
+static void write_request(const lupe_worker *w, process *p) {
+  const call *c = w->head;
   lupe_status status = lupe__frame_write(p->fd, c->request, c->bytes, c->fd, &p->sent, false);
   p->all_sent = status == LUPE_OK;
   uv_poll_start(&p->poll, UV_READABLE | (status == LUPE_EAGAIN ? UV_WRITABLE : 0), on_socket);
@@ -189,7 +189,7 @@ static void on_socket(uv_poll_t *poll, int status, int events) {
       }
     }
   }
-  if ((events & UV_WRITABLE) && p->worker && p->state == BUSY) write_request(p);
+  if ((events & UV_WRITABLE) && w && p->worker == w && p->state == BUSY) write_request(w, p);
   if (w) pump(w);
 }
 
@@ -285,13 +285,20 @@ static void pump(lupe_worker *w) {
     p->all_sent = false;
     uv_update_time(w->loop); /* the deadline counts from now, not from when the loop last looked */
     uv_timer_start(&w->timer, on_timer, w->head->deadline_ms + LUPE_WORKER_GRACE_MS, 0);
-    write_request(p);
+    write_request(w, p);
   }
 }
 
 static void on_timer(uv_timer_t *timer) {
   lupe_worker *w = timer->data;
   process *p = w->process;
+  if (p && p->state == BUSY) {
+    read_frames(p); /* timers come before sockets: its reply may be here, where the loop was late */
+    if (w->process != p || p->state != BUSY) {
+      pump(w);
+      return;
+    }
+  }
   if (!p) {
     char text[TEXT_BYTES];
     memcpy(text, w->start_error, sizeof text);

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "core/script/confine.h"
 #include "core/script/frame.h"
 #include "core/script/guard.h"
 #include "core/script/vm.h"
@@ -28,28 +29,42 @@ static struct {
   lupe__frame frame;
   lupe_snapshot *snapshot; /* NULL: none yet */
   int handler_ref;         /* registry: lua/lupe/worker.lua's function */
+  const char *unconfined;  /* why the process is not confined; NULL: it is */
   lupe_status sent;
 } worker;
 
 /* What worker.lua is given ---------------------------------------------------------------------- */
 
-/* guarded(file, deadline_ms, memory_bytes, f, ...) calls f(...) under guard.h's limits.
+/* limits[name] as a number from 1 to `most`. */
+static lua_Number limit_of(lua_State *L, int limits, const char *name, lua_Number most) {
+  lua_getfield(L, limits, name);
+  lua_Number value = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  if (!(value >= 1 && value <= most)) luaL_error(L, "limits.%s: expected a number from 1 to %f", name, most);
+  return value;
+}
+
+/* guarded(file, limits, f, ...) calls f(...) under guard.h's limits: { deadline_ms, memory_bytes,
+ * instructions }.
  * -> true, its first result, microseconds; or false, "FILE:LINE: message", microseconds, kind: "error",
- * "deadline", "memory" */
+ * "instructions", "deadline", "memory", and microseconds until that limit was passed */
 static int host_guarded(lua_State *L) {
   const char *file = luaL_checkstring(L, 1);
-  lua_Number deadline_ms = luaL_checknumber(L, 2), memory_bytes = luaL_checknumber(L, 3);
-  luaL_argcheck(L, deadline_ms >= 0 && deadline_ms <= 1e9, 2, "milliseconds expected");
-  luaL_argcheck(L, memory_bytes >= 0 && memory_bytes <= STATE_BYTES, 3, "bytes expected");
-  luaL_checktype(L, 4, LUA_TFUNCTION);
-  luaL_argcheck(L, L == lupe_vm_state(worker.vm), 4, "not in a coroutine");
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 3, LUA_TFUNCTION);
+  luaL_argcheck(L, L == lupe_vm_state(worker.vm), 3, "not in a coroutine");
+  const lupe_guard_limits limits = {
+      .deadline_ms = (uint64_t)limit_of(L, 2, "deadline_ms", 1e9),
+      .memory_bytes = (size_t)limit_of(L, 2, "memory_bytes", STATE_BYTES),
+      .instructions = (uint64_t)limit_of(L, 2, "instructions", 1e15),
+  };
   char error[LUPE_VM_ERROR_BYTES];
-  lupe_guard_arm(worker.vm, file, (uint64_t)deadline_ms, (size_t)memory_bytes);
-  lupe_status status = lupe_vm_call(worker.vm, lua_gettop(L) - 4, 1, error, sizeof error);
+  lupe_guard_arm(worker.vm, file, &limits);
+  lupe_status status = lupe_vm_call(worker.vm, lua_gettop(L) - 3, 1, error, sizeof error);
   lua_Number elapsed_us = (lua_Number)lupe_guard_disarm(worker.vm, STATE_BYTES);
   const char *tripped = lupe_guard_tripped(L);
   lua_pushboolean(L, status == LUPE_OK);
-  lua_insert(L, 4); /* before the result */
+  lua_insert(L, 3); /* before the result */
   if (status == LUPE_OK) {
     lua_pushnumber(L, elapsed_us);
     return 3;
@@ -64,7 +79,8 @@ static int host_guarded(lua_State *L) {
   }
   lua_pushnumber(L, elapsed_us);
   lua_pushstring(L, kind);
-  return 4;
+  lua_pushnumber(L, (lua_Number)lupe_guard_limit_us(worker.vm));
+  return 5;
 }
 
 /* tripped() -> "FILE:LINE: ..." once the guard has tripped, else nil */
@@ -124,6 +140,13 @@ static int host_write(lua_State *L) {
   return 1;
 }
 
+/* confined() -> true; or false, why not. Known when the first request comes. */
+static int host_confined(lua_State *L) {
+  lua_pushboolean(L, worker.unconfined == NULL);
+  lua_pushstring(L, worker.unconfined);
+  return 2;
+}
+
 /* memory() -> bytes that the state holds */
 static int host_memory(lua_State *L) {
   lua_pushnumber(L, (lua_Number)lupe_vm_memory_bytes(worker.vm));
@@ -131,9 +154,10 @@ static int host_memory(lua_State *L) {
 }
 
 static int load_worker(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"guarded", host_guarded}, {"tripped", host_tripped}, {"map", host_map}, {"snapshot", host_snapshot},
-      {"write", host_write},     {"memory", host_memory},   {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"guarded", host_guarded},   {"tripped", host_tripped},
+                                       {"map", host_map},           {"snapshot", host_snapshot},
+                                       {"write", host_write},       {"memory", host_memory},
+                                       {"confined", host_confined}, {NULL, NULL}};
   lua_getglobal(L, "require");
   lua_pushliteral(L, "lupe.worker");
   lua_call(L, 1, 1);
@@ -220,6 +244,7 @@ int lupe_worker_main(const char *lua_dir) {
   if (lupe_vm_run(worker.vm, load_worker, NULL, error, sizeof error) != LUPE_OK) {
     fprintf(stderr, "lupe worker: %s\n", error);
   } else {
+    worker.unconfined = lupe_confine();
     code = serve();
   }
   lupe__frame_clear(&worker.frame);

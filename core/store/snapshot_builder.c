@@ -191,6 +191,8 @@ static void lay_out(lupe__builder *b) {
   place(h, &h->sample_state, b->sample_count, sizeof(uint32_t));
   place(h, &h->sample_count, b->sample_count, sizeof(double));
   place(h, &h->sample_ns, b->sample_count, sizeof(double));
+  place(h, &h->spans, 0, sizeof(lupe_snapshot_span)); /* no program can mark any yet */
+  place(h, &h->span_buckets, 0, sizeof(double));
 }
 
 /* -- and in it goes --------------------------------------------------------------------------- */

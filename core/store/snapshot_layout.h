@@ -77,6 +77,18 @@ typedef struct lupe_snapshot_thread {
   double switches; /* how often it was put on a core, in the window; known where wall profiling is on */
 } lupe_snapshot_thread;
 
+/* What one process did under one span's name (a piece of work that the program marks), in the window of the
+ * samples. Durations are counted in buckets, four to each doubling: 0, 1, 2 and 3 ns have one each; from 4 ns
+ * on bucket b begins at (4 + b % 4) << (b / 4 - 1) ns and ends where the next begins; the last, from 32 min
+ * on, has no end. */
+enum { LUPE_SNAPSHOT_SPAN_BUCKETS = 160 };
+typedef struct lupe_snapshot_span {
+  uint32_t name;   /* string */
+  uint32_t target; /* index into targets */
+  double count;    /* ended in the window */
+  double total_ns, max_ns;
+} lupe_snapshot_span;
+
 typedef struct lupe_snapshot_size_class {
   uint64_t size_bytes;
   uint64_t live_count;
@@ -140,6 +152,9 @@ typedef struct lupe_snapshot_header {
   lupe_snapshot_column sample_state;  /* uint32_t: lupe_thread_state of record.h, with what belongs to it */
   lupe_snapshot_column sample_count;  /* double: how many were taken */
   lupe_snapshot_column sample_ns;     /* double: CPU or wall time that they stand for */
+
+  lupe_snapshot_column spans;        /* lupe_snapshot_span: each name once per target */
+  lupe_snapshot_column span_buckets; /* double: counts, LUPE_SNAPSHOT_SPAN_BUCKETS for each span, in order */
 } lupe_snapshot_header;
 
 #endif

@@ -56,6 +56,8 @@ static const rule rules[] = {
     {"sample_state", AT(sample_state), 4, PLAIN, AT(sample_thread), 0},
     {"sample_count", AT(sample_count), 8, DOUBLES, AT(sample_thread), 0},
     {"sample_ns", AT(sample_ns), 8, DOUBLES, AT(sample_thread), 0},
+    {"spans", AT(spans), sizeof(lupe_snapshot_span), PLAIN, 0, 0},
+    {"span_buckets", AT(span_buckets), 8, DOUBLES, 0, 0},
 };
 
 typedef struct block {
@@ -151,6 +153,13 @@ static const char *check_names(const block *b) {
     if (threads[i].target >= h->targets.count) return "threads: a target out of bounds";
     if (!figure(threads[i].switches)) return "threads: a count";
   }
+  const lupe_snapshot_span *spans = data_of(b, &h->spans);
+  for (size_t i = 0; i < h->spans.count; i++) {
+    if (spans[i].name >= bytes) return "spans: a string out of bounds";
+    if (spans[i].target >= h->targets.count) return "spans: a target out of bounds";
+    if (!figure(spans[i].count) || !figure(spans[i].total_ns) || !figure(spans[i].max_ns))
+      return "spans: a figure";
+  }
   return NULL;
 }
 
@@ -163,6 +172,8 @@ static const char *check_shape(const block *b) {
     return "tick_count: out of bounds";
   uint64_t sites = h->site_function.count, stacks = h->stack_site.count;
   if (h->site_history_space.count != sites * h->tick_count) return "site_history_space: not sites x ticks";
+  if (h->span_buckets.count != h->spans.count * LUPE_SNAPSHOT_SPAN_BUCKETS)
+    return "span_buckets: not as many for each span";
   if (h->stack_first.count != stacks + 1) return "stack_first: not one more than stacks";
   const uint32_t *first = data_of(b, &h->stack_first);
   if (first[0] != 0 || first[stacks] != h->stack_frames.count) return "stack_first: not all of stack_frames";

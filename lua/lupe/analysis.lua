@@ -2,9 +2,10 @@
 -- All rules but actions run, once per view and state of the rules' files: whoever asks again gets the same
 -- result. Recommendations run last, with the findings of the others. Loop thread.
 --
--- A result: { findings, errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds,
--- lacking = { id of a rule that had too little to say anything = seconds that it would need }, elapsed_ms, time_ms,
--- generation }. `status` is that of the leak rules: "failed" where none of them answered.
+-- A result: { findings, suppressed = findings that the operator does not want to be told (lupe.suppressions),
+-- errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds, lacking = { id of a rule that
+-- had too little to say anything = seconds that it would need }, elapsed_ms, time_ms, generation }. `status` is that of
+-- the leak rules: "failed" where none of them answered.
 -- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
@@ -13,7 +14,9 @@ local async = require("lupe.async")
 local json = require("lupe.json")
 local known_findings = require("lupe.known_findings")
 local rule_health = require("lupe.rule_health")
+local rule_settings = require("lupe.rule_settings")
 local rules = require("lupe.rules")
+local suppressions = require("lupe.suppressions")
 
 local analysis = {}
 analysis.__index = analysis
@@ -38,6 +41,8 @@ function analysis.new(host)
     host = host,
     registry = rules.new(directories, host.log),
     health = rule_health.new(host.log),
+    settings = rule_settings.new(host.config, host.log),
+    suppressions = suppressions.new(host.config.suppressions, host.now_ms, host.log),
     results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
     waiting = {},
     known_findings = known_findings.new(host.now_ms),
@@ -102,6 +107,7 @@ local function send_rules(self, note)
     SYSTEM_DEADLINE_MS + #list * RULE_DEADLINE_MS, function(reply)
       self.loaded_revision = reply.ok and revision or nil
       self.refused = {}
+      self.confined, self.unconfined_reason = reply.confined, reply.unconfined_reason
       if not reply.ok then return note("rules: " .. tostring(reply.error)) end
       for i, answer in ipairs(reply.rules or {}) do
         if not answer.ok then self.refused[entries[i].path] = answer end
@@ -109,22 +115,9 @@ local function send_rules(self, note)
     end)
 end
 
---- What the operator configured elsewhere, for the rules that have such a param.
-local function overrides(self, entry)
-  local config = self.host.config
-  local given = { ["alert.memory-threshold"] = {
-    warning = config.memory_warning_mb, critical = config.memory_alert_mb,
-  } }
-  local chosen = {}
-  for name, value in pairs(given[entry.rule.id] or {}) do
-    if entry.rule.params and entry.rule.params[name] then chosen[name] = value end
-  end
-  return chosen
-end
-
 --- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
 -- @return entry -> reply
-local function round(self, view, entries, findings, note)
+local function round(self, view, entries, params, findings, note)
   local config = self.host.config
   local limits = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb }
   local replies, left = {}, #entries
@@ -135,8 +128,8 @@ local function round(self, view, entries, findings, note)
     end)
     for _, entry in ipairs(entries) do
       send(self, {
-        op = "check", id = entry.rule.id, params = overrides(self, entry), findings = json.array(findings),
-        config = limits, deadline_ms = RULE_DEADLINE_MS,
+        op = "check", id = entry.rule.id, params = self.settings:params(entry.rule, params),
+        findings = json.array(findings), config = limits, deadline_ms = RULE_DEADLINE_MS,
       }, nil, RULE_DEADLINE_MS, function(reply)
         replies[entry] = reply
         left = left - 1
@@ -149,14 +142,17 @@ end
 local function take(self, outcome, entry, reply)
   local answer = outcome.answers
   if reply.ok then
-    local found = reply.findings or {}
-    self.health:succeeded(entry, reply.elapsed_us, #found)
-    for _, finding in ipairs(found) do
+    local told = 0
+    for _, finding in ipairs(reply.findings or {}) do
       finding.rule, finding.kind, finding.about = entry.rule.id, entry.rule.kind, subject(entry.rule)
       local place = finding.site or finding.hotspot
       finding.component = place and place.name
-      outcome.findings[#outcome.findings + 1] = finding
+      local suppressed = self.suppressions:mark(finding)
+      local list = suppressed and outcome.suppressed or outcome.findings
+      list[#list + 1] = finding
+      if not suppressed then told = told + 1 end
     end
+    self.health:succeeded(entry, reply.elapsed_us, told)
     answer[#answer + 1] = { kind = entry.rule.kind, status = reply.status, needed_seconds = reply.needed_seconds }
     outcome.lacking[entry.rule.id] = reply.needed_seconds
   else
@@ -167,13 +163,31 @@ local function take(self, outcome, entry, reply)
   end
 end
 
---- Runs all rules of some kinds. A worker that died has forgotten everything: those that come after are asked again.
-local function run_kinds(self, view, about, kinds, findings, outcome)
-  local pending = {}
+--- The entries that run.
+-- @tparam[opt] string about only rules that speak of this
+-- @tparam[opt] table kinds set
+function analysis:runnable(about, kinds)
+  local list = {}
   for _, entry in ipairs(self.registry:in_force(kinds)) do
     local wanted = not about or subject(entry.rule) == about
-    if wanted and not self.health:of(entry).quarantined then pending[#pending + 1] = entry end
+    if wanted and not self.settings:disabled(entry.rule.id) and not self.health:of(entry).quarantined then
+      list[#list + 1] = entry
+    end
   end
+  return list
+end
+
+--- What a request sets of rules' params, for `run`.
+-- @param given the request's parameters, of a route that declares lupe.rule_settings.PARAMETER
+-- @tparam[opt] string about as for `run`
+-- @return the values; nil where there are none; or nil and a message
+function analysis:params_of(given, about)
+  return rule_settings.for_request(given[rule_settings.PARAMETER.name], self:runnable(about))
+end
+
+--- Runs all rules of some kinds. A worker that died has forgotten everything: those that come after are asked again.
+local function run_kinds(self, view, options, kinds, findings, outcome)
+  local pending = self:runnable(options.about, kinds)
   local idle_rounds = 0
   while pending[1] and idle_rounds < IDLE_ROUNDS do
     local now, later = {}, {}
@@ -182,7 +196,7 @@ local function run_kinds(self, view, about, kinds, findings, outcome)
       list[#list + 1] = entry
     end
     local trouble
-    local replies = round(self, view, now, findings, function(message) trouble = trouble or message end)
+    local replies = round(self, view, now, options.params, findings, function(message) trouble = trouble or message end)
     local again = {}
     for _, entry in ipairs(now) do
       local reply = replies[entry]
@@ -247,21 +261,21 @@ local function status_of(answers)
   return status, status == "insufficient_data" and needed or nil
 end
 
-local function compute(self, view, about)
+local function compute(self, view, options)
   local began = self.host.monotonic_ms()
-  local outcome = { findings = {}, errors = json.array(), answers = {}, lacking = {} }
+  local outcome = { findings = {}, suppressed = {}, errors = json.array(), answers = {}, lacking = {} }
   for _, entry in ipairs(self.registry:entries()) do
     if entry.error then outcome.errors[#outcome.errors + 1] = entry.error end
   end
-  run_kinds(self, view, about, FIRST_KINDS, nil, outcome)
+  run_kinds(self, view, options, FIRST_KINDS, nil, outcome)
   outcome.findings = settle(outcome.findings)
   local earlier = {}
   for i, finding in ipairs(outcome.findings) do earlier[i] = finding end
-  run_kinds(self, view, about, LAST_KINDS, earlier, outcome)
+  run_kinds(self, view, options, LAST_KINDS, earlier, outcome)
   local status, needed_seconds = status_of(outcome.answers)
   return {
-    findings = settle(outcome.findings), errors = outcome.errors, status = status, needed_seconds = needed_seconds,
-    lacking = outcome.lacking,
+    findings = settle(outcome.findings), suppressed = settle(outcome.suppressed), errors = outcome.errors,
+    status = status, needed_seconds = needed_seconds, lacking = outcome.lacking,
     elapsed_ms = self.host.monotonic_ms() - began, time_ms = view.time_ms, generation = view.generation,
   }
 end
@@ -284,25 +298,26 @@ end
 --- Analyses a view, or gives what was found in it before. Inside a task (lupe.async).
 -- @param view of a snapshot, with its keepalive
 -- @tparam[opt] table options `pid`: the view is of one process, so the result is not remembered as the run's;
---   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either
+--   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either;
+--   `params`: of rules, for this time only (lupe.rule_settings.for_request): nothing of it is remembered
 -- @return the result
 function analysis:run(view, options)
   options = options or {}
   local about = options.about or "all"
   lock(self)
   local ok, result = pcall(function()
-    local kept = kept_result(self, view, about)
+    local kept = not options.params and kept_result(self, view, about)
     if kept then return kept end
     local revision = self.registry.revision
-    local fresh = compute(self, view, options.about)
-    keep_result(self, view, about, revision, fresh)
+    local fresh = compute(self, view, options)
+    if not options.params then keep_result(self, view, about, revision, fresh) end
     return fresh
   end)
   unlock(self)
   if not ok then error(result, 0) end
-  if not options.pid and not options.about and self.last ~= result then
+  if not options.pid and not options.about and not options.params and self.last ~= result then
     self.last = result
-    self.known_findings:add(result.findings)
+    self.known_findings:add(result.findings, result.suppressed)
   end
   return result
 end
@@ -314,34 +329,40 @@ function analysis:latest() return self.last end
 function analysis:findings() return self.last and self.last.findings or json.array() end
 
 --- All that was found so far: see lupe.known_findings.
-function analysis:known() return self.known_findings:list(self:findings()) end
+function analysis:known() return self.known_findings:list() end
 
---- Every rule's file: array of { path, shipped, id, kind, title, version, params, state, error, shadowed_by, runs,
--- errors, elapsed_us, findings }. `state`: "active", "shadowed", "broken", "quarantined".
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that are not the
+-- defaults: name -> value), state, error, shadowed_by, runs,
+-- errors, elapsed_us, findings }. `state`: "active", "shadowed", "disabled", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
   for i, entry in ipairs(self.registry:entries()) do
     local record = self.health:of(entry)
     local loaded = entry.rule or {}
     local state = not entry.rule and "broken" or entry.shadowed_by and "shadowed"
-      or record.quarantined and "quarantined" or "active"
+      or self.settings:disabled(loaded.id) and "disabled" or record.quarantined and "quarantined" or "active"
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
-      version = loaded.version, params = loaded.params, state = state, error = entry.error or record.error,
-      shadowed_by = entry.shadowed_by, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
-      findings = record.findings,
+      version = loaded.version, params = loaded.params, set = entry.rule and self.settings:params(loaded),
+      state = state, error = entry.error or record.error, shadowed_by = entry.shadowed_by, runs = record.runs,
+      errors = record.errors, elapsed_us = record.elapsed_us, findings = record.findings,
     }
   end
   return list
 end
 
---- What is wrong with the directories of rules: array of texts.
+--- What is wrong with the directories of rules, and with what the configuration says about rules: array of texts.
 function analysis:complaints()
   local list = json.array()
   for _, message in pairs(self.registry.complaints) do list[#list + 1] = message end
+  for _, message in ipairs(self.settings:complaints(self.registry:in_force())) do list[#list + 1] = message end
+  for _, message in ipairs(self.suppressions:expired()) do list[#list + 1] = message end
   table.sort(list)
   return list
 end
+
+--- Whether the worker is confined (core/script/confine.h), and why not; nil while no rule has run.
+function analysis:confinement() return self.confined, self.unconfined_reason end
 
 --- Looks at the rules' files now. True where something changed.
 function analysis:reload()
@@ -377,34 +398,14 @@ end
 function analysis:tick(views)
   local now = self.host.monotonic_ms()
   if now >= self.next_refresh_ms then self:reload() end
+  if self.complained_revision ~= self.registry.revision or self.suppressions:due() then
+    self.complained_revision = self.registry.revision
+    self:complaints() -- logs what is new
+  end
   if now >= self.next_check_ms and not self.checking then
     local view = views:merged()
     if view then check_on_schedule(self, view) end
   end
-end
-
---- @param out lupe.exposition
-function analysis:metrics(out)
-  local runs, errors, seconds, found, states = {}, {}, {}, {}, {}
-  local count_of = { active = 0, shadowed = 0, broken = 0, quarantined = 0 }
-  for _, entry in ipairs(self:rules()) do
-    count_of[entry.state] = count_of[entry.state] + 1
-    if entry.id and not entry.shadowed_by then
-      local labels = { { "rule", entry.id } }
-      runs[#runs + 1] = { entry.runs, labels = labels }
-      errors[#errors + 1] = { entry.errors, labels = labels }
-      seconds[#seconds + 1] = { (entry.elapsed_us or 0) / 1e6, labels = labels }
-      found[#found + 1] = { entry.findings, labels = labels }
-    end
-  end
-  for _, state in ipairs({ "active", "shadowed", "broken", "quarantined" }) do
-    states[#states + 1] = { count_of[state], labels = { { "state", state } } }
-  end
-  out:add("lupe_rules", "gauge", "Files of rules by what became of them.", states)
-  out:add("lupe_rule_runs", "counter", "Times that a rule was run.", runs)
-  out:add("lupe_rule_errors", "counter", "Runs of a rule that failed.", errors)
-  out:add("lupe_rule_duration_seconds", "gauge", "What the rule's last run took.", seconds)
-  out:add("lupe_rule_findings", "gauge", "What the rule's last run found.", found)
 end
 
 return analysis

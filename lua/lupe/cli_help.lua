@@ -52,10 +52,20 @@ function cli_help.command(command)
     out[#out + 1] = ""
   end
   out[#out + 1] = "Flags (each also by the environment variable, or in lupe.conf.lua by its name with underscores):"
-  local taken = {}
+  local taken, of_the_file = {}, {}
   for _, name in ipairs(command.settings or {}) do taken[name] = true end
   for _, spec in ipairs(settings) do
-    if not command.settings or taken[spec.name] then add_flag(out, spec) end
+    if not spec.flag then
+      of_the_file[#of_the_file + 1] = spec
+    elseif not command.settings or taken[spec.name] then
+      add_flag(out, spec)
+    end
+  end
+  out[#out + 1] = ""
+  out[#out + 1] = "In lupe.conf.lua only:"
+  for _, spec in ipairs(of_the_file) do
+    out[#out + 1] = "  " .. spec.name
+    out[#out + 1] = (" "):rep(INDENT) .. indented(spec.doc)
   end
   return table.concat(out, "\n") .. "\n"
 end

@@ -13,9 +13,11 @@ local FILE_MAX_INSTRUCTIONS = 1000000
 
 config.by_flag, config.by_name, config.flags = {}, {}, {}
 for _, spec in ipairs(settings) do
-  config.by_flag[spec.flag] = spec
   config.by_name[spec.name] = spec
-  config.flags[#config.flags + 1] = spec.flag
+  if spec.flag then
+    config.by_flag[spec.flag] = spec
+    config.flags[#config.flags + 1] = spec.flag
+  end
 end
 
 local function shown(given)
@@ -26,6 +28,7 @@ end
 --- One value by its setting's type.
 -- @return the value; or nil and a message with the name, the value and what was expected
 function config.value(spec, given, called)
+  if spec.check then return spec.check(called, given) end
   local kind = value_types[spec.type]
   local value = kind.parse(given, spec)
   if value == nil then
@@ -121,7 +124,7 @@ function config.resolve(flags, env)
   for _, spec in ipairs(settings) do
     local name, source = spec.name, "default"
     local value
-    local text = env(spec.env)
+    local text = spec.env and env(spec.env)
     if flags[name] ~= nil then
       value, source = flags[name], "flag"
     elseif text and text ~= "" then

@@ -46,7 +46,7 @@ local M = {}
 -- Snapshots ---------------------------------------------------------------------------------
 
 local MAGIC_TEXT = "LUPESNP1"
-local VERSION = 3
+local VERSION = 4
 
 -- Column -> the C type of an element. The order is the layout's.
 local COLUMNS = {
@@ -62,6 +62,7 @@ local COLUMNS = {
   inlines = "lupe_snapshot_inline",
   threads = "lupe_snapshot_thread", sample_stack = "uint32_t", sample_thread = "uint32_t",
   sample_state = "uint32_t", sample_count = "double", sample_ns = "double",
+  spans = "lupe_snapshot_span", span_buckets = "double",
 }
 
 local SCALARS = {
@@ -127,6 +128,9 @@ end
 
 --- So many numbers from index 0, all 0: what is summed over columns in a compiled loop.
 function M.numbers(count) return NUMBERS(math.max(1, count)) end
+
+--- Buckets of each span in `span_buckets`; what they stand for is told in the layout.
+M.SPAN_BUCKETS = C.LUPE_SNAPSHOT_SPAN_BUCKETS
 
 -- Building one, for specs and recordings ------------------------------------------------------
 

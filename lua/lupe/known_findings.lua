@@ -27,17 +27,25 @@ end
 
 --- @param now_ms function() that gives Unix time
 function known_findings.new(now_ms)
-  return setmetatable({ now_ms = now_ms, entries = {} }, known_findings) -- key -> { finding, first_ms, last_ms, times }
+  return setmetatable({
+    now_ms = now_ms,
+    entries = {}, -- key -> { finding, first_ms, last_ms, times }
+    current = {}, -- set of keys: those of the newest check
+  }, known_findings)
 end
 
 --- Takes the findings of one check; past 500 those go that were there longest ago.
-function known_findings:add(findings)
+-- @tparam table ... lists of them
+function known_findings:add(...)
   local now, keys, entries = self.now_ms(), {}, self.entries
-  for _, finding in ipairs(findings) do
-    local key = key_of(finding)
-    local known = entries[key] or { first_ms = now, times = 0 }
-    known.finding, known.last_ms, known.times = finding, now, known.times + 1
-    entries[key] = known
+  self.current = {}
+  for _, findings in ipairs({ ... }) do
+    for _, finding in ipairs(findings) do
+      local key = key_of(finding)
+      local known = entries[key] or { first_ms = now, times = 0 }
+      known.finding, known.last_ms, known.times = finding, now, known.times + 1
+      entries[key], self.current[key] = known, true
+    end
   end
   for key in pairs(entries) do keys[#keys + 1] = key end
   if #keys <= MOST then return end
@@ -49,16 +57,14 @@ function known_findings:add(findings)
   for i = MOST + 1, #keys do entries[keys[i]] = nil end
 end
 
---- @param latest the findings of the newest check
--- @return array of { id, finding, first_ms, last_ms, times, current }, newest first; `id`: the same for the same
+--- @return array of { id, finding, first_ms, last_ms, times, current }, newest first; `id`: the same for the same
 --   finding in every run; `current`: the newest check found it too
-function known_findings:list(latest)
-  local current, list = {}, json.array()
-  for _, finding in ipairs(latest) do current[key_of(finding)] = true end
+function known_findings:list()
+  local list = json.array()
   for key, known in pairs(self.entries) do
     list[#list + 1] = {
       id = id_of(key), finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
-      current = current[key] or false,
+      current = self.current[key] or false,
     }
   end
   table.sort(list, function(a, b)

@@ -4,10 +4,16 @@
 -- resident_bytes mapped_bytes retained_bytes cached_bytes
 -- sampling_bytes`; `user_ns system_ns minor_faults major_faults` since the start;
 -- `threads`; `has_allocator` (boolean; without it the allocator's fields, allocated to retained, are nil).
--- Method: `memory:slope(field, window_s)`.
+-- Method: `memory:slope(field, window_s)`: a straight line through the last `window_s` seconds (all, where not given),
+-- per second; nil and a reason where there are fewer than 3 readings, or the allocator's figures are not known.
 -- @module lupe.memory_view
+-- @usage
+-- local slope = view.memory:slope("rss_bytes", 10)
+-- return words.bytes(view.memory.latest.rss_bytes), words.bytes(slope), view.memory.latest.threads
+-- --> 75.0 MiB, 1.00 MiB, 9
 
 local lazy = require("lupe.lazy")
+local options_of = require("lupe.options")
 local stats = require("lupe.stats")
 
 local PLAIN = {
@@ -18,11 +24,11 @@ local OF_ALLOCATOR = {
   "allocated_bytes", "active_bytes", "metadata_bytes", "resident_bytes", "mapped_bytes", "retained_bytes",
   "cached_bytes", "sampling_bytes",
 }
-local NUMERIC = {}
-for _, field in ipairs(PLAIN) do NUMERIC[field] = "plain" end
-for _, field in ipairs(OF_ALLOCATOR) do NUMERIC[field] = "allocator" end
+local KIND, FIELDS = {}, {}
+for _, field in ipairs(PLAIN) do KIND[field], FIELDS[#FIELDS + 1] = "plain", field end
+for _, field in ipairs(OF_ALLOCATOR) do KIND[field], FIELDS[#FIELDS + 1] = "allocator", field end
 
-local memory_view = {}
+local memory_view = { FIELDS = FIELDS }
 
 --- One reading as a plain table.
 function memory_view.row(figures)
@@ -39,18 +45,18 @@ end
 function memory_view.new(columns)
   local series, count = columns.memory, columns.count.memory
 
-  --- Least squares slope per second over the last `window_s` seconds (all, where nil), at least 3 readings.
-  -- nil and a reason where there are fewer, or the allocator's figures are not known.
   local function slope(_, field, window_s)
-    local kind = NUMERIC[field]
-    if not kind then error(("memory:slope: no field '%s'"):format(tostring(field)), 2) end
+    options_of.check_word("memory:slope: no field", field, FIELDS)
+    if window_s ~= nil and type(window_s) ~= "number" then
+      error(("memory:slope: expected a number of seconds, got %s"):format(type(window_s)), 2)
+    end
     if count == 0 then return nil, "no reading yet" end
     local newest = series[count - 1].time_ms
     local x, y, n = {}, {}, 0
     for i = count - 1, 0, -1 do
       local row = series[i]
       if window_s and newest - row.time_ms > window_s * 1000 then break end
-      if kind == "plain" or row.has_allocator == 1 then
+      if KIND[field] == "plain" or row.has_allocator == 1 then
         n = n + 1
         x[n], y[n] = (row.time_ms - newest) / 1000, tonumber(row[field])
       end

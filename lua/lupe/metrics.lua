@@ -2,6 +2,8 @@
 -- rules, HTTP. All in base units (bytes, seconds), summed over the live processes of the run.
 -- @module lupe.metrics
 
+local rule_metrics = require("lupe.rule_metrics")
+
 local metrics = {}
 
 local function labelled(name, pairs_list)
@@ -151,7 +153,7 @@ function metrics.write(out, app)
   process_metrics(out, app)
   profile_metrics(out, app)
   own_metrics(out, app.host)
-  app.analysis:metrics(out)
+  rule_metrics(app.analysis:rules(), out)
   http_metrics(out, app.http)
 end
 

@@ -1,4 +1,4 @@
---- Options of the views' iterators, checked: a misspelt one is an error in the rule's own line.
+--- Options of the views' methods, checked: a misspelt one, or one of another kind, is an error in the rule's own line.
 -- @module lupe.options
 
 local nearest = require("lupe.nearest")
@@ -14,17 +14,39 @@ local function one_of(list, word)
     table.concat(list, ", "))
 end
 
---- Throws, at the caller's caller, where an option is not in `known`.
--- @string what the iterator, for the message
-function options.check(what, given, known)
-  for name in pairs(given) do
-    local ok, message = one_of(known, name)
-    if not ok then error(("%s: unknown option %s"):format(what, message), 3) end
+local function names_of(kinds)
+  local names = {}
+  for name in pairs(kinds) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+--- Throws, at the caller's caller, where an option is not known, or is not what it must be.
+-- @string what the method, for the message
+-- @param given the options, nil where there are none
+-- @tparam table kinds option -> "number", "string", "boolean" or a list of the words that it may be
+-- @treturn table the options
+function options.check(what, given, kinds)
+  if given == nil then return {} end
+  if type(given) ~= "table" then error(("%s: expected a table of options, got %s"):format(what, type(given)), 3) end
+  for name, value in pairs(given) do
+    local kind = kinds[name]
+    if not kind then
+      local _, message = one_of(names_of(kinds), name)
+      error(("%s: unknown option %s"):format(what, message), 3)
+    elseif type(kind) == "table" then
+      local ok, message = one_of(kind, value)
+      if not ok then error(("%s: option '%s': no %s"):format(what, name, message), 3) end
+    elseif type(value) ~= kind or value ~= value then
+      error(("%s: option '%s': expected a %s, got %s"):format(what, name, kind,
+        value ~= value and "NaN" or type(value)), 3)
+    end
   end
+  return given
 end
 
 --- Throws likewise where `word` is not in `list`.
--- @string what the sentence's beginning, such as "sites: cannot order by"
+-- @string what the sentence's beginning, such as "memory:slope: no field"
 function options.check_word(what, word, list)
   local ok, message = one_of(list, word)
   if not ok then error(("%s %s"):format(what, message), 3) end

@@ -17,6 +17,11 @@
 -- * `cpu_percent`, `wall_percent`, `cum_cpu_percent`, `cum_wall_percent` of the whole's cpu_ns and busy_ns; nil where
 --   that is 0
 -- @module lupe.profile_function
+-- @usage
+-- for f in view.profile:functions { by = "wall_ns" } do
+--   if f.io_ns > f.cpu_ns then return f.name, f.waits[1].name, f.waits[1].class, f.threads end
+-- end
+-- --> load_page, read, io, 1
 
 local memory_word = require("lupe.attribution").memory_word
 local waits = require("lupe.waits")
@@ -25,6 +30,7 @@ local functions = {}
 
 -- Out of reach of a rule that walks over fields.
 local states = setmetatable({}, { __mode = "k" })
+local PROFILE = {} -- key in a state, which no rule can name
 
 local makers = {}
 
@@ -162,7 +168,7 @@ function meta.__index(self, name)
   local state = states[self]
   local value = state[name]
   if value == nil and makers[name] then
-    value = makers[name](state.profile, state.index)
+    value = makers[name](state[PROFILE], state.index)
     state[name] = value
   end
   return value
@@ -176,7 +182,7 @@ end
 -- @tparam number index 0-based
 function functions.new(profile, index)
   local object = setmetatable({}, meta)
-  states[object] = { profile = profile, index = index }
+  states[object] = { [PROFILE] = profile, index = index }
   return object
 end
 

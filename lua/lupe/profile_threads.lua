@@ -1,11 +1,17 @@
 --- The threads of the CPU and wall profile, busiest first: most time on a core, then most time wanting one.
 -- Each: `pid`, `tid`, `name` ("" not known); ns of the window `cpu_ns` on a core, `running_ns` on a core or waiting for
--- one (by the clock), `io_ns`, `lock_ns`, `idle_ns`; `seconds_seen` how long it was looked at, and `switches` how often
+-- one (by the clock), `io_ns`, `lock_ns`, `idle_ns`; `cpu_percent`, `wall_percent` its shares of all cpu_ns and busy_ns
+-- (nil where those are 0); `seconds_seen` how long it was looked at, and `switches` how often
 -- it was put on a core (both nil without wall profiling); `samples`; and a method
 -- `where(class)`: the function (lupe.profile_function) that most of its "cpu", "io", "lock" or "idle" time was spent
 -- in, the ns of that, and the name of the system call that it waited in longest there (nil for "cpu"); nil where there
 -- is none.
 -- @module lupe.profile_threads
+-- @usage
+-- local busiest = view.profile:threads()[1]
+-- local f, ns = busiest:where("cpu")
+-- return busiest.name, words.percent(busiest.cpu_percent), f.name, ns / 1e9
+-- --> worker-1, 100 %, encode, 18
 
 local bit = require("bit")
 local lazy = require("lupe.lazy")
@@ -54,16 +60,20 @@ local function where(function_at, found, class)
   return function_at(self), figures[self], most(found[class][self].by)
 end
 
+local function percent(part, whole) return whole > 0 and 100 * part / whole or nil end
+
 local function thread_of(inner, index, looked_at, function_at)
   local columns, sums = inner.columns, inner.sums.thread
   local thread = columns.threads[index]
   local target = thread.target < columns.count.targets and columns.targets[thread.target]
   local seen_ns = sums.running_ns[index] + sums.io_ns[index] + sums.lock_ns[index] + sums.idle_ns[index]
+  local busy_ns = sums.cpu_ns[index] + sums.io_ns[index] + sums.lock_ns[index]
   local found
   return lazy({}, {
     pid = target and target.pid or 0, tid = thread.tid, name = columns.text(thread.name),
     cpu_ns = sums.cpu_ns[index], running_ns = sums.running_ns[index], io_ns = sums.io_ns[index],
     lock_ns = sums.lock_ns[index], idle_ns = sums.idle_ns[index], samples = sums.samples[index],
+    cpu_percent = percent(sums.cpu_ns[index], inner.sums.cpu_ns), wall_percent = percent(busy_ns, inner.busy_ns),
     seconds_seen = looked_at and seen_ns / 1e9 or nil, switches = looked_at and thread.switches or nil,
     where = function(_, class)
       found = found or places(inner, index)

@@ -30,6 +30,16 @@
 --   CPU samples, and looks at threads that waited for I/O or locks. A thread that stands still is written down once for
 --   many looks: those count
 -- @module lupe.profile_view
+-- @usage
+-- local profile = view.profile
+-- for f in profile:functions { by = "cpu_ns", limit = 1 } do
+--   return f.name, words.percent(f.cpu_percent), words.percent(100 * profile.bound.cpu)
+-- end
+-- --> encode, 60 %, 75 %
+-- @usage
+-- local longest = view.profile:waits()[1]
+-- return longest.name, longest.class, longest.ns / 1e9
+-- --> epoll_wait, idle, 30
 
 local functions = require("lupe.profile_function")
 local largest = require("lupe.largest")
@@ -57,6 +67,7 @@ local ORDERS = {
 }
 local BELOW = { cum_cpu_ns = true, cum_wall_ns = true, allocator_ns = true }
 local TYPES = { "cpu", "wall", "io", "lock", "idle" }
+local FUNCTION_OPTIONS = { by = ORDERS, limit = "number", roots = "boolean" }
 local WAITING = 3 -- lupe_thread_state
 local MAIN = 2 -- of lupe.profile_sums' root
 
@@ -189,10 +200,8 @@ return function(columns, kept)
   end
 
   local function function_iterator(_, options)
-    options = options or {}
-    options_of.check("functions", options, { "by", "limit", "roots" })
+    options = options_of.check("functions", options, FUNCTION_OPTIONS)
     local by = options.by or "wall_ns"
-    options_of.check_word("functions: cannot order by", by, ORDERS)
     local sums = summary().sums
     local keys, root, below, helps = sums.of[by], sums.of.root, BELOW[by], sums.traits.works_for_callers
     local candidates, count = {}, 0
@@ -214,10 +223,7 @@ return function(columns, kept)
   end
 
   local function stack_iterator(_, options)
-    options = options or {}
-    options_of.check("stacks", options, { "type" })
-    local kind = options.type or "cpu"
-    options_of.check_word("stacks: no type", kind, TYPES)
+    local kind = options_of.check("stacks", options, { type = TYPES }).type or "cpu"
     frame_of = frame_of or frames_by_index(columns)
     local stack = summary().sums.stack
     local values, at = stack[kind .. "_ns"], -1 -- none of "wall": a sum

@@ -1,6 +1,7 @@
 --- A request's parameters: from the query, and for a POST also from a JSON object in the body.
 -- A route declares them as { name =, type =, default =, doc =, min, max, values }, types as in
--- `lupe.value_types`; everything else is refused, by name.
+-- `lupe.value_types`; everything else is refused, by name. One with `prefix` stands for all names that begin so: its
+-- value is a table, of what follows the prefix -> the text, or the body's value, as it is.
 -- @module lupe.query
 
 local json = require("lupe.json")
@@ -35,7 +36,20 @@ local function declared(params, name)
     :format(name, near and (", did you mean %q?"):format(near) or "", known))
 end
 
+local function takes_prefixed(values, params, name, given)
+  for _, spec in ipairs(params) do
+    if spec.prefix and name:sub(1, #spec.prefix) == spec.prefix and #name > #spec.prefix then
+      local rest, taken = name:sub(#spec.prefix + 1), values[spec.name] or {}
+      if taken[rest] ~= nil then bad("repeated-parameter", ("parameter %q is given more than once"):format(name)) end
+      taken[rest], values[spec.name] = given, taken
+      return true
+    end
+  end
+  return false
+end
+
 local function take(values, params, name, given)
+  if takes_prefixed(values, params, name, given) then return end
   local spec = declared(params, name)
   if values[name] ~= nil then bad("repeated-parameter", ("parameter %q is given more than once"):format(name)) end
   local kind = value_types[spec.type]

@@ -17,7 +17,7 @@ local MOST_ALLOCATORS, MOST_FRAMES, MOST_HOTSPOTS = 20, 32, 20
 local SIGKILL = 9
 local SAME_TIME_MS = 2000
 local FEWEST_COMPARED = 5 -- profiles
-local MOST_BOUNDS = 2
+local MOST_BOUNDS, MOST_SUPPRESSED = 2, 3
 local OF_ALLOCATOR = { "allocated_bytes", "active_bytes", "resident_bytes" }
 
 local OUTCOME = json.shape({ "exit_code integer?", "signal integer?", "signal_name string?", "timed_out boolean" })
@@ -48,6 +48,7 @@ local REPORT = json.shape({
   "growth_rate_mb_per_hour number?", "highest_risk_component string?", "suspicious_patterns string[]",
   "settled string[]", "recommendations string[]", "allocators object[]", "memory object?", "targets object[]",
   "measurement object", "profiler object", "rule_errors string[]", "notes string[]", "bottlenecks object?",
+  "suppressed integer",
 })
 local BOTTLENECKS = json.shape(bottlenecks.FIELDS)
 
@@ -196,6 +197,18 @@ local function sampling_notes(list, view)
   return notes
 end
 
+--- How many findings the operator does not want to be told, and which; nil where there are none.
+local function suppressed_note(list)
+  if #list == 0 then return nil end
+  local said = {}
+  for i = 1, math.min(#list, MOST_SUPPRESSED) do
+    local one = list[i]
+    said[i] = ("%s (%s, until %s)"):format(one.component or one.rule, one.suppressed.reason, one.suppressed.until_date)
+  end
+  if #list > #said then said[#said + 1] = "..." end
+  return ("%d finding%s suppressed: %s"):format(#list, #list == 1 and "" or "s", table.concat(said, "; "))
+end
+
 --- Which processes have no profile, and why; and where the last data is older than the end.
 -- @return notes, and why nothing at all was profiled (or nil)
 local function notes_of(app, info, view)
@@ -296,6 +309,8 @@ function report.assemble(app, info, view, result)
   local accused, observed = leaks.sort(findings)
   local settled = json.array()
   for i, leak in ipairs(observed) do settled[i] = leak.summary end
+  local suppressed = result.suppressed or {}
+  notes[#notes + 1] = suppressed_note(suppressed)
   local slope = view and view.heap:trend()
   local data = {
     timestamp = time.rfc3339(host.now_ms()),
@@ -324,6 +339,7 @@ function report.assemble(app, info, view, result)
     rule_errors = result.errors,
     notes = notes,
     bottlenecks = view and bottlenecks_of(view, result),
+    suppressed = #suppressed,
   }
   data.answer = answer_of(data, findings)
   return REPORT(data)

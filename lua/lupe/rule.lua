@@ -4,12 +4,18 @@
 -- limits and the protected call.
 -- @module lupe.rule
 
-local nearest = require("lupe.nearest")
+local expect = require("lupe.expect")
+
+local fail, got, shown = expect.fail, expect.got, expect.shown
+local contains, check_range, refuse_unknown = expect.contains, expect.range, expect.known
+local want, want_text, want_plain = expect.kind, expect.text, expect.plain
+local want_one_of, want_strings = expect.one_of, expect.strings
 
 local rule = {}
 
 rule.KINDS = { "leak", "bottleneck", "pattern", "recommendation", "alert", "action" }
-rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall" }
+rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall",
+  "threads", "spans" }
 rule.VERDICTS = { "leak", "growing", "saturating", "bounded", "info" }
 rule.SEVERITIES = { "critical", "high", "medium", "low", "info" }
 
@@ -18,80 +24,25 @@ local PARAM_FIELDS = { "default", "min", "max", "unit", "doc" }
 local FINDING_FIELDS = {
   "site", "hotspot", "score", "verdict", "severity", "confidence", "summary", "evidence", "reasons", "advice",
 }
-local MOST_FINDINGS = 1000
-local LONGEST_TEXT = 4096
+local MOST_FINDINGS, MOST_TEXT = 1000, 2 ^ 20 -- of one check; bytes of all its texts together
+local MOST_EVIDENCE, MOST_LINES, MOST_FRAMES = 64, 64, 256
+local MOST_PARAMS, LONGEST_NAME = 100, 64
+local LONGEST_TEXT = expect.LONGEST_TEXT
 
-local function contains(list, value)
-  for _, known in ipairs(list) do
-    if known == value then return true end
-  end
-  return false
-end
-
-local function got(value) return value == nil and "nothing" or type(value) end
-
-local function shown(value)
-  return type(value) == "string" and "'" .. value:sub(1, 100) .. "'" or tostring(value)
-end
-
--- Messages are thrown as strings without a position, caught once at the edge of this file.
-local function fail(where, field, expected, value)
-  error(("%s: field '%s': expected %s, got %s"):format(where, field, expected, value), 0)
-end
-
-local function want(where, field, value, kind)
-  if type(value) ~= kind then fail(where, field, kind, got(value)) end
-  if kind == "number" and (value ~= value or math.abs(value) == math.huge) then
-    fail(where, field, "a finite number", tostring(value))
-  end
-  return value
-end
-
-local function want_one_of(where, field, value, list)
-  want(where, field, value, "string")
-  if contains(list, value) then return value end
-  local near = nearest(value, list)
-  fail(where, field, "one of " .. table.concat(list, ", "),
-    shown(value) .. (near and (" (did you mean '%s'?)"):format(near) or ""))
-end
-
-local function refuse_unknown(where, prefix, given, known)
-  local unknown = {}
-  for name in pairs(given) do
-    if not contains(known, name) then unknown[#unknown + 1] = tostring(name) end
-  end
-  if #unknown == 0 then return end
-  table.sort(unknown)
-  local near = nearest(unknown[1], known)
-  error(("%s: unknown field '%s%s'%s"):format(where, prefix, unknown[1],
-    near and (", did you mean '%s%s'?"):format(prefix, near) or "; known: " .. table.concat(known, ", ")), 0)
-end
-
-local function want_strings(where, field, list)
-  want(where, field, list, "table")
-  local count = 0
-  for _ in pairs(list) do count = count + 1 end
-  if count ~= #list then fail(where, field, "an array", "a table with other keys") end
-  for i, text in ipairs(list) do want(where, ("%s[%d]"):format(field, i), text, "string") end
-  return list
-end
+--- What a file's own code may take: it only has to make a table.
+rule.LOAD_INSTRUCTIONS = 200000
 
 -- Params ------------------------------------------------------------------------------------
 
-local function check_range(where, field, value, spec)
-  if type(value) ~= "number" then return end
-  if spec.min and value < spec.min then fail(where, field, ("at least %.14g"):format(spec.min), tostring(value)) end
-  if spec.max and value > spec.max then fail(where, field, ("at most %.14g"):format(spec.max), tostring(value)) end
-end
-
 local function check_param(where, name, spec)
   local prefix = "params." .. name
-  want(where, prefix, spec, "table")
+  want_plain(where, prefix, spec)
   refuse_unknown(where, prefix .. ".", spec, PARAM_FIELDS)
   local kind = type(spec.default)
   if not contains({ "number", "string", "boolean" }, kind) then
     fail(where, prefix .. ".default", "number, string or boolean", got(spec.default))
   end
+  if kind == "string" then want_text(where, prefix .. ".default", spec.default) end
   want(where, prefix .. ".default", spec.default, kind)
   for _, bound in ipairs({ "min", "max" }) do
     if spec[bound] ~= nil then
@@ -102,9 +53,13 @@ local function check_param(where, name, spec)
     end
   end
   for _, field in ipairs({ "unit", "doc" }) do
-    if spec[field] ~= nil then want(where, ("%s.%s"):format(prefix, field), spec[field], "string") end
+    if spec[field] ~= nil then want_text(where, ("%s.%s"):format(prefix, field), spec[field]) end
   end
+  if spec.min and spec.max then check_range(where, prefix .. ".max", spec.max, { min = spec.min }) end
   check_range(where, prefix .. ".default", spec.default, spec)
+  return {
+    default = spec.default, min = spec.min, max = spec.max, unit = spec.unit, doc = spec.doc,
+  }
 end
 
 local function param_names(given)
@@ -114,61 +69,98 @@ local function param_names(given)
   return names
 end
 
+local TRUTH = { ["true"] = true, ["false"] = false }
+
+--- One value that somebody set in place of a default.
+-- @string where for the message: who set it
+-- @param value of the default's type; where `from_text`, a text such as a query has, which is read as that type
+-- @return the value; or nil and "WHERE: field 'params.x': expected ..."
+function rule.param(where, given, name, value, from_text)
+  local ok, result = pcall(function()
+    local spec = (given.params or {})[name]
+    if not spec then refuse_unknown(where, "params.", { [name] = true }, param_names(given)) end
+    local field, kind = "params." .. name, type(spec.default)
+    if from_text and kind == "number" then value = tonumber(value) or value end
+    if from_text and TRUTH[value] ~= nil and kind == "boolean" then value = TRUTH[value] end
+    if from_text and type(value) ~= kind then
+      fail(where, field, kind == "boolean" and "true or false" or kind, shown(value))
+    end
+    want(where, field, value, kind)
+    check_range(where, field, value, spec)
+    return { kind == "string" and want_text(where, field, value) or value }
+  end)
+  if not ok then return nil, result end
+  return result[1]
+end
+
 --- The values a check gets: the defaults, and over them what the operator set.
 -- @return the table; or nil and a message
 function rule.params(given, overrides)
-  local ok, result = pcall(function()
-    local values = {}
-    for name, spec in pairs(given.params or {}) do values[name] = spec.default end
-    refuse_unknown(given.id, "params.", overrides or {}, param_names(given))
-    for name, value in pairs(overrides or {}) do
-      local spec = given.params[name]
-      want(given.id, "params." .. name, value, type(spec.default))
-      check_range(given.id, "params." .. name, value, spec)
-      values[name] = value
-    end
-    return values
-  end)
-  if ok then return result end
-  return nil, result
+  local values = {}
+  for name, spec in pairs(given.params or {}) do values[name] = spec.default end
+  for name, value in pairs(overrides or {}) do
+    local set, message = rule.param(given.id, given, name, value)
+    if set == nil then return nil, message end
+    values[name] = set
+  end
+  return values
 end
 
 -- The file ----------------------------------------------------------------------------------
+
+local function check_needs(where, needs)
+  want_plain(where, "needs", needs)
+  want_strings(where, "needs", needs)
+  local copy = {}
+  for i, need in ipairs(needs) do copy[i] = want_one_of(where, ("needs[%d]"):format(i), need, rule.NEEDS) end
+  return copy
+end
+
+local function check_params(where, given)
+  want_plain(where, "params", given.params)
+  for name in pairs(given.params) do
+    if type(name) ~= "string" then fail(where, "params", "names as keys", "a " .. type(name)) end
+    if not name:match("^[%a_][%w_]*$") or #name > LONGEST_NAME then
+      fail(where, "params", "names such as 'min_growth' as keys", shown(name))
+    end
+  end
+  local names, copy = param_names(given), {}
+  if #names > MOST_PARAMS then fail(where, "params", ("at most %d"):format(MOST_PARAMS), ("%d"):format(#names)) end
+  for _, name in ipairs(names) do copy[name] = check_param(where, name, given.params[name]) end
+  return copy
+end
 
 local function check_rule(where, given)
   if type(given) ~= "table" then
     error(("%s: expected the file to return a table, got %s"):format(where, got(given)), 0)
   end
+  if debug.getmetatable(given) ~= nil then
+    error(("%s: expected the file to return a plain table, got one with a metatable"):format(where), 0)
+  end
   refuse_unknown(where, "", given, FIELDS)
   want(where, "api", given.api, "number")
   if given.api ~= 1 then fail(where, "api", "1", tostring(given.api)) end
   want(where, "id", given.id, "string")
-  if not given.id:match("^[%l%d][%l%d-]*%.[%l%d.-]*[%l%d]$") or #given.id > 64 then
+  if not given.id:match("^[%l%d][%l%d-]*%.[%l%d.-]*[%l%d]$") or #given.id > LONGEST_NAME then
     fail(where, "id", "a name such as 'leak.steady-growth' (lower case, a dot, at most 64 characters)",
       shown(given.id))
   end
-  want_one_of(where, "kind", given.kind, rule.KINDS)
-  want(where, "title", given.title, "string")
-  if given.version ~= nil then want(where, "version", given.version, "string") end
-  if given.needs ~= nil then
-    want_strings(where, "needs", given.needs)
-    for i, need in ipairs(given.needs) do want_one_of(where, ("needs[%d]"):format(i), need, rule.NEEDS) end
-  end
-  if given.params ~= nil then
-    want(where, "params", given.params, "table")
-    for name in pairs(given.params) do
-      if type(name) ~= "string" then fail(where, "params", "names as keys", "a " .. type(name)) end
-    end
-    for _, name in ipairs(param_names(given)) do check_param(where, name, given.params[name]) end
-  end
-  want(where, "check", given.check, "function")
-  return given
+  return {
+    api = given.api, id = given.id,
+    kind = want_one_of(where, "kind", given.kind, rule.KINDS),
+    title = want_text(where, "title", given.title),
+    version = given.version ~= nil and want_text(where, "version", given.version) or nil,
+    needs = given.needs ~= nil and check_needs(where, given.needs) or nil,
+    params = given.params ~= nil and check_params(where, given) or nil,
+    check = want(where, "check", given.check, "function"),
+  }
 end
 
 --- Checks what a rule's file returned.
 -- @string path for messages
 -- @param given whatever it returned
--- @return the same table; or nil and "FILE: field 'x': expected number, got string"
+-- @return a table of its own, plain throughout: what the file's code does to its tables later is not seen in it; or
+--   nil and "FILE: field 'x': expected number, got string"
 function rule.validate(path, given)
   local ok, result = pcall(check_rule, rule.label(path), given)
   if ok then return result end
@@ -203,7 +195,7 @@ function rule.load(path, source, env, call)
   if not chunk then return nil, message end
   local ok, given = (call or pcall)(chunk)
   if not ok then
-    given = tostring(given)
+    given = type(given) == "string" and given or ("(error object is a %s value)"):format(type(given))
     local label = rule.label(path)
     return nil, given:find(label, 1, true) and given or ("%s: %s"):format(label, given)
   end
@@ -212,80 +204,85 @@ end
 
 -- Findings ----------------------------------------------------------------------------------
 
-local SITE_FIELDS = {
-  "name", "module", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects", "average_size", "survival",
-  "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "file", "line",
-}
-
-local function plain_site(where, site)
-  want(where, "site", site, "table")
-  want(where, "site.name", site.name, "string")
-  local plain = {}
-  for _, field in ipairs(SITE_FIELDS) do plain[field] = site[field] end
-  if site.stack then
-    plain.stack = {}
-    for i, name in ipairs(want_strings(where, "site.stack", site.stack)) do plain.stack[i] = name end
-  end
-  return plain
-end
-
-local function copy_strings(where, field, list)
+local function copy_strings(where, field, list, most)
   local copy = {}
-  for i, text in ipairs(want_strings(where, field, list)) do copy[i] = text:sub(1, LONGEST_TEXT) end
+  for i, text in ipairs(want_strings(where, field, list)) do
+    if i > most then break end
+    copy[i] = text:sub(1, LONGEST_TEXT)
+  end
   return copy
 end
 
--- Numbers but the first three.
-local HOTSPOT_FIELDS = {
+--- Fields of a table or an object, of which the first `texts` are texts and the others numbers.
+local function plain_fields(where, prefix, given, fields, texts)
+  want(where, prefix .. ".name", given.name, "string")
+  local plain = {}
+  for i, field in ipairs(fields) do
+    local value = given[field]
+    if value ~= nil then want(where, prefix .. "." .. field, value, i <= texts and "string" or "number") end
+    plain[field] = i <= texts and value and value:sub(1, LONGEST_TEXT) or value
+  end
+  if given.stack then plain.stack = copy_strings(where, prefix .. ".stack", given.stack, MOST_FRAMES) end
+  return plain
+end
+
+local SITE_FIELDS = { -- five texts, then numbers
+  "name", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
+  "average_size", "survival", "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "line",
+}
+local HOTSPOT_FIELDS = { -- likewise
   "name", "module", "file", "line", "definition_line", "cpu_percent", "wall_percent", "cum_cpu_percent",
   "cum_wall_percent", "cpu_ns", "wall_ns", "cum_cpu_ns", "cum_wall_ns", "kernel_ns", "memory_ns", "io_ns", "lock_ns",
   "idle_ns", "allocator_ns", "samples", "threads",
 }
 
---- A function's figures: one of view.profile's functions, or a table with the fields of one.
-local function plain_hotspot(where, hotspot)
-  want(where, "hotspot", hotspot, "table")
-  want(where, "hotspot.name", hotspot.name, "string")
-  local plain = {}
-  for i, field in ipairs(HOTSPOT_FIELDS) do
-    local value = hotspot[field]
-    if value ~= nil then want(where, "hotspot." .. field, value, i <= 3 and "string" or "number") end
-    plain[field] = value
-  end
-  if hotspot.stack then plain.stack = copy_strings(where, "hotspot.stack", hotspot.stack) end
-  return plain
-end
-
 local function plain_evidence(where, evidence)
   want(where, "evidence", evidence, "table")
-  local plain = {}
+  local plain, count = {}, 0
   for name, value in pairs(evidence) do
     if type(name) ~= "string" then fail(where, "evidence", "names as keys", "a " .. type(name)) end
     if not contains({ "number", "string", "boolean" }, type(value)) then
       fail(where, "evidence." .. name, "number, string or boolean", got(value))
     end
-    plain[name] = want(where, "evidence." .. name, value, type(value))
+    want_text(where, "evidence", name, LONGEST_NAME)
+    count = count + 1
+    if count > MOST_EVIDENCE then fail(where, "evidence", ("at most %d entries"):format(MOST_EVIDENCE), "more") end
+    want(where, "evidence." .. name, value, type(value))
+    plain[name] = type(value) == "string" and value:sub(1, LONGEST_TEXT) or value
   end
   return plain
+end
+
+--- Bytes of all texts in a plain finding.
+local function text_bytes(value)
+  if type(value) == "string" then return #value end
+  local sum = 0
+  if type(value) == "table" then
+    for _, inner in pairs(value) do sum = sum + text_bytes(inner) end
+  end
+  return sum
 end
 
 local function plain_finding(where, found)
   if type(found) ~= "table" then error(("%s: expected a table, got %s"):format(where, got(found)), 0) end
   refuse_unknown(where, "", found, FINDING_FIELDS)
   local plain = { summary = want(where, "summary", found.summary, "string"):sub(1, LONGEST_TEXT) }
-  if found.site ~= nil then plain.site = plain_site(where, found.site) end
-  if found.hotspot ~= nil then plain.hotspot = plain_hotspot(where, found.hotspot) end
+  if found.site ~= nil then
+    plain.site = plain_fields(where, "site", want(where, "site", found.site, "table"), SITE_FIELDS, 5)
+  end
+  if found.hotspot ~= nil then
+    plain.hotspot = plain_fields(where, "hotspot", want(where, "hotspot", found.hotspot, "table"), HOTSPOT_FIELDS, 3)
+  end
   if found.score ~= nil then plain.score = want(where, "score", found.score, "number") end
   if found.verdict ~= nil then plain.verdict = want_one_of(where, "verdict", found.verdict, rule.VERDICTS) end
   if found.severity ~= nil then plain.severity = want_one_of(where, "severity", found.severity, rule.SEVERITIES) end
   if found.confidence ~= nil then
-    want(where, "confidence", found.confidence, "number")
-    check_range(where, "confidence", found.confidence, { min = 0, max = 1 })
-    plain.confidence = found.confidence
+    plain.confidence = want(where, "confidence", found.confidence, "number")
+    check_range(where, "confidence", plain.confidence, { min = 0, max = 1 })
   end
   if found.evidence ~= nil then plain.evidence = plain_evidence(where, found.evidence) end
   for _, field in ipairs({ "reasons", "advice" }) do
-    if found[field] ~= nil then plain[field] = copy_strings(where, field, found[field]) end
+    if found[field] ~= nil then plain[field] = copy_strings(where, field, found[field], MOST_LINES) end
   end
   return plain
 end
@@ -313,8 +310,14 @@ function rule.run(path, given, view, overrides)
   if #found > MOST_FINDINGS then
     error(("%s: check: returned %d findings, at most %d are taken"):format(path, #found, MOST_FINDINGS), 0)
   end
-  local answer = { findings = {}, status = "ok" }
-  for i = 1, #found do answer.findings[i] = plain_finding(("%s: finding %d"):format(path, i), found[i]) end
+  local answer, bytes = { findings = {}, status = "ok" }, 0
+  for i = 1, #found do
+    answer.findings[i] = plain_finding(("%s: finding %d"):format(path, i), found[i])
+    bytes = bytes + text_bytes(answer.findings[i])
+    if bytes > MOST_TEXT then
+      error(("%s: check: more than %d bytes of text in its findings"):format(path, MOST_TEXT), 0)
+    end
+  end
   if next(found) ~= nil and #found == 0 then
     error(("%s: check: expected an array of findings, got a table with other keys"):format(path), 0)
   end

@@ -7,7 +7,7 @@ local rule_health = {}
 rule_health.__index = rule_health
 
 local STRIKES = 3
-local STOPPED = { deadline = true, memory = true, died = true }
+local STOPPED = { instructions = true, deadline = true, memory = true, died = true }
 
 --- @tparam function log function(level, message)
 function rule_health.new(log) return setmetatable({ log = log, by_path = {} }, rule_health) end
@@ -36,7 +36,7 @@ local function is_power_of_two(n)
   return n == 1
 end
 
---- @string kind as the worker tells it: "error", "deadline", "memory", "died", "system"
+--- @string kind as the worker tells it: "error", "instructions", "deadline", "memory", "died", "system"
 -- @string message in words, with file and line where they are known
 function rule_health:failed(entry, kind, message, elapsed_us)
   local record = self:of(entry)

@@ -4,15 +4,13 @@
 -- @module lupe.rules
 
 local files = require("lupe.ffi")
-local rule = require("lupe.rule")
-local sandbox = require("lupe.sandbox")
+local rule_loading = require("lupe.rule_loading")
 
 local rules = {}
 rules.__index = rules
 
 local LARGEST_FILE = 262144
 local MOST_FILES = 500
-local MOST_INSTRUCTIONS = 2000000 -- of a file's own code; its check runs elsewhere
 local OTHERS_MAY_WRITE = 2
 
 local function writable_by_others(stat) return math.floor(stat.mode / OTHERS_MAY_WRITE) % 2 == 1 end
@@ -32,33 +30,6 @@ local function read_source(path)
   local source = file:read("*a")
   file:close()
   return source or "", nil, stat
-end
-
---- Runs a file's own code, which only has to make a table. Past the limit every further instruction of it raises
--- again, so that catching the error does not help. It runs in a coroutine, since the hook is one for all of them: what
--- runs in the caller's own is left alone.
-local function call_limited(tripped)
-  return function(chunk)
-    local caller = coroutine.running()
-    local old_hook, old_mask, old_count = debug.gethook()
-    local function stop()
-      if coroutine.running() == caller then return end
-      tripped.reason = "instructions"
-      debug.sethook(stop, "", 1)
-      error("takes too long to load: only its check may work", 0)
-    end
-    local run = coroutine.create(chunk)
-    debug.sethook(stop, "", MOST_INSTRUCTIONS)
-    local ok, result = coroutine.resume(run)
-    debug.sethook(old_hook, old_mask, old_count)
-    if ok and coroutine.status(run) ~= "dead" then return false, "yields while it is loaded" end
-    return ok, result
-  end
-end
-
-local function load_file(path, source)
-  local tripped = {}
-  return rule.load(path, source, sandbox.new(function() return tripped.reason end), call_limited(tripped))
 end
 
 --- @tparam {table,...} directories { path, shipped } each; one that is missing is an error entry unless shipped
@@ -86,7 +57,7 @@ function rules:read(path, directory)
 
   local source, message = read_source(path)
   local loaded
-  if source then loaded, message = load_file(path, source) end
+  if source then loaded, message = rule_loading.load(path, source) end
   if loaded then
     entry.rule, entry.source, entry.error = loaded, source, nil
   else

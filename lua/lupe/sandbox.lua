@@ -91,13 +91,17 @@ end
 
 --- A fresh environment: nothing that one rule does to its own is seen by another.
 -- @tparam function tripped gives the message with which the running rule must stop, else nil
-function sandbox.new(tripped)
+-- @tparam[opt] table instead library -> name -> function in place of the usual one
+function sandbox.new(tripped, instead)
   local known = pick(_G, BASE)
   local libraries = {}
   for name, functions in pairs(LIBRARIES) do libraries[name] = pick(_G[name], functions) end
   libraries.string.rep = bounded_rep
   libraries.table.unpack = unpack
   libraries.words = format -- figures as all of lupe writes them
+  for name, functions in pairs(instead or {}) do
+    for field, f in pairs(functions) do libraries[name][field] = f end
+  end
   known.pcall, known.xpcall, libraries.coroutine.resume, libraries.coroutine.wrap = catchers(tripped)
   for name, functions in pairs(libraries) do known[name] = read_only(name, functions) end
   return setmetatable({}, {

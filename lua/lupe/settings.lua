@@ -1,6 +1,11 @@
 --- Every setting of lupe, declared once: help text, environment, file and checks all come from here.
--- `name` is the field in the configuration table and in lupe.conf.lua. Order is the order of `--help`.
+-- `name` is the field in the configuration table and in lupe.conf.lua. Order is the order of `--help`. Without `flag`
+-- and `env` a setting is of the file alone: a table, which its `check(where, given)` takes (and returns) or refuses
+-- (nil and a message).
 -- @module lupe.settings
+
+local rule_settings = require("lupe.rule_settings")
+local suppressions = require("lupe.suppressions")
 
 local function state_dir(env)
   local base = env("XDG_STATE_HOME")
@@ -126,6 +131,19 @@ return {
     name = "rate_snapshots", flag = "--rate-snapshots", env = "LUPE_RATE_SNAPSHOTS", type = "integer",
     default = 5, min = 0,
     max = 10000000, doc = "snapshots per minute and peer; 0: no limit",
+  },
+  {
+    name = "rule_params", type = "table", check = rule_settings.check_params,
+    doc = "params of rules, by the rule's id: { [\"leak.steady-growth\"] = { min_growth = 10 } }",
+  },
+  {
+    name = "rules_disabled", type = "table", check = rule_settings.check_disabled,
+    doc = "ids of rules that do not run, * is any text: { \"bottleneck.*\", \"pattern.polling\" }",
+  },
+  {
+    name = "suppressions", type = "table", check = suppressions.check,
+    doc = "findings that are not told, each { site, rule, module, reason, until_date }: site or rule, reason and date "
+      .. "are needed",
   },
   {
     name = "config", flag = "--config", env = "LUPE_CONFIG", type = "path", placeholder = "FILE",

@@ -1,179 +1,228 @@
---- One call site: a function that allocates, with all stacks that end in it.
+--- One call site: a function that allocates, with all stacks that end in it; or another group of stacks (see
+-- lupe.heap_view), which has the same fields.
 -- Fields (read-only; bytes and objects are corrected for sampling; times Unix ms):
 --
--- * `name` demangled, or `module+0xOFFSET`; `module` file name; `module_path`; `index` 0-based
+-- * `group` "function", "stack", "module" or "tag"; `name` the function's, demangled, or `module+0xOFFSET`; of a module
+--   its file name, of a tag the tag; `module` file name, `module_path` (of a tag "[tag]"); `index` 0-based in its group
+-- * `tag` that all its stacks bear, nil: none, or several (see lupe.site_groups)
 -- * `inuse_space`, `inuse_objects` live now; `alloc_space`, `alloc_objects` since the start (0: not known)
 -- * `average_size` bytes of a live object, nil where nothing lives
 -- * `survival` 0..1, live share of all that was allocated, nil where that is not known
 -- * `share` 0..1 of all live bytes; `sampling_error_bytes` standard error of `inuse_space`, at most
--- * `first_seen_ms`, `last_grown_ms` nil: never
+-- * `first_seen_ms`, `last_grown_ms` nil: never, or not known (of a group without a history of its own)
 -- * `stack` names of its stack with most live bytes: the site itself, its caller, the caller's caller ... (the
---   allocator's wrappers, which it called, are left out); `frames` the same as
+--   allocator's wrappers, which it called, and tags are left out); `frames` the same as
 --   { name, module, file, line, address } (`file`, `line` nil where not known); `file`, `line` of the site itself there
--- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects,
+-- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects, tag,
 --   stack = names, frames = ... }
 --
 -- Methods: `site:trend(column, options)` (see lupe.trend; column "inuse_space", "inuse_objects" or
 -- "alloc_space", what was allocated until then; options `since_ms`), nil and a reason where the history is too
--- short; `site:history(column)` gives two arrays, times (ms) and values.
+-- short; `site:history(column)` gives two arrays, times (ms) and values. The history is kept per function: of another
+-- group both are known where its functions allocate for no other group, else nil and the reason.
 -- @module lupe.site
+-- @usage
+-- for site in view.heap:sites { by = "inuse_space", limit = 1 } do
+--   return site.name, words.bytes(site.inuse_space), words.percent(100 * site.share), site.stack[2]
+-- end
+-- --> remember_session, 30.0 MiB, 58 %, on_request
+-- @usage
+-- for site in view.heap:sites { by = "growth", limit = 1 } do
+--   local trend = site:trend("inuse_space")
+--   return site.name, words.rate(trend.slope), trend.low > 0, words.percent(100 * site.survival)
+-- end
+-- --> remember_session, 1.00 MiB/s, true, 100 %
 
+local options_of = require("lupe.options")
 local trend = require("lupe.trend")
 
 local site = {}
 
--- What a site knows, out of reach of a rule that walks over its fields.
+-- What a site knows, out of reach of a rule that walks over its fields: { shared, group, index }, and by name what was
+-- worked out.
 local states = setmetatable({}, { __mode = "k" })
 
 local function file_name(path) return path:match("[^/]+$") or path end
 
-local function function_of(columns, index) return columns.functions[columns.site_function[index]] end
-
-local function module_path(columns, index)
-  if index >= columns.count.modules then return "" end
-  return columns.text(columns.modules[index].path)
+local function path_of(columns, module)
+  return module < columns.count.modules and columns.text(columns.modules[module].path) or ""
 end
+
+local function function_name(columns, index) return columns.text(columns.functions[index].name) end
 
 local function frame_of(columns, index)
   local frame = columns.frames[index]
   local line = tonumber(frame.line)
   local file = columns.text(frame.file)
   return {
-    name = columns.text(columns.functions[frame["function"]].name),
-    module = file_name(module_path(columns, frame.module)),
+    name = function_name(columns, frame["function"]),
+    module = file_name(path_of(columns, frame.module)),
     file = file ~= "" and file or nil,
     line = line > 0 and line or nil,
     address = tonumber(frame.address),
   }
 end
 
---- First and last of a stack's frames, from the site outwards: what stands before it is the allocator.
-local function bounds(columns, stack)
-  local first, last = columns.stack_first[stack], columns.stack_first[stack + 1] - 1
+--- Indexes of a stack's frames, from its site outwards: what stands before it is the allocator. Tags are no callers.
+local function frames_of_stack(shared, stack)
+  local columns, is_tag = shared.columns, shared.is_tag()
   local wanted = columns.site_function[columns.stack_site[stack]]
-  for i = first, last do
-    if columns.frames[columns.stack_frames[i]]["function"] == wanted then return i, last end
+  local all, from = {}, nil
+  for k = columns.stack_first[stack], columns.stack_first[stack + 1] - 1 do
+    local index = columns.stack_frames[k]
+    local f = columns.frames[index]["function"]
+    if not from and f == wanted then from = #all + 1 end
+    if f == wanted or not (is_tag and is_tag[f] == 1) then all[#all + 1] = index end
   end
-  return first, last
+  local list = {}
+  for i = from or 1, #all do list[#list + 1] = all[i] end
+  return list
 end
 
-local function stack_frames(columns, stack)
-  local frames = {}
-  local first, last = bounds(columns, stack)
-  for i = first, last do frames[#frames + 1] = frame_of(columns, columns.stack_frames[i]) end
+local function stack_frames(shared, stack)
+  local frames = frames_of_stack(shared, stack)
+  for i, index in ipairs(frames) do frames[i] = frame_of(shared.columns, index) end
   return frames
 end
 
-local function stack_names(columns, stack)
-  local names = {}
-  local first, last = bounds(columns, stack)
-  for i = first, last do
-    local frame = columns.frames[columns.stack_frames[i]]
-    names[#names + 1] = columns.text(columns.functions[frame["function"]].name)
-  end
+local function stack_names(shared, stack)
+  local columns, names = shared.columns, frames_of_stack(shared, stack)
+  for i, index in ipairs(names) do names[i] = function_name(columns, columns.frames[index]["function"]) end
   return names
+end
+
+local function tag_of_stack(shared, stack)
+  local tags = shared.tags()
+  if tags and tags[stack] > 0 then return function_name(shared.columns, tags[stack] - 1) end
+end
+
+--- The function that a group is, or is of: nil for a module.
+local KEY_FUNCTION = {
+  ["function"] = function(columns, key) return columns.site_function[key] end,
+  stack = function(columns, key) return columns.site_function[columns.stack_site[key]] end,
+  tag = function(_, key) return key end,
+}
+
+local function function_of(shared, group, index)
+  local of = KEY_FUNCTION[group.kind]
+  return of and of(shared.columns, group.key(index))
 end
 
 local makers = {}
 
 for _, column in ipairs({ "inuse_space", "inuse_objects", "alloc_space", "alloc_objects" }) do
-  local source = "site_" .. column
-  makers[column] = function(heap, index) return heap.columns[source][index] end
+  makers[column] = function(_, group, index) return group[column][index] end
 end
 
-function makers.name(heap, index) return heap.columns.text(function_of(heap.columns, index).name) end
+function makers.index(_, _, index) return index end
 
-function makers.module_path(heap, index)
-  return module_path(heap.columns, function_of(heap.columns, index).module)
+function makers.group(_, group) return group.kind end
+
+function makers.name(shared, group, index)
+  local f = function_of(shared, group, index)
+  return f and function_name(shared.columns, f) or makers.module(shared, group, index)
 end
 
-function makers.module(heap, index) return file_name(makers.module_path(heap, index)) end
-
-function makers.average_size(heap, index)
-  local objects = heap.columns.site_inuse_objects[index]
-  if objects > 0 then return heap.columns.site_inuse_space[index] / objects end
+function makers.module_path(shared, group, index)
+  local f = function_of(shared, group, index)
+  return path_of(shared.columns, f and shared.columns.functions[f].module or group.key(index))
 end
 
-function makers.survival(heap, index)
-  local all = heap.columns.site_alloc_space[index]
-  if all > 0 then return math.min(1, heap.columns.site_inuse_space[index] / all) end
-end
+function makers.module(shared, group, index) return file_name(makers.module_path(shared, group, index)) end
 
-function makers.share(heap, index)
-  local total = heap.totals.inuse_space
-  return total > 0 and heap.columns.site_inuse_space[index] / total or 0
-end
-
-function makers.sampling_error_bytes(heap, index)
-  return math.sqrt(heap.columns.sample_period_bytes * math.max(0, heap.columns.site_inuse_space[index]))
-end
-
-local function known_time(ms)
-  if ms > 0 then return ms end
-end
-
-function makers.first_seen_ms(heap, index) return known_time(heap.columns.site_first_seen_ms[index]) end
-
-function makers.last_grown_ms(heap, index) return known_time(heap.columns.site_last_grown_ms[index]) end
-
-function makers.stack(heap, index)
-  local stack = heap.columns.site_top_stack[index]
-  if stack >= heap.columns.count.stacks then return { makers.name(heap, index) } end
-  return stack_names(heap.columns, stack)
-end
-
-function makers.frames(heap, index)
-  local stack = heap.columns.site_top_stack[index]
-  if stack >= heap.columns.count.stacks then
-    return { { name = makers.name(heap, index), module = makers.module(heap, index) } }
+function makers.tag(shared, group, index)
+  if not shared.tags() then return nil end
+  local tag
+  for i, stack in ipairs(group.stacks(index)) do
+    local name = tag_of_stack(shared, stack)
+    if not name or i > 1 and name ~= tag then return nil end
+    tag = name
   end
-  return stack_frames(heap.columns, stack)
+  return tag
 end
 
-function makers.file(heap, index) return makers.frames(heap, index)[1].file end
+function makers.average_size(_, group, index)
+  local objects = group.inuse_objects[index]
+  if objects > 0 then return group.inuse_space[index] / objects end
+end
 
-function makers.line(heap, index) return makers.frames(heap, index)[1].line end
+function makers.survival(_, group, index)
+  local all = group.alloc_space[index]
+  if all > 0 then return math.min(1, group.inuse_space[index] / all) end
+end
 
-function makers.stacks(heap, index)
-  local columns, list = heap.columns, {}
-  for _, stack in ipairs(heap.stacks_of(index)) do
-    list[#list + 1] = {
+function makers.share(shared, group, index)
+  local total = shared.totals.inuse_space
+  return total > 0 and group.inuse_space[index] / total or 0
+end
+
+function makers.sampling_error_bytes(shared, group, index)
+  return math.sqrt(shared.columns.sample_period_bytes * math.max(0, group.inuse_space[index]))
+end
+
+function makers.first_seen_ms(shared, group, index)
+  local first
+  for _, number in ipairs(group.sites(index) or {}) do
+    local ms = shared.columns.site_first_seen_ms[number]
+    if ms > 0 then first = math.min(first or ms, ms) end
+  end
+  return first
+end
+
+function makers.last_grown_ms(shared, group, index)
+  local columns, sites = shared.columns, group.sites(index)
+  if sites and #sites == 1 then
+    local ms = columns.site_last_grown_ms[sites[1]]
+    return ms > 0 and ms or nil
+  end
+  local values, from = group.history(index, "inuse_space")
+  if not values then return nil end
+  for i = columns.tick_count - 1, 0, -1 do
+    if values[from + i] > (i > 0 and values[from + i - 1] or 0) then return columns.tick_time_ms[i] end
+  end
+end
+
+function makers.stack(shared, group, index) return stack_names(shared, group.top_stack(index)) end
+
+function makers.frames(shared, group, index) return stack_frames(shared, group.top_stack(index)) end
+
+function makers.file(shared, group, index) return makers.frames(shared, group, index)[1].file end
+
+function makers.line(shared, group, index) return makers.frames(shared, group, index)[1].line end
+
+function makers.stacks(shared, group, index)
+  local columns, list = shared.columns, {}
+  for i, stack in ipairs(group.stacks(index)) do
+    list[i] = {
       inuse_space = columns.stack_inuse_space[stack], inuse_objects = columns.stack_inuse_objects[stack],
       alloc_space = columns.stack_alloc_space[stack], alloc_objects = columns.stack_alloc_objects[stack],
-      stack = stack_names(columns, stack), frames = stack_frames(columns, stack),
+      tag = tag_of_stack(shared, stack), stack = stack_names(shared, stack), frames = stack_frames(shared, stack),
     }
   end
   table.sort(list, function(a, b) return a.inuse_space > b.inuse_space end)
   return list
 end
 
-local HISTORIES = {
-  inuse_space = "site_history_space", inuse_objects = "site_history_objects", alloc_space = "site_history_alloc",
-}
-
-local function history_of(columns, column)
-  local name = HISTORIES[column]
-  if not name then
-    error(("no history of '%s': expected 'inuse_space', 'inuse_objects' or 'alloc_space'"):format(tostring(column)), 3)
-  end
-  return columns[name], columns.count[name]
-end
+local COLUMNS = { "inuse_space", "inuse_objects", "alloc_space" }
 
 local methods = {}
 
 function methods:trend(column, options)
+  options_of.check_word("site:trend: no history of", column, COLUMNS)
+  local since = options_of.check("site:trend", options, { since_ms = "number" }).since_ms
   local state = states[self]
-  local columns = state.heap.columns
-  local values, count = history_of(columns, column)
-  local since = options and options.since_ms
-  local key = column .. "@" .. tostring(since)
+  local columns, key = state[1].columns, column .. "@" .. tostring(since)
   local known = state[key]
   if not known then
-    local ticks, offset = columns.tick_count, state.index * columns.tick_count
-    if offset + ticks > count then ticks = 0 end
-    local period, unit = 0, 1
-    if column == "inuse_space" then period, unit = columns.sample_period_bytes, nil end
-    known = { trend.measure(columns.tick_time_ms, values, offset, ticks, period, unit, since) }
+    local group, index = state[2], state[3]
+    local values, from = group.history(index, column)
+    known = { nil, from }
+    if values then
+      local period, unit = columns.sample_period_bytes, nil
+      if column == "inuse_objects" then period, unit = 0, 1 end
+      local allocated = group.alloc_space[index] > 0 and group.history(index, "alloc_space")
+      known = { trend.measure(columns.tick_time_ms, values, from, columns.tick_count, period, unit, since, allocated) }
+    end
     state[key] = known
   end
   if not known[1] then return nil, known[2] end
@@ -183,26 +232,25 @@ function methods:trend(column, options)
 end
 
 function methods:history(column)
+  options_of.check_word("site:history: no history of", column, COLUMNS)
   local state = states[self]
-  local columns = state.heap.columns
-  local source, count = history_of(columns, column)
+  local columns = state[1].columns
+  local source, from = state[2].history(state[3], column)
+  if not source then return nil, from end
   local times, values = {}, {}
-  local offset = state.index * columns.tick_count
-  if offset + columns.tick_count > count then return times, values end
-  for i = 0, columns.tick_count - 1 do
-    times[i + 1], values[i + 1] = columns.tick_time_ms[i], source[offset + i]
-  end
+  for i = 0, columns.tick_count - 1 do times[i + 1], values[i + 1] = columns.tick_time_ms[i], source[from + i] end
   return times, values
 end
 
 local meta = { __metatable = "read-only" }
 
 function meta.__index(self, name)
-  if methods[name] then return methods[name] end
+  local make = makers[name]
+  if not make then return methods[name] end
   local state = states[self]
   local value = state[name]
-  if value == nil and makers[name] then
-    value = makers[name](state.heap, state.index)
+  if value == nil then
+    value = make(state[1], state[2], state[3])
     state[name] = value
   end
   return value
@@ -212,11 +260,12 @@ function meta.__newindex(_, name)
   error(("a site is read-only (field '%s')"):format(tostring(name)), 2)
 end
 
---- @tparam table heap { columns, totals, stacks_of }
+--- @tparam table shared of lupe.site_groups
+-- @tparam table group of lupe.site_groups
 -- @tparam number index 0-based
-function site.new(heap, index)
+function site.new(shared, group, index)
   local object = setmetatable({}, meta)
-  states[object] = { heap = heap, index = index }
+  states[object] = { shared, group, index }
   return object
 end
 

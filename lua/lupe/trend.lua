@@ -10,19 +10,33 @@
 --   accelerating; `deceleration_error` -- its standard error
 -- * `late` -- pace of the last third / pace of the whole: 1 steady, 0 nothing grew lately; `late_error` -- its
 --   standard error
+-- * `steady_z` -- like `z`, with ups and downs that last counted as well: neighbours that err alike make it smaller
+-- * `pace_z` -- is its pace constant? in standard errors, below 0: slower and slower
 -- * `rises`, `intervals` -- in how many of the steps between profiles it grew
 -- * `fall` -- largest fall from an earlier height; `new_high` -- how far the end stands, beyond the sampling
 --   error, above the height that it fell from: both as shares of the range
+-- * `troughs` -- the lowest heights of so many equal times (six, fewer where there are few profiles); `trough_tau` --
+--   Kendall's tau of them, 1: each higher than all before; `trough_steadiness` -- 1: they never fall, 0: they fall as
+--   much as they rise; `trough_late` -- their pace in the last two steps / in all
+-- * `kept_early`, `kept_late` -- share of the bytes allocated in the first two thirds, in the last third, by which
+--   the live ones rose: 1 nothing is freed, 0 a site that is full; `load_ratio` -- bytes allocated per second, last
+--   third / first third; `level_ratio` -- mean height, likewise. nil where what was allocated is not known
 -- * `line_fit`, `step_fit`, `exponential_fit` -- share (0..1) of the variation that a straight line, one
 --   step between two levels, an exponential curve explain; `step_height` bytes (objects), `step_ms` when;
 --   `doubling_seconds` of the exponential, nil where it shrinks
 -- * `first`, `last`, `lowest`, `highest`, `rise` -- bytes (objects); `noise` -- standard error of `rise`
 -- * `profiles`, `seconds`, `from_ms`, `to_ms` -- the part of the history that was looked at
 -- @module lupe.trend
+-- @usage
+-- for site in view.heap:sites { by = "growth", limit = 1 } do
+--   local trend = site:trend("inuse_space", { since_ms = view.time_ms - 20000 })
+--   return trend.slope, trend.low <= trend.slope, trend.rises .. " of " .. trend.intervals, words.bytes(trend.rise)
+-- end
+-- --> 3600, true, 20 of 20, 20.0 MiB
 
 local stats = require("lupe.stats")
 
-local sqrt, min, max, log = math.sqrt, math.min, math.max, math.log
+local sqrt, min, max, log, floor = math.sqrt, math.min, math.max, math.log, math.floor
 
 local trend = {}
 
@@ -31,12 +45,15 @@ trend.FEWEST = 5
 
 local HOUR = 3600
 local MIB = 2 ^ 20
+local MOST_ERRORS = 99
 local LIMIT = 10 -- of ratios whose divisor may be next to nothing
-local x, y, logs = {}, {}, {} -- scratch: one series at a time
+local BLOCKS, FEWEST_IN_BLOCK = 6, 3
+local x, y, a, logs = {}, {}, {}, {} -- scratch: one series at a time
+local lowest_of = {} -- of each block
 
 --- The part to look at, into the scratch: from the first profile where the site is live, and not before
 -- `since`. A site that began late is judged by its own life.
-local function gather(times, first_time, values, offset, count, since)
+local function gather(times, first_time, values, offset, count, since, allocated)
   local n, started = 0, false
   for i = 0, count - 1 do
     local value = values[offset + i]
@@ -44,6 +61,7 @@ local function gather(times, first_time, values, offset, count, since)
     if started and times[i] >= since then
       n = n + 1
       x[n], y[n] = (times[i] - first_time) / 1000, value
+      a[n] = allocated and allocated[offset + i] or 0
     end
   end
   return n
@@ -104,6 +122,60 @@ local function pace(n, figures, whole)
   end
 end
 
+local function in_errors(value, stderr)
+  if value == 0 then return 0 end
+  return stderr > 0 and max(-MOST_ERRORS, min(MOST_ERRORS, value / stderr)) or value > 0 and MOST_ERRORS or -MOST_ERRORS
+end
+
+--- Is it growing slower and slower? Laplace's test of a series of events, each rise or fall an event of its own
+-- weight: when growth keeps its pace, the middle of all growth lies in the middle of the time.
+-- Cox and Lewis, The Statistical Analysis of Series of Events, 1966, section 3.3.
+local function pace_in_errors(n)
+  local middle, moment, squares = (x[1] + x[n]) / 2, 0, 0
+  for i = 2, n do
+    local rise = y[i] - y[i - 1]
+    moment = moment + rise * ((x[i] + x[i - 1]) / 2 - middle)
+    squares = squares + rise * rise
+  end
+  return in_errors(moment, (x[n] - x[1]) * sqrt(squares / 12))
+end
+
+--- The lowest heights of six equal times: what a sawtooth, a batch or a collector comes back to.
+local function troughs(n, figures)
+  local blocks = min(BLOCKS, floor(n / FEWEST_IN_BLOCK))
+  for b = 1, blocks do
+    local lowest = math.huge
+    for i = floor((b - 1) * n / blocks) + 1, floor(b * n / blocks) do lowest = min(lowest, y[i]) end
+    lowest_of[b] = lowest
+  end
+  local up, down = 0, 0
+  for b = 2, blocks do
+    local d = lowest_of[b] - lowest_of[b - 1]
+    if d > 0 then up = up + d else down = down - d end
+  end
+  figures.troughs = blocks
+  figures.trough_tau = stats.mann_kendall(lowest_of, 1, blocks)
+  figures.trough_steadiness = up > down and (up - down) / (up + down) or 0
+  figures.trough_late = up > 0 and (lowest_of[blocks] - lowest_of[max(1, blocks - 2)]) / up * (blocks - 1) / 2 or 0
+end
+
+local function share_kept(first, last)
+  local allocated = a[last] - a[first]
+  if allocated > 0 then return max(-1, min(1, (y[last] - y[first]) / allocated)) end
+end
+
+--- Live bytes beside what was allocated meanwhile.
+local function against_load(n, figures)
+  local size = max(3, math.ceil(n / 3)) -- of the first third and of the last, in profiles
+  local last = n - size + 1
+  figures.kept_early, figures.kept_late = share_kept(1, last), share_kept(last, n)
+  local early, late = 0, 0
+  for i = 1, size do early, late = early + y[i], late + y[n + 1 - i] end
+  local before, after = (a[size] - a[1]) / (x[size] - x[1]), (a[n] - a[last]) / (x[n] - x[last])
+  figures.level_ratio = early > 0 and late / early or nil
+  figures.load_ratio = before > 0 and after / before or nil
+end
+
 local function shapes(n, figures, r)
   figures.line_fit = r * r
   local rest, at, height = stats.best_step(y, 1, n)
@@ -134,11 +206,12 @@ end
 -- @tparam number period bytes per sample, 0 where values are exact
 -- @tparam[opt=1048576] number unit what a slope is counted in
 -- @tparam[opt] number since_ms leave out what is older
+-- @param[opt] allocated array like `values`: bytes allocated until each time
 -- @treturn table the trend, or nil and a reason in words
-function trend.measure(times, values, offset, count, period, unit, since_ms)
+function trend.measure(times, values, offset, count, period, unit, since_ms, allocated)
   if count == 0 then return nil, "no heap profile yet" end
   local start = times[0]
-  local n = gather(times, start, values, offset, count, since_ms or -math.huge)
+  local n = gather(times, start, values, offset, count, since_ms or -math.huge, allocated)
   if n < trend.FEWEST then return nil, ("%d profiles, at least %d are needed"):format(n, trend.FEWEST) end
   local seconds = x[n] - x[1]
   if seconds <= 0 then return nil, "all profiles are of the same time" end
@@ -154,17 +227,18 @@ function trend.measure(times, values, offset, count, period, unit, since_ms)
   figures.tau, figures.p = stats.mann_kendall(y, 1, n)
   local slope, low, high = stats.theil_sen(x, y, 1, n)
   local sampling = figures.noise / seconds
-  local stderr = max(sampling, (high - low) / (2 * stats.Z90))
+  local scatter = (high - low) / (2 * stats.Z90)
+  local stderr = max(sampling, scatter)
   low, high = min(low, slope - stats.Z90 * sampling), max(high, slope + stats.Z90 * sampling)
   figures.per_second = slope
   figures.slope, figures.low, figures.high = slope * scale, low * scale, high * scale
-  if stderr > 0 then
-    figures.z = max(-99, min(99, slope / stderr))
-  else
-    figures.z = slope == 0 and 0 or (slope > 0 and 99 or -99)
-  end
+  figures.z = in_errors(slope, stderr)
+  figures.steady_z = in_errors(slope, max(sampling, scatter * stats.correlation_widening(x, y, 1, n)))
   figures.confidence = figures.z > 0 and max(0, 2 * stats.normal_cdf(figures.z) - 1) or 0
   pace(n, figures, whole)
+  figures.pace_z = pace_in_errors(n)
+  troughs(n, figures)
+  if allocated then against_load(n, figures) end
   shapes(n, figures, r)
   if figures.step_at then figures.step_ms, figures.step_at = start + figures.step_at * 1000, nil end
   return figures

@@ -4,8 +4,10 @@
 --
 -- * `time_ms`, `started_ms` Unix ms: when the snapshot was taken, when the run began; `generation`
 -- * `sample_period_bytes` one sample per so many bytes on average, 0: no heap profile; `sampled` boolean
--- * `heap` see lupe.heap_view, lupe.site, lupe.trend; `memory` see lupe.memory_view
--- * `profile` where the time went: see lupe.profile_view
+-- * `heap` see lupe.heap_view, lupe.site, lupe.trend, lupe.heap_changes; `memory` see lupe.memory_view
+-- * `profile` where the time went, by CPU and by the clock: see lupe.profile_view, lupe.profile_function
+-- * `threads` see lupe.threads_view, lupe.profile_threads; `spans` see lupe.span_view; `history` see lupe.history_view
+-- * `base` another view to compare this one with, such as of before a deploy; nil, and then `base_reason` says why
 -- * `allocator` nil where no allocator's figures are known; else `name`, bytes `allocated_bytes active_bytes
 --   metadata_bytes resident_bytes mapped_bytes retained_bytes`, ratios 0..1 `fragmentation` (1 - allocated /
 --   active), `efficiency` (allocated / resident), `distribution` (live counts `small_0_1kb medium_1_100kb
@@ -16,15 +18,35 @@
 -- * `dropped_records`, `truncated_stacks`, `stack_overflows`
 -- * `findings` of the rules before this one (recommendations only, else empty); `config` limits by name
 -- @module lupe.view
+-- @usage
+-- return (view.time_ms - view.started_ms) / 1000, view.targets[1].name, words.bytes(view.heap.total_inuse_space)
+-- --> 30, app, 52.0 MiB
+-- @usage
+-- if not view.base then return view.base_reason end
+-- return words.bytes(view.heap.total_inuse_space - view.base.heap.total_inuse_space)
+-- --> 12.0 MiB
+-- @usage
+-- local allocator = view.allocator
+-- return allocator.name, words.percent(100 * allocator.fragmentation), allocator.distribution.small_0_1kb
+-- --> jemalloc, 10 %, 7000
 
 local columns_of = require("lupe.ffi").snapshot
 local heap_view = require("lupe.heap_view")
+local history_view = require("lupe.history_view")
 local lazy = require("lupe.lazy")
 local literal = require("lupe.view_literal")
 local memory_view = require("lupe.memory_view")
 local profile_view = require("lupe.profile_view")
+local site_groups = require("lupe.site_groups")
+local span_view = require("lupe.span_view")
+local threads_view = require("lupe.threads_view")
 
 local view = {}
+
+local NO_BASE = "there is no other snapshot to compare with"
+
+-- view -> lupe.site_groups of its snapshot: what a comparison needs of the base, out of reach of rules.
+local groups_of = setmetatable({}, { __mode = "k" })
 
 --- By the numbers of lupe_heap_state.
 local HEAP_STATES = { [0] = "on", "no_jemalloc", "no_profiling", "prof_disabled", "no_hook", "switched_off" }
@@ -113,8 +135,12 @@ local function assemble(columns, shared, extra)
     modules = function() return modules_of(columns) end,
     classes = function() return classes_of(columns) end,
     allocator = function(me) return allocator_of(me, extra.allocator) end,
+    threads = function(me) return threads_view(columns, me.memory, me.profile) end,
+    spans = function() return span_view(columns) end,
+    history = function(me) return history_view(columns, me.heap, me.memory) end,
   }, {
     heap = shared.heap, memory = shared.memory, profile = shared.profile,
+    base = shared.base, base_reason = not shared.base and (shared.base_reason or NO_BASE) or nil,
     time_ms = columns.time_ms, started_ms = columns.started_ms, generation = columns.generation,
     sample_period_bytes = columns.sample_period_bytes, sampled = columns.sample_period_bytes > 0,
     dropped_records = columns.dropped_records, truncated_stacks = columns.truncated_stacks,
@@ -122,15 +148,22 @@ local function assemble(columns, shared, extra)
     findings = extra.findings or {}, config = extra.config or {},
     with = with, keepalive = extra.keepalive,
   }, "view")
+  groups_of[self] = shared.groups
   return self
 end
 
 local function from_columns(address, size, owner, extra)
-  local columns, message, name = columns_of(address, size)
-  if not columns then return nil, message, name end
-  columns.owner = owner -- the memory lives as long as any site does
+  local kept = extra.kept or {}
+  if not kept.columns then
+    local columns, message, name = columns_of(address, size)
+    if not columns then return nil, message, name end
+    columns.owner = owner -- the memory lives as long as any site does
+    kept.columns, kept.groups = columns, site_groups.new(columns)
+  end
+  local columns, groups, base = kept.columns, kept.groups, extra.base
   return assemble(columns, {
-    heap = heap_view(columns), memory = memory_view.new(columns), profile = profile_view(columns, extra.kept),
+    groups = groups, heap = heap_view.new(groups, base and groups_of[base]), memory = memory_view.new(columns),
+    profile = profile_view(columns, kept), base = base, base_reason = extra.base_reason,
   }, extra)
 end
 
@@ -139,19 +172,22 @@ end
 -- @tparam number size bytes
 -- @tparam[opt] table extra `findings`, `config`, `allocator` (figures to add), `keepalive` (whatever owns the
 --   memory: it lives as long as the view does, and is `view.keepalive`; the worker process gives none), `kept` (a
---   table, empty at first, that all views of this snapshot share: sums over its samples are worked out once)
--- @treturn table the view. `view:with { findings = ... }` is the same one with other extras, at no cost.
---   nil, "ENAME: text", "ENAME" where it is not a snapshot
+--   table, empty at first, that all views of this snapshot share: sums over its columns are worked out once), `base`
+--   (another view, to compare with) or `base_reason` (why there is none)
+-- @treturn table the view. `view:with { findings = ... }` is the same one with other extras, at no cost (its base
+--   stays). nil, "ENAME: text", "ENAME" where it is not a snapshot
 function view.from_snapshot(address, size, extra)
   extra = extra or {}
   return from_columns(address, size, extra.keepalive, extra)
 end
 
 --- A view of a literal table (see lupe.view_literal): the same code over the same layout, for specs.
+-- `base` there is another such table.
 function view.from_table(description)
   local address, size, owner = literal(description)
   return assert(from_columns(address, size, owner, {
     findings = description.findings, config = description.config, allocator = description.allocator,
+    base = description.base and view.from_table(description.base), base_reason = description.base_reason,
   }))
 end
 

@@ -14,15 +14,21 @@
 --       profile = { from_ms = 0, to_ms = 60000, cpu_hz = 99, wall_hz = 20, threads = { { tid, name, pid, switches } },
 --                   samples = { { stack = { "leaf", "caller", ... }, lines = { 12, ... }, thread = 1 (in `threads`),
 --                                 state = "user", "kernel", "running" or "waiting", syscall = number or nil: none,
---                                 futex = its command, count = 1, ns = count * 1e9 / cpu_hz (or wall_hz) } ... } } }
+--                                 futex = its command, count = 1, ns = count * 1e9 / cpu_hz (or wall_hz) } ... } },
+--       spans = { { name = "request", pid = 1, durations_ms = { 12, 7.5, ... } } ... },
+--       base = another such table, or base_reason = text }
 --
 -- A frame of a sample is "name", "module!name", or a table { name, module, file, line, definition_line, wrapper,
--- inlines } with inlines { { name, file, line } ... innermost first }.
+-- inlines } with inlines { { name, file, line } ... innermost first }. A frame of a site's stack is one of the first
+-- two, or a table { name, module, file, line }; without a module it is in the site's. "[tag]!acme" is the tag "acme"
+-- (lupe.site_groups).
 -- A history shorter than the longest one ends with it: what came before is 0.
 -- @module lupe.view_literal
 
 local build = require("lupe.ffi").build
+local span_bucket = require("lupe.span_buckets").of
 
+local SPAN_BUCKETS = require("lupe.ffi").SPAN_BUCKETS
 local NOTHING = 0xffffffff
 local NO_SYSCALL = 0xffff
 local STATES = { on = 0, no_jemalloc = 1, no_profiling = 2, prof_disabled = 3, no_hook = 4, switched_off = 5 }
@@ -89,11 +95,11 @@ local function memory_of(row)
 end
 
 --- A frame as it may be written: "name", "module!name" or a table.
-local function frame_parts(given, line)
+local function frame_parts(given, line, default_module)
   local frame = type(given) == "table" and given or { name = given }
   local module, name = frame.name:match("^([^!]+)!(.+)$")
-  return name or frame.name, module or frame.module or "app", frame.file or "", frame.line or line or 0,
-    frame.inlines or {}
+  return name or frame.name, module or frame.module or default_module or "app", frame.file or "",
+    frame.line or line or 0, frame.inlines or {}
 end
 
 --- `state` of record.h.
@@ -126,7 +132,8 @@ return function(t)
     site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
     site_history_objects = {}, site_history_alloc = {}, site_top_stack = {}, tick_time_ms = ticks,
     tick_inuse_space = {}, tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {},
-    memory = {}, inlines = {}, threads = {}, sample_stack = {}, sample_thread = {}, sample_state = {},
+    memory = {}, inlines = {}, spans = {}, span_buckets = {}, threads = {}, sample_stack = {}, sample_thread = {},
+    sample_state = {},
     sample_count = {}, sample_ns = {},
   }
   local module_number, function_number = numbering(arrays.modules), numbering(arrays.functions)
@@ -142,11 +149,11 @@ return function(t)
   end
   local function add_stack(owner, names, path, space, objects, alloc_space, alloc_objects)
     arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
-    for _, name in ipairs(names) do
-      local number = function_of(name, path)
-      arrays.stack_frames[#arrays.stack_frames + 1] = frame_number(path .. "\0" .. name, function()
-        return { ["function"] = number, module = module_of(path) }
-      end)
+    for _, given in ipairs(names) do
+      local name, where, file, line = frame_parts(given, nil, path)
+      local number = function_of(name, where)
+      arrays.stack_frames[#arrays.stack_frames + 1] = frame_number(table.concat({ where, name, file, line }, "\0"),
+        function() return { ["function"] = number, module = module_of(where), file = file, line = line } end)
     end
     local at = #arrays.stack_site + 1
     arrays.stack_site[at], arrays.stack_inuse_space[at], arrays.stack_inuse_objects[at] = owner, space, objects
@@ -190,14 +197,17 @@ return function(t)
       return NOTHING
     end)
   end
-  local function add_profile(profile, targets)
+  local function target_number(pid)
+    for k, each in ipairs(t.targets or {}) do
+      if pid and each.pid == pid then return k - 1 end
+    end
+    return 0
+  end
+  local function add_profile(profile)
     for i, thread in ipairs(profile.threads) do
-      local target = 0
-      for k, each in ipairs(targets) do
-        if thread.pid and each.pid == thread.pid then target = k - 1 end
-      end
       arrays.threads[i] = {
-        target = target, tid = thread.tid or i, name = thread.name or "", switches = thread.switches or 0,
+        target = target_number(thread.pid), tid = thread.tid or i, name = thread.name or "",
+        switches = thread.switches or 0,
       }
     end
     for i, sample in ipairs(profile.samples) do
@@ -228,7 +238,11 @@ return function(t)
     end
     sum_into(arrays.tick_inuse_space, history)
 
-    local stacks = site.stacks or { { stack = site.stack or { site.name }, inuse_space = space } }
+    local only = {
+      stack = site.stack or { site.name }, inuse_space = space, alloc_space = alloc_space,
+      alloc_objects = alloc_objects,
+    }
+    local stacks = site.stacks or { only }
     local best, best_space = nil, -1
     for _, stack in ipairs(stacks) do
       local bytes = stack.inuse_space or 0
@@ -244,7 +258,18 @@ return function(t)
       from_ms = 0, to_ms = 60000, cpu_hz = 99, wall_hz = 20, threads = { { tid = 1, name = "app" } }, samples = {},
     }
     for name, value in pairs(t.profile) do profile[name] = value end
-    add_profile(profile, t.targets or {})
+    add_profile(profile)
+  end
+  for i, span in ipairs(t.spans or {}) do
+    local row = { name = span.name, target = target_number(span.pid), count = 0, total_ns = 0, max_ns = 0 }
+    for b = 1, SPAN_BUCKETS do arrays.span_buckets[(i - 1) * SPAN_BUCKETS + b] = 0 end
+    for _, ms in ipairs(span.durations_ms or {}) do
+      local ns = ms * 1e6
+      local at = (i - 1) * SPAN_BUCKETS + 1 + span_bucket(ns, SPAN_BUCKETS)
+      arrays.span_buckets[at] = arrays.span_buckets[at] + 1
+      row.count, row.total_ns, row.max_ns = row.count + 1, row.total_ns + ns, math.max(row.max_ns, ns)
+    end
+    arrays.spans[i] = row
   end
   arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
   for i = 1, count do

@@ -3,41 +3,57 @@
 -- Nothing outlives the process: after it ended and was started again there are no rules and no snapshot.
 --
 -- * `{op="load", rules=[{path, source}...], deadline_ms?}` compiles, runs and checks each file. `{ok=true,
---   rules=[{path, ok=true, id, kind, title, version, needs, params} or {path, ok=false, error, kind}...]}`.
+--   rules=[{path, ok=true, id, kind, title, version, needs, params} or {path, ok=false, error, kind}...],
+--   confined, unconfined_reason}`: whether this process is confined (core/script/confine.h), and why not.
 --   A rule that loads takes the place of the one with its id, and of what its path held before; one that does not
 --   changes nothing.
 -- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
--- * `{op="check", id, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?}` runs one rule:
---   `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
+-- * `{op="check", id, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?, instructions?}` runs one
+--   rule: `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
 --   `{ok=true, bytes}`
 -- * `{op="flamegraph", type, format, title, subtitle, base?}`: the snapshot as a flame graph, see lupe.flamegraph;
 --   `base` is an exported snapshot to compare with. `{ok=true, text}`; what is wrong with the base has kind "base"
 -- * `{op="status"}`: `{ok=true, rules=[ids], snapshot=boolean, memory_bytes}`
 --
--- What fails answers `{ok=false, kind, error}`: kind "error" (a rule's own, "FILE:LINE: message"), "deadline",
--- "memory", "no_rule" and "no_snapshot" (send it and ask again), "system" (what the system refused; `code` such as
--- "ENOSPC") or "request" (what was asked makes no sense).
+-- What fails answers `{ok=false, kind, error}`: kind "error" (a rule's own, "FILE:LINE: message"),
+-- "instructions", "deadline" and "memory" (what it had too little of; `limit_us` after its begin that was passed),
+-- "no_rule" and "no_snapshot" (send it and ask
+-- again), "system" (what the system refused; `code` such as "ENOSPC") or "request" (what was asked makes no sense).
 -- @module lupe.worker
 
+local export = require("lupe.export")
+local flamegraph = require("lupe.flamegraph")
 local json = require("lupe.json")
 local rule = require("lupe.rule")
 local sandbox = require("lupe.sandbox")
+local snapshot_columns = require("lupe.ffi").snapshot
+local view_of = require("lupe.view").from_snapshot
 
 local worker = {}
 
-local DEADLINE_MS = 500
-local MEMORY_BYTES = 64 * 2 ^ 20
+-- Nothing can be required later: a confined process opens no file. 50 million instructions are a tenth of a second or
+-- so of the interpreter, and a thousand for each of 50,000 sites. They end a loop at the same place on a busy machine
+-- and on an idle one.
+local LIMITS = { deadline_ms = 500, memory_bytes = 64 * 2 ^ 20, instructions = 50e6 }
+local MOST = { deadline_ms = 1e9, memory_bytes = 2 ^ 29, instructions = 1e15 }
 local MOST_KEPT_BYTES = 128 * 2 ^ 20 -- by all rules together, between calls
 
 local function failure(kind, message) return { ok = false, kind = kind, error = message } end
 
---- A number of the request, or the default; nil and a failure where it is something else.
-local function positive(request, field, default)
-  local value = request[field]
-  if value == nil then return default end
-  if type(value) == "number" and value > 0 and value < 1e9 then return value end
-  return nil, failure("request", ("%s: expected a number above 0"):format(field))
+--- The limits of one call: the request's, where it has some, else the usual ones. nil and a failure where one makes
+-- no sense.
+local function limits_of(request)
+  local limits = {}
+  for field, usual in pairs(LIMITS) do
+    local value = request[field]
+    if value == nil then value = usual end
+    if type(value) ~= "number" or not (value >= 1 and value <= MOST[field]) then
+      return nil, failure("request", ("%s: expected a number from 1 to %.14g"):format(field, MOST[field]))
+    end
+    limits[field] = value
+  end
+  return limits
 end
 
 local function first_line(text) return (text:match("^[^\n]*")) end
@@ -52,8 +68,9 @@ local function describe(path, loaded)
 end
 
 function operations.load(self, request)
-  local deadline_ms, refused = positive(request, "deadline_ms", DEADLINE_MS)
-  if not deadline_ms then return refused end
+  local limits, refused = limits_of({ deadline_ms = request.deadline_ms })
+  if not limits then return refused end
+  limits.instructions = rule.LOAD_INSTRUCTIONS
   local answers = json.array()
   for i, file in ipairs(type(request.rules) == "table" and request.rules or {}) do
     local path, source
@@ -61,7 +78,7 @@ function operations.load(self, request)
     if type(path) ~= "string" or type(source) ~= "string" then
       return failure("request", ("rules[%d]: expected path and source, both text"):format(i))
     end
-    local ok, result, _, kind = self.host.guarded(rule.label(path), deadline_ms, MEMORY_BYTES, function()
+    local ok, result, _, kind = self.host.guarded(rule.label(path), limits, function()
       local env = sandbox.new(self.host.tripped)
       local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
       return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
@@ -78,7 +95,8 @@ function operations.load(self, request)
       }
     end
   end
-  return { ok = true, rules = answers }
+  local confined, why_not = self.host.confined()
+  return { ok = true, rules = answers, confined = confined, unconfined_reason = why_not }
 end
 
 function operations.snapshot(self)
@@ -100,37 +118,34 @@ function operations.check(self, request)
   if not kept then
     return failure("no_rule", ("no rule %s was sent to this process"):format(tostring(request.id)))
   end
-  local deadline_ms, memory_bytes, refused
-  deadline_ms, refused = positive(request, "deadline_ms", DEADLINE_MS)
-  if not deadline_ms then return refused end
-  memory_bytes, refused = positive(request, "memory_bytes", MEMORY_BYTES)
-  if not memory_bytes then return refused end
+  local limits, refused = limits_of(request)
+  if not limits then return refused end
   local address, size = current_snapshot(self)
   if not address then return size end
   -- Each check gets a view of its own: what one rule does to the tables in it, the next one does not see. `kept` is
   -- out of reach of rules.
-  local view, message = require("lupe.view").from_snapshot(address, size, {
+  local view, message = view_of(address, size, {
     findings = request.findings, config = request.config, allocator = request.allocator, kept = self.kept,
   })
   if not view then return failure("system", message) end
-  local ok, result, elapsed_us, kind = self.host.guarded(rule.label(kept.path), deadline_ms, memory_bytes, function()
+  local ok, result, elapsed_us, kind, limit_us = self.host.guarded(rule.label(kept.path), limits, function()
     local answer = rule.run(kept.path, kept.rule, view, request.params)
     answer.findings = json.array(answer.findings)
     answer.ok = true
     return answer
   end)
   if not ok then result = failure(kind, first_line(result)) end
-  result.elapsed_us = elapsed_us
+  result.elapsed_us, result.limit_us = elapsed_us, limit_us
   return result
 end
 
 function operations.export(self, request)
   local address, size = current_snapshot(self)
   if not address then return size end
-  local columns, message = require("lupe.ffi").snapshot(address, size)
+  local columns, message = snapshot_columns(address, size)
   if not columns then return failure("system", message) end
   local bytes, code
-  bytes, message, code = require("lupe.export").write(columns, request, self.host.write)
+  bytes, message, code = export.write(columns, request, self.host.write)
   if not bytes then
     local failed = failure("system", message)
     failed.code = code
@@ -142,10 +157,10 @@ end
 function operations.flamegraph(self, request)
   local address, size = current_snapshot(self)
   if not address then return size end
-  local columns, message = require("lupe.ffi").snapshot(address, size)
+  local columns, message = snapshot_columns(address, size)
   if not columns then return failure("system", message) end
   local text
-  text, message = require("lupe.flamegraph").render(columns, request)
+  text, message = flamegraph.render(columns, request)
   if not text then return failure("base", message) end
   return { ok = true, text = text }
 end
@@ -167,7 +182,7 @@ local function bound_what_is_kept(self)
   collectgarbage()
 end
 
---- @tparam table host what C offers: guarded, tripped, map, snapshot, write, memory
+--- @tparam table host what C offers: guarded, tripped, map, snapshot, write, memory, confined
 -- @treturn function(text) answers one request, both JSON
 function worker.new(host)
   local self = { host = host, rules = {}, kept = {} }

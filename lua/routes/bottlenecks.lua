@@ -4,6 +4,7 @@ local bottlenecks = require("lupe.bottlenecks")
 local json = require("lupe.json")
 local problem = require("lupe.problem")
 local profiling_route = require("lupe.profiling_route")
+local rule_settings = require("lupe.rule_settings")
 
 return {
   profiling_route({
@@ -13,6 +14,7 @@ return {
     params = {
       { name = "window", type = "integer", min = 1, max = 600, default = 60, doc = "seconds of samples, up to now" },
       { name = "limit", type = "integer", min = 1, max = 100, default = 10, doc = "how many hotspots" },
+      rule_settings.PARAMETER,
     },
     fields = bottlenecks.FIELDS,
     report = function(request, app)
@@ -20,7 +22,9 @@ return {
       local began_ms = host.monotonic_ms()
       local view, missing = app.views:profile(params.target, 1000 * params.window)
       if not view then problem.raise(503, "no-profile", missing) end
-      local result = app.analysis:run(view, { pid = params.target, about = "time" })
+      local set, wrong = app.analysis:params_of(params, "time")
+      if wrong then problem.raise(400, "invalid-parameter", wrong) end
+      local result = app.analysis:run(view, { pid = params.target, about = "time", params = set })
       local values = bottlenecks.describe(view, result, { limit = params.limit, seconds = params.window })
       values.analysis_duration_ms = json.round(host.monotonic_ms() - began_ms)
       return values

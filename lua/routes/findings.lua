@@ -7,12 +7,14 @@ local time = require("lupe.time")
 
 local MOST, MOST_FRAMES = 500, 32
 
+local SUPPRESSED = json.shape({ "reason string", "until_date string" })
 local FINDING = json.shape({
   "rule string", "kind " .. table.concat(rule.KINDS, "|"), "component string?", "module string?",
   "verdict " .. table.concat(rule.VERDICTS, "|") .. "?", "severity " .. table.concat(rule.SEVERITIES, "|") .. "?",
   "confidence number?", "summary string", "evidence object", "advice string[]", "first_found time", "last_found time",
   "times integer", "current boolean", "id string", "about memory|time", "score number?", "reasons string[]",
   "stack string[]", "file_location string?", "line_number integer?", "location_reason string?",
+  "suppressed Suppressed?", Suppressed = SUPPRESSED,
 })
 local LIST = json.shape({
   "timestamp time", "checked_at time?", "findings Finding[]", "total integer", Finding = FINDING,
@@ -36,6 +38,7 @@ local function described(known)
     reasons = finding.reasons or {}, stack = first(place and place.stack or {}, MOST_FRAMES),
     file_location = place and place.file, line_number = place and place.line,
     location_reason = place and places.missing(place) or not place and "it is about no single function" or nil,
+    suppressed = finding.suppressed and SUPPRESSED(finding.suppressed),
   })
 end
 

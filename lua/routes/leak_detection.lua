@@ -4,6 +4,7 @@ local json = require("lupe.json")
 local leaks = require("lupe.leaks")
 local problem = require("lupe.problem")
 local profiling_route = require("lupe.profiling_route")
+local rule_settings = require("lupe.rule_settings")
 local targets = require("lupe.targets")
 local time = require("lupe.time")
 
@@ -15,12 +16,13 @@ return {
     path = "/api/profiling/leak-detection",
     summary = "Which call sites leak, which only grew, and what to do",
     rate = "leak",
+    params = { rule_settings.PARAMETER },
     fields = {
       "analysis_duration_ms number", "potential_leaks Leak[]", "growth_rate_mb_per_hour number?",
       "highest_risk_component string?", "suspicious_patterns string[]", "recommendations string[]",
       "status ok|insufficient_data|unprofiled|failed", "reason string?", "needed_seconds number?",
       "growth_rate_reason string?", "observed Leak[]", "rule_errors string[]", "profile_time time?",
-      "history_seconds number", Leak = leaks.LEAK,
+      "history_seconds number", "suppressed integer", Leak = leaks.LEAK,
     },
     report = function(request, app, selected)
       local host, pid = app.host, request.params.target
@@ -28,7 +30,9 @@ return {
       local view, missing = app.views:newest(pid)
       if not view then problem.raise(503, "no-profile", missing) end
       local _, reason = targets.allocator(selected)
-      local result = app.analysis:run(view, { pid = pid })
+      local params, wrong = app.analysis:params_of(request.params)
+      if wrong then problem.raise(400, "invalid-parameter", wrong) end
+      local result = app.analysis:run(view, { pid = pid, params = params })
       local accused, observed = leaks.sort(result.findings)
       local trend, unknown = view.heap:trend()
       return {
@@ -45,6 +49,7 @@ return {
         rule_errors = result.errors,
         profile_time = time.rfc3339(view.time_ms),
         history_seconds = json.round(view.heap.seconds),
+        suppressed = #result.suppressed,
         analysis_duration_ms = json.round(host.monotonic_ms() - began_ms),
       }
     end,

@@ -6,10 +6,12 @@ local time = require("lupe.time")
 
 local RULE = json.shape({
   "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean",
-  "state active|shadowed|broken|quarantined", "error string?", "shadowed_by string?", "runs integer", "errors integer",
-  "elapsed_us integer?", "findings integer?", "params object",
+  "state active|shadowed|disabled|broken|quarantined", "error string?", "shadowed_by string?", "runs integer",
+  "errors integer", "elapsed_us integer?", "findings integer?", "params object", "set object",
 })
-local LIST = json.shape({ "timestamp time", "rules Rule[]", "complaints string[]", Rule = RULE })
+local LIST = json.shape({
+  "timestamp time", "rules Rule[]", "complaints string[]", "confined boolean?", "confined_reason string?", Rule = RULE,
+})
 local RELOADED = json.shape({ "timestamp time", "changed boolean", "rules Rule[]", "complaints string[]", Rule = RULE })
 
 local KEEP_MS = 250 -- the list is long and changes with an analysis or an edit only
@@ -22,7 +24,7 @@ local function rules_of(app)
       id = rule.id, kind = rule.kind, title = rule.title, version = rule.version, path = rule.path,
       shipped = rule.shipped, state = rule.state, error = rule.error, shadowed_by = rule.shadowed_by,
       runs = rule.runs, errors = rule.errors, elapsed_us = rule.elapsed_us, findings = rule.findings,
-      params = rule.params or {},
+      params = rule.params or {}, set = rule.set or {},
     })
   end
   return json.array(list)
@@ -45,9 +47,10 @@ return {
     params = {},
     response = LIST,
     handler = function(_, app)
+      local confined, reason = app.analysis:confinement()
       return 200, {}, LIST({
         timestamp = time.rfc3339(app.host.now_ms()), rules = recent_rules_of(app),
-        complaints = app.analysis:complaints(),
+        complaints = app.analysis:complaints(), confined = confined, confined_reason = reason,
       })
     end,
   },

@@ -20,11 +20,11 @@ local function in_process(world)
     address = nil
     world.starts = world.starts + 1
     handle = worker.new({
-      guarded = function(_, _, _, body)
+      guarded = function(_, _, body)
         local ok, result = pcall(body)
         return ok, result, 1500, not ok and "error" or nil
       end,
-      tripped = function() end, memory = function() return 0 end,
+      tripped = function() end, memory = function() return 0 end, confined = function() return true end,
       map = function()
         address, size = world.sent.address, world.sent.size
         return true
@@ -73,11 +73,11 @@ describe("an analysis", function()
     return view_of({ sites = { { name = "leak", module = "app", history = history, stack = { "leak", "main" } } } })
   end
 
-  local function make(rules_dir)
+  local function make(rules_dir, suppressed)
     host = fake.new({
       log = function(_, message) logged[#logged + 1] = message end, worker = in_process(world),
     })
-    host.rules_dir, host.config.rules = rules_dir, mine
+    host.rules_dir, host.config.rules, host.config.suppressions = rules_dir, mine, suppressed
     return analysis.new(host)
   end
 
@@ -245,6 +245,82 @@ describe("an analysis", function()
     assert.equal("Resident memory 15.0 MiB is above the warning limit of 10 MiB", result.findings[1].summary)
   end)
 
+  it("gives rules the params of the configuration, and of one request only to that", function()
+    write("a.lua", [[return { api = 1, id = "leak.a", kind = "leak", title = "x", params = { n = { default = 1 } },
+      check = function(_, params) return { { summary = "n is " .. params.n } } end }]])
+    local self, seen = make(nil), leaking()
+    host.config.rule_params = { ["leak.a"] = { n = 2 } }
+    local usual = run(self, seen)
+    assert.same({ "n is 2" }, summaries(usual))
+    assert.same({ n = 2 }, self:rules()[1].set)
+    local params = self:params_of({ ["param.NAME"] = { n = "3" } })
+    assert.same({ "n is 3" }, summaries(run(self, seen, { params = params })))
+    assert.equal(usual, run(self, seen))
+    assert.equal(usual, self:latest())
+    assert.equal("n is 2", self:known()[1].finding.summary)
+    assert.equal(1, #self:known())
+    host.config.rule_params = { ["leak.a"] = { n = "many" }, ["leak.b"] = {} }
+    assert.same({ "n is 1" }, summaries(run(self, leaking())))
+    assert.same({
+      "rule_params: no rule 'leak.b' is in force, did you mean 'leak.a'?",
+      "rule_params[\"leak.a\"]: field 'params.n': expected number, got string; the default stays",
+    }, self:complaints())
+  end)
+
+  it("does not run what is disabled, and says so", function()
+    rule("a", "leak", "return { { summary = 'a' } }")
+    rule("b", "pattern", "return { { summary = 'b' } }")
+    local self = make(nil)
+    host.config.rules_disabled = { "pattern.*" }
+    assert.same({ "a" }, summaries(run(self, leaking())))
+    assert.same({ "active", "disabled" }, { self:rules()[1].state, self:rules()[2].state })
+    assert.same({}, self:params_of({}) or {})
+  end)
+
+  it("keeps suppressed findings from those who read and recommend, and remembers them", function()
+    rule("a", "leak", "return { { site = view.heap:sites()(), summary = 'known' }, { summary = 'new' } }")
+    rule("r", "recommendation", "return { { summary = 'of ' .. #view.findings } }")
+    local self = make(nil, assert(require("lupe.suppressions").check("x", {
+      { site = "leak", reason = "on purpose", until_date = "2027-01-31" },
+    })))
+    local result = run(self, leaking())
+    assert.same({ "new", "of 1" }, summaries(result))
+    assert.same({ "known" }, summaries({ findings = result.suppressed }))
+    assert.equal(2, #self:findings())
+    assert.equal(1, self:rules()[1].findings)
+    local marked
+    for _, known in ipairs(self:known()) do
+      assert.is_true(known.current)
+      marked = known.finding.suppressed or marked
+    end
+    assert.same({ reason = "on purpose", until_date = "2027-01-31" }, marked)
+    host.clock_ms = 1801440000000 -- 2027-02-01
+    self:tick({ merged = function() end })
+    local text = "suppressions[1]: that of site 'leak' ended with 2027-01-31, so it is told again; the reason was: "
+      .. "on purpose"
+    assert.same({ text }, logged)
+    assert.same({ text }, self:complaints())
+    assert.equal(3, #summaries(run(self, leaking())))
+  end)
+
+  it("says once what several rules say of one site", function()
+    for _, name in ipairs({ "a", "b", "c" }) do
+      local body = "return { { site = view.heap:sites()(), verdict = 'leak', severity = 'high', summary = %q } }"
+      rule(name, "leak", body:format("by " .. name))
+    end
+    local accused, observed = require("lupe.leaks").sort(run(make(nil), leaking()).findings)
+    assert.same({ 1, 0 }, { #accused, #observed })
+    assert.equal("leak", accused[1].component)
+  end)
+
+  it("knows whether the worker is confined once it ran", function()
+    rule("a", "leak", "return {}")
+    local self = make(nil)
+    assert.is_nil((self:confinement()))
+    run(self, leaking())
+    assert.is_true((self:confinement()))
+  end)
+
   it("names a broken file in its errors and its list", function()
     write("broken.lua", "return {\n id = \n}")
     local self = make(nil)
@@ -380,7 +456,7 @@ describe("an analysis", function()
     local self = make(nil)
     run(self, leaking())
     local out = exposition.new("prometheus")
-    self:metrics(out)
+    require("lupe.rule_metrics")(self:rules(), out)
     local text = table.concat(out.lines, "\n")
     for _, line in ipairs({
       'lupe_rules{state="active"} 1', 'lupe_rule_runs_total{rule="leak.a"} 1', 'lupe_rule_findings{rule="leak.a"} 1',

@@ -43,7 +43,8 @@ describe("a rule's file", function()
     { { chek = "1" }, "my.lua: unknown field 'chek', did you mean 'check'?" },
     { { zebra = "1" }, "my.lua: unknown field 'zebra'; known: api, id, kind, title, version, needs, params, check" },
     { { needs = '{ "heap.histori" }' }, "my.lua: field 'needs[1]': expected one of heap, heap.history, memory, "
-      .. "allocator, classes, targets, findings, cpu, wall, got 'heap.histori' (did you mean 'heap.history'?)" },
+      .. "allocator, classes, targets, findings, cpu, wall, threads, spans, got 'heap.histori' "
+      .. "(did you mean 'heap.history'?)" },
     { { needs = "{ heap = true }" }, "my.lua: field 'needs': expected an array, got a table with other keys" },
     { { params = "{ n = { defualt = 1 } }" },
       "my.lua: unknown field 'params.n.defualt', did you mean 'params.n.default'?" },
@@ -54,6 +55,22 @@ describe("a rule's file", function()
     { { params = "{ n = { default = 1, min = 'x' } }" }, "my.lua: field 'params.n.min': expected number, got string" },
     { { params = "{ n = { default = 0/0 } }" },
       "my.lua: field 'params.n.default': expected a finite number, got nan" },
+    { { params = "{ n = { default = 5, min = 3, max = 2 } }" },
+      "my.lua: field 'params.n.max': expected at least 3, got 2" },
+    { { params = "{ n = { default = 'a', max = 2 } }" },
+      "my.lua: field 'params.n.max': expected nothing where the default is a string, got number" },
+    { { params = "{ n = { default = 1, doc = 5 } }" }, "my.lua: field 'params.n.doc': expected string, got number" },
+    { { params = "{ n = { default = {} } }" },
+      "my.lua: field 'params.n.default': expected number, string or boolean, got table" },
+    { { params = "{ n = 5 }" }, "my.lua: field 'params.n': expected table, got number" },
+    { { params = "{ n = { 5 } }" }, "my.lua: unknown field 'params.n.[1]'; known: default, min, max, unit, doc" },
+    { { params = "{ ['a.b'] = { default = 1 } }" },
+      "my.lua: field 'params': expected names such as 'min_growth' as keys, got 'a.b'" },
+    { { params = "5" }, "my.lua: field 'params': expected table, got number" },
+    { { needs = "'heap'" }, "my.lua: field 'needs': expected table, got string" },
+    { { needs = "{ 5 }" }, "my.lua: field 'needs[1]': expected string, got number" },
+    { { version = "3" }, "my.lua: field 'version': expected string, got number" },
+    { { ["[5]"] = "1" }, "my.lua: unknown field '[5]'; known: api, id, kind, title, version, needs, params, check" },
     { { params = "{ 5 }" }, "my.lua: field 'params': expected names as keys, got a number" },
   }) do
     it("is refused with: " .. case[2], function() assert.equal(case[2], (message(case[1]):gsub("%-nan", "nan"))) end)
@@ -159,6 +176,37 @@ describe("a check's answer", function()
     }
     for _, case in ipairs(cases) do assert.equal(case[1], refused(case[2])) end
     assert.equal("my.lua: check: second value: field 'needed_seconds': expected number, got nothing", refused({}, {}))
+  end)
+
+  it("is read once, and nothing of it is asked again later", function()
+    local asked = 0
+    local confidence = setmetatable({ summary = "x" }, { __index = function(_, name)
+      if name ~= "confidence" then return nil end
+      asked = asked + 1
+      return asked <= 2 and 0.5 or {}
+    end })
+    assert.equal(0.5, run(function() return { confidence } end).findings[1].confidence)
+  end)
+
+  it("has bounds in all that it holds", function()
+    local evidence, lines = {}, {}
+    for i = 1, 65 do evidence["e" .. i], lines[i] = i, "line " .. i end
+    assert.equal("my.lua: finding 1: field 'evidence': expected at most 64 entries, got more",
+      refused({ { summary = "x", evidence = evidence } }))
+    local answer = run(function()
+      return { { summary = "x", advice = lines, evidence = { a = ("y"):rep(5000) },
+        site = { name = ("n"):rep(5000), stack = { ("s"):rep(5000) } } } }
+    end)
+    local found = answer.findings[1]
+    assert.same({ 64, 4096, 4096, 4096 },
+      { #found.advice, #found.evidence.a, #found.site.name, #found.site.stack[1] })
+    local long, many = ("x"):rep(4096), {}
+    for i = 1, 300 do many[i] = { summary = long } end
+    assert.equal("my.lua: check: more than 1048576 bytes of text in its findings", refused(many))
+    for field, value in pairs({ line = {}, inuse_space = "1", module = 5, last_grown_ms = 0 / 0 }) do
+      local why = refused({ { summary = "x", site = { name = "f", [field] = value } } })
+      assert.truthy(why:find("my.lua: finding 1: field 'site." .. field .. "': expected ", 1, true), why)
+    end
   end)
 
   it("becomes plain, its function of the profile with it", function()

@@ -93,4 +93,61 @@ describe("the sandbox of rules", function()
     assert.are.same({ true, "ab,ab" }, { run("return string.rep('ab', 2, ',')") })
     assert.are.same({ true, "" }, { run("return string.rep('', 1e15)") })
   end)
+
+  it("gives nothing away, in the environment and in a view, by which one could get at more", function()
+    local allowed = { string = true, number = true, boolean = true, table = true, ["function"] = true }
+    local seen = {}
+    for _, library in ipairs({ io, os, debug, package, jit, require("ffi") }) do
+      for name, value in pairs(library) do seen[value] = type(value) == "function" and name or nil end
+    end
+    for _, name in ipairs({
+      "load", "loadstring", "loadfile", "dofile", "require", "setfenv", "getfenv", "rawset", "newproxy", "module",
+      "collectgarbage", "print",
+    }) do
+      seen[_G[name]] = name
+    end
+    local visited = {}
+    local function walk(path, value)
+      if value == nil then return end
+      assert.is_true(allowed[type(value)] or false, path .. " is a " .. type(value))
+      assert.is_nil(seen[value], path)
+      if type(value) ~= "table" or visited[value] then return end
+      visited[value] = true
+      assert.is_false(value == _G or value == string or value == package.loaded, path)
+      -- What __index hides is walked by the names that are known.
+      for key, inner in pairs(value) do walk(path .. "." .. tostring(key), inner) end
+      for _, field in ipairs({
+        "assert", "bit", "coroutine", "math", "string", "table", "words", "getmetatable", "setmetatable", "pcall",
+        "allocator", "classes", "config", "findings", "heap", "keepalive", "memory", "modules", "profile", "targets",
+        "ticks", "latest", "rows", "sites", "trend", "history", "stacks", "frames", "stack", "functions", "threads",
+        "cpu", "wall", "bound", "create", "wrap", "rep", "format", "concat", "unpack", "bytes",
+      }) do
+        local ok, inner = pcall(function() return value[field] end)
+        if ok then walk(path .. "." .. field, inner) end
+      end
+      assert.is_true(getmetatable(value) == nil or getmetatable(value) == "read-only", path .. " shows its metatable")
+    end
+    local view = require("lupe.view").from_table({
+      sites = { { name = "leak", history = { 1, 2, 3 }, stack = { "leak", "main" } } },
+      profile = { samples = { { stack = { "work", "main" } } } }, memory = { { time_ms = 0, rss_bytes = 1 } },
+    })
+    walk("environment", sandbox.new(never))
+    walk("site", view.heap:sites()())
+    walk("function", view.profile:functions()())
+    for _, field in ipairs({ "heap", "memory", "profile", "targets", "modules", "classes", "allocator", "findings" }) do
+      walk("view." .. field, view[field])
+    end
+  end)
+
+  it("has views in which nothing can be written", function()
+    local view = require("lupe.view").from_table({
+      sites = { { name = "leak", history = { 1, 2, 3 } } }, profile = { samples = { { stack = { "work" } } } },
+    })
+    for _, object in ipairs({ view, view.heap, view.memory, view.profile, view.heap:sites()() }) do
+      local ok, message = pcall(function() object.name = "x" end)
+      assert.is_false(ok)
+      assert.truthy(message:find("read-only (field 'name')", 1, true), message)
+      assert.is_false((pcall(setmetatable, object, {})))
+    end
+  end)
 end)

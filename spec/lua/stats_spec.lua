@@ -148,3 +148,17 @@ describe("the best step", function()
     near(0.25, rest / (100 * (100 ^ 2 - 1) / 12), 0.001)
   end)
 end)
+
+describe("correlation's widening", function()
+  it("is none for what alternates, and threefold for what wanders", function()
+    local x, alternating, wandering = counted(60), {}, {}
+    for i = 1, 60 do
+      alternating[i] = i + i % 2
+      wandering[i] = i + 5 * math.sin(i / 5)
+    end
+    assert.equal(1, stats.correlation_widening(x, alternating, 1, 60))
+    local widened = stats.correlation_widening(x, wandering, 1, 60)
+    assert.is_true(widened > 3 and widened < 4.5, widened)
+    assert.equal(1, stats.correlation_widening(x, x, 1, 60))
+  end)
+end)

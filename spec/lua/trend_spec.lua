@@ -5,10 +5,13 @@ local trend = require("lupe.trend")
 local MIB = 2 ^ 20
 
 --- Measures bytes at one-second intervals, exact where no period is given.
-local function measure(values, period, since_ms)
-  local times, zero_based = {}, {}
-  for i, value in ipairs(values) do times[i - 1], zero_based[i - 1] = 1000 * i, value end
-  return trend.measure(times, zero_based, 0, #values, period or 0, nil, since_ms)
+local function measure(values, period, since_ms, allocated)
+  local times, zero_based, zero_based_allocated = {}, {}, allocated and {}
+  for i, value in ipairs(values) do
+    times[i - 1], zero_based[i - 1] = 1000 * i, value
+    if allocated then zero_based_allocated[i - 1] = allocated[i] end
+  end
+  return trend.measure(times, zero_based, 0, #values, period or 0, nil, since_ms, zero_based_allocated)
 end
 
 describe("a trend", function()
@@ -32,6 +35,40 @@ describe("a trend", function()
     local t = measure(given.history(20, function(s) return math.min(s, 10) * MIB end))
     assert.equal(0, t.late)
     assert.is_true(t.deceleration > 0.9)
+  end)
+
+  it("tells growth that slows down from growth that comes in bursts", function()
+    local slower = measure(given.history(30, function(s) return 20 * MIB * (1 - math.exp(-s / 10)) end))
+    local bursts = measure(given.history(30, function(s) return math.floor(s / 5) * MIB end))
+    assert.is_true(slower.pace_z < -2, slower.pace_z)
+    assert.is_true(math.abs(bursts.pace_z) < 1, bursts.pace_z)
+    assert.is_true(measure(given.history(30, function(s) return s * s end)).pace_z > 2)
+  end)
+
+  it("is surer of growth than of ups and downs of the same size", function()
+    local wave = measure(given.history(40, function(s) return (10 + s / 4 + 3 * math.sin(s / 3)) * MIB end))
+    local line = measure(given.history(40, function(s) return (10 + s / 4 + 3 * (s % 2)) * MIB end))
+    assert.is_true(wave.steady_z < 0.6 * wave.z, wave.steady_z)
+    assert.is_true(line.steady_z > 0.9 * line.z, line.steady_z)
+  end)
+
+  it("finds what rises below a sawtooth, and what does not", function()
+    local bounded = measure(given.history(36, function(s) return (s % 6) * MIB end))
+    local rising = measure(given.history(36, function(s) return ((s % 6) + s / 12) * MIB end))
+    assert.same({ 6, 0, 0 }, { bounded.troughs, bounded.trough_tau, bounded.trough_steadiness })
+    assert.same({ 6, 1, 1 }, { rising.troughs, rising.trough_tau, rising.trough_steadiness })
+    assert.is_true(math.abs(rising.trough_late - 1) < 0.01)
+  end)
+
+  it("tells what it kept of what it allocated, and how its load has changed", function()
+    local cache = measure(given.history(30, function(s) return math.min(s, 21) * MIB end), 0, nil,
+      given.history(30, function(s) return s * MIB end))
+    assert.same({ 1, 0, 1 }, { cache.kept_early, cache.kept_late, cache.load_ratio })
+    local busier = measure(given.history(30, function(s) return (s <= 15 and 1 or 2) * MIB end), 0, nil,
+      given.history(30, function(s) return (s + math.max(0, s - 15)) * MIB end))
+    assert.same({ 2, 2 }, { busier.load_ratio, busier.level_ratio })
+    local unknown = measure(given.history(30, function(s) return s * MIB end))
+    assert.is_nil(unknown.kept_late or unknown.load_ratio or unknown.level_ratio)
   end)
 
   it("gains pace where growth is exponential, and tells the doubling time", function()

@@ -67,6 +67,20 @@ describe("POST /api/profiling/leak-detection", function()
     assert.same({}, body.rule_errors)
   end)
 
+  it("takes other values for params, for one answer", function()
+    local server = fake.server({ heap = heap(20) })
+    local path = "/api/profiling/leak-detection"
+    local strict = fake.request(server, "POST", path .. "?param.leak.steady-growth.min_growth=100000").json
+    assert.same({}, strict.potential_leaks)
+    assert.equal(1, #fake.request(server, "POST", path).json.potential_leaks)
+    local wrong = fake.request(server, "POST", path .. "?param.min_grwth=1")
+    assert.equal(400, wrong.status)
+    assert.equal("parameter \"param.min_grwth\": no rule that runs has a param 'min_grwth', did you mean 'min_growth'?",
+      wrong.json.detail)
+    wrong = fake.request(server, "POST", path .. "?param.min_growth=1&param.min_growth=2")
+    assert.same({ 400, 'parameter "param.min_growth" is given more than once' }, { wrong.status, wrong.json.detail })
+  end)
+
   it("says how long it needs where the history is too short", function()
     local answer = detect({ heap = heap(3) })
     assert.equal("insufficient_data", answer.json.status)

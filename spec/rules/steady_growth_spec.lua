@@ -128,6 +128,67 @@ describe("the rule leak.steady-growth", function()
     assert.equal("leak", given.about(answer, "site").verdict)
   end)
 
+  it("does not call a leak what is one array, made longer and longer", function()
+    local size = function(t) return (1 + 0.5 * t) * MIB end
+    local found = judge(given.history(30, size), { objects = given.history(30, function() return 1 end) })
+    assert.equal("growing", found.verdict)
+    assert.is_truthy(found.reasons[1]:find("not their number", 1, true))
+    local many = judge(given.history(30, size), { objects = given.history(30, function(t) return 1 + t / 2 end) })
+    assert.equal("leak", many.verdict)
+  end)
+
+  it("accuses one reply in twenty that is never freed, by what the others leave behind", function()
+    local live = given.churning(60, function() return 6 * MIB end)
+    local lost = given.sampled(60, function(t) return 0.4 * t * MIB end, 2)
+    local history = given.history(60, function(t) return live[t] + lost[t] end)
+    local found = judge(history, { alloc_history = given.history(60, function(t) return 8 * t * MIB end),
+      alloc_space = 480 * MIB })
+    assert.equal("leak", found.verdict)
+  end)
+
+  it("accuses a cache that stood still for the last third in one of twenty runs at most", function()
+    local counts = given.verdicts("steady_growth", function(seed)
+      return given.sampled(40, function(t) return math.min(t, 27) * MIB end, seed)
+    end)
+    assert.is_true(counts.accused <= 10, counts.accused)
+  end)
+
+  it("knows a limit by what is kept: all at first, hardly any now", function()
+    local history = given.sampled(60, function(t) return math.min(t, 46) * MIB end)
+    local found = judge(history, { alloc_history = given.history(60, function(t) return t * MIB end) })
+    assert.is_true(found.verdict == "saturating" or found.verdict == "bounded", found.verdict)
+  end)
+
+  it("does not accuse who holds more because it is asked for more", function()
+    local load = function(t) return t <= 20 and 4 or t <= 40 and 6 or 9 end
+    local allocated, sum = {}, 0
+    for t = 1, 60 do
+      sum = sum + load(t) * MIB
+      allocated[t] = sum
+    end
+    for seed = 1, 20 do
+      local history = given.churning(60, function(t) return load(t) * 4 * MIB end, seed)
+      local found = judge(history, { alloc_history = allocated, alloc_space = sum })
+      assert.is_true(not found or found.severity == "info", found and found.summary)
+    end
+  end)
+
+  it("accuses what rises under a sawtooth, and not the sawtooth", function()
+    local saw = given.sampled(60, function(t) return (t % 6) * 2 * MIB end)
+    local lost = given.sampled(60, function(t) return 0.3 * t * MIB end, 5)
+    local found = judge(given.history(60, function(t) return saw[t] + lost[t] end),
+      { alloc_space = 140 * MIB, alloc_history = given.history(60, function(t) return 2.3 * t * MIB end) })
+    assert.equal("leak", found.verdict)
+    assert.is_nil(judge(saw))
+  end)
+
+  it("finds a leak that begins in the middle of the run, at a busy site", function()
+    local history = given.history(60, function(t) return (2 + 0.3 * (t % 3) + 0.4 * math.max(0, t - 22)) * MIB end)
+    local found = judge(history, { alloc_history = given.history(60, function(t) return t * 0.5 * MIB end),
+      alloc_space = 30 * MIB })
+    assert.equal("leak", found.verdict)
+  end)
+
   it("asks for more history where there is too little", function()
     local found, answer = judge(given.sampled(5, leak))
     assert.is_nil(found)
