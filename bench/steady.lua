@@ -1,6 +1,7 @@
 --- redis, memcached, nginx and Python under steady load: sound programs, of which none may be called a leak.
--- All four run under lupe at once. Ten times in the run leak detection is asked for, and every verdict `leak` it gives
--- counts; what it calls `growing` is told in the details.
+-- All four run under lupe at once. Ten times in the run leak detection is asked for, and every verdict `leak` that it
+-- gives counts; what it calls `growing` is told in the details. LUPE_ZOO_RECORDINGS=DIR records them there, as
+-- steady.NAME.rec, for `lupe rules replay`.
 local harness = require("bench.harness")
 local support = require("spec.support")
 
@@ -55,9 +56,18 @@ local PROGRAMS = {
   },
 }
 
+local function flags_of(program)
+  local folder, flags = os.getenv("LUPE_ZOO_RECORDINGS"), { unpack(FLAGS) }
+  if folder then
+    flags[#flags + 1], flags[#flags + 2] = "--record", ("%s/steady.%s.rec"):format(folder, program.name)
+  end
+  return flags
+end
+
 local function start(program, seconds)
   local port = support.free_port()
-  local one = { program = program, lupe = harness.start_under_lupe(program.words(port, seconds), FLAGS), verdicts = {} }
+  local lupe = harness.start_under_lupe(program.words(port, seconds), flags_of(program))
+  local one = { program = program, lupe = lupe, verdicts = {} }
   if program.rate then
     support.eventually(function() return support.exchange(port, program.probe, 1) end, 30, program.name .. " to listen")
     one.load = support.spawn({ harness.program("steady_load"), program.name, port, program.rate, seconds })
