@@ -80,6 +80,10 @@ function zoo_runs.replay(list)
     if process.code ~= 0 then failed(run, process, "replay") end
     local told = support.json.decode(process:stdout())
     if not told.complete then error(run.path .. ": " .. told.ending) end
+    for _, frame in ipairs(told.frames) do
+      -- Of another version's recording nothing can be said; it is not a run in which nothing was found.
+      if frame.status == "damaged" then error(("%s: record it again"):format(frame.errors[1])) end
+    end
     run.frames = told.frames
   end)
 end
