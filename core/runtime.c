@@ -75,7 +75,9 @@ static int make_app(lua_State *L) {
   lua_setfield(L, -2, "rules_dir");
   lua_pushinteger(L, r->port);
   lua_setfield(L, -2, "port");
-  lua_call(L, 1, 1);
+  lua_call(L, 1, 2);
+  if (lua_isnil(L, -2)) return lua_error(L); /* what is wrong with the settings */
+  lua_pop(L, 1);
   r->app = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }

@@ -7,7 +7,7 @@ local support = require("spec.support")
 
 local PAGES = {
   "README.md", "docs/api.md", "docs/profiling.md", "docs/operations.md", "docs/host.md", "docs/pprof.md",
-  "docs/decisions.md",
+  "docs/decisions.md", "docs/recordings.md",
 }
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
@@ -16,6 +16,7 @@ local ROUTES = {
 
 local HOST_FILES = {
   "core/script/host.c", "core/script/host_tasks.c", "core/script/host_pprof.c", "core/script/host_timer.c",
+  "core/script/host_recordings.c",
 }
 
 -- Commands that are shown and not run here, and why.
@@ -128,8 +129,17 @@ local function chapter_of(page, name)
   return page:sub(start, following)
 end
 
+--- A shell in a folder of its own, with what documented commands name; `build` is the one under test.
+local function in_folder(folder, command)
+  for _, name in ipairs({ "examples", "rules" }) do
+    os.execute(("ln -sfn %s/%s %s/%s"):format(support.root, name, folder, name))
+  end
+  os.execute(("ln -sfn %s %s/build"):format(support.build_dir, folder))
+  return { "sh", "-c", command }, { cwd = folder }
+end
+
 -- Started first, looked at last; what was started is ended after the last of these blocks.
-local demo
+local demo, recorded, recordings
 
 describe("the documentation's HTTP API", function()
   local run, folder
@@ -139,6 +149,8 @@ describe("the documentation's HTTP API", function()
     for word in assert(read("dev"):match("\n  exec (build/lupe run [^\n]+)\n")):gmatch("%S+") do
       words[#words + 1] = (word:gsub("^build/", build .. "/"))
     end
+    recordings = support.temp_dir()
+    recorded = support.spawn(in_folder(recordings, commands_of("docs/recordings.md")[1].text))
     demo = support.spawn(words, { env = { COLUMNS = 96, LC_ALL = "C.UTF-8" } })
     run = lupe_run.start({ support.built("examples/leaky_server"), "--self-drive", 120 },
       { flags = { "--heap-interval", "0.2", "--sample-bytes", "128K", "--cpu-hz", "1000" } })
@@ -268,8 +280,9 @@ describe("the documentation's HTTP API", function()
   end)
 
   it("shows no command in other pages that fails", function()
+    local elsewhere = { ["docs/api.md"] = true, ["docs/recordings.md"] = true }
     for _, page in ipairs(PAGES) do
-      for _, command in ipairs(page == "docs/api.md" and {} or commands_of(page)) do
+      for _, command in ipairs(elsewhere[page] and {} or commands_of(page)) do
         if command.text:find("^curl ") then
           assert.truthy(curl(command.text) < 300, page .. ": " .. command.text)
         elseif command.text:find("^google%-pprof ") or command.text:find("^go tool pprof ") then
@@ -290,6 +303,32 @@ describe("the documentation's HTTP API", function()
           assert.truthy(NOT_RUN[command.text], page .. ": this command is neither run nor excepted: " .. command.text)
         end
       end
+    end
+  end)
+end)
+
+describe("the documentation of recordings", function()
+  it("shows commands that work, one after the other", function()
+    assert.equal(0, recorded:wait(60), recorded:stderr())
+    local said = {}
+    for i, command in ipairs(commands_of("docs/recordings.md")) do
+      if i > 1 then
+        local done = support.run(in_folder(recordings, command.text))
+        assert.equal(0, done.code, command.text .. "\n" .. done.err .. done.out)
+        assert.equal("", done.err)
+        said[command.text] = done.out
+      end
+    end
+    assert.matches("\n +1[0-9.]+ s  %+ leak.steady%-growth, %a+, .*remember_session grows",
+      said["build/lupe rules replay run.lupe"])
+    assert.matches("3 cases, 0 failed", said["build/lupe rules test examples/rules/one_holder.lua"], 1, true)
+    local earlier = support.json.decode(support.read_file(recordings .. "/then.json"))
+    assert.equal("and was still running", earlier.outcome.reason)
+  end)
+
+  it("shows the cases that examples/rules holds", function()
+    for _, block in ipairs(blocks("docs/recordings.md")) do
+      if block.kind == "lua" then assert.equal(read("examples/rules/one_holder.test.lua"), block.text) end
     end
   end)
 end)

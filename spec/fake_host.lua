@@ -181,6 +181,37 @@ function fake.new(given)
   end
   host.cmdline = function(pid) return ("program\0%d\0"):format(pid) end
 
+  --- Recordings by path: { about, frames = { { time_ms, notes, heap = literal or nil, last, wrong = text } }, ending }.
+  host.recordings = {}
+  host.recorder = function(path, about)
+    host.recordings[path] = { about = json.decode(about), frames = {}, bytes = 0 }
+    return host.recordings[path]
+  end
+  host.record = function(recorder, keepalive, notes, last, callback)
+    if host.record_fails then return later(callback, host.record_fails, "ENOSPC") end
+    recorder.frames[#recorder.frames + 1] = {
+      time_ms = host.clock_ms, notes = json.decode(notes), keepalive = keepalive, last = last,
+    }
+    recorder.bytes = recorder.bytes + (host.frame_bytes or 1000)
+    later(callback, nil, recorder.bytes)
+  end
+  host.open_recording = function(path)
+    local recording = host.recordings[path]
+    if not recording then return nil, path .. ": No such file or directory", "ENOENT" end
+    return recording, json.encode(recording.about)
+  end
+  host.recording_frames = function(recording)
+    local list = {}
+    for i, frame in ipairs(recording.frames) do list[i] = { time_ms = frame.time_ms, last = frame.last or false } end
+    return list, recording.ending
+  end
+  host.recorded_frame = function(recording, index)
+    local frame = recording.frames[index]
+    if frame.wrong then return nil, frame.wrong, "ECORRUPT" end
+    if not frame.heap then return json.encode(frame.notes) end
+    return json.encode(frame.notes), literal(frame.heap)
+  end
+
   host.mkdir = function() return true end
   host.list = function(directory)
     local list = {}

@@ -185,7 +185,7 @@ static int recording_frames(lua_State *L) {
 }
 
 /* recorded_frame(recording, index) -> notes, address, size, keepalive (the last three nil where it has no
- * snapshot); or nil, text */
+ * snapshot); or nil, text, code */
 static int recorded_frame(lua_State *L) {
   lupe_recording *r = check_recording(L);
   lua_Integer index = luaL_checkinteger(L, 2);
@@ -196,14 +196,38 @@ static int recorded_frame(lua_State *L) {
   lupe_status status = lupe_recording_read(r, (size_t)index - 1, &s, &notes, &why);
   if (status != LUPE_OK) {
     lua_pushnil(L);
-    lua_pushstring(L, status == LUPE_EIO ? strerror(errno) : why[0] ? why : lupe_status_text(status));
-    return 2;
+    const char *text = status == LUPE_EIO ? strerror(errno) : why[0] ? why : lupe_status_text(status);
+    lua_pushstring(L, text);
+    lua_pushstring(L, status == LUPE_EVERSION ? "EVERSION" : status == LUPE_ECORRUPT ? "ECORRUPT" : "EIO");
+    return 3;
   }
   lua_pushstring(L, notes);
   free(notes);
   if (!s) return 1;
   lupe_host_push_snapshot(L, s);
   return 4;
+}
+
+/* snapshot_of(bytes) -> address, size, keepalive of a snapshot that was laid out elsewhere; or nil, text */
+static int snapshot_of(lua_State *L) {
+  size_t count;
+  const char *bytes = luaL_checklstring(L, 1, &count), *why = "it cannot be kept";
+  lupe_snapshot *s;
+  void *block;
+  lupe_status status = lupe__snapshot_create(count, &s, &block);
+  if (status == LUPE_OK) {
+    memcpy(block, bytes, count);
+    status = lupe__snapshot_seal(s);
+    if (status == LUPE_OK) status = lupe_snapshot_validate(lupe_snapshot_block(s), count, &why);
+    if (status == LUPE_OK) {
+      lupe_host_push_snapshot(L, s);
+      return 3;
+    }
+    lupe_snapshot_release(s);
+  }
+  lua_pushnil(L);
+  lua_pushfstring(L, "no snapshot: %s", why);
+  return 2;
 }
 
 void lupe__host_add_recordings(lua_State *L) {
@@ -222,5 +246,6 @@ const luaL_Reg lupe__host_recordings[] = {
     {"open_recording", open_recording},
     {"recording_frames", recording_frames},
     {"recorded_frame", recorded_frame},
+    {"snapshot_of", snapshot_of},
     {NULL, NULL},
 };

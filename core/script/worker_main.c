@@ -27,9 +27,9 @@ enum {
 static struct {
   lupe_vm *vm;
   lupe__frame frame;
-  lupe_snapshot *snapshot; /* NULL: none yet */
-  int handler_ref;         /* registry: lua/lupe/worker.lua's function */
-  const char *unconfined;  /* why the process is not confined; NULL: it is */
+  lupe_snapshot *maps[2]; /* what rules see, and what they may compare it with; NULL: none yet */
+  int handler_ref;        /* registry: lua/lupe/worker.lua's function */
+  const char *unconfined; /* why the process is not confined; NULL: it is */
   lupe_status sent;
 } worker;
 
@@ -89,9 +89,16 @@ static int host_tripped(lua_State *L) {
   return 1;
 }
 
-/* map() -> true: the descriptor that came with this request is the snapshot from now on; or nil, "ENAME:
- * text" */
+/* The place of "snapshot" (where nothing is said) or "base". */
+static lupe_snapshot **map_of(lua_State *L) {
+  static const char *const names[] = {"snapshot", "base", NULL};
+  return &worker.maps[luaL_checkoption(L, 1, names[0], names)];
+}
+
+/* map(name?) -> true: the descriptor that came with this request is the snapshot, or the base, from now on;
+ * or nil, "ENAME: text" */
 static int host_map(lua_State *L) {
+  lupe_snapshot **place = map_of(L);
   if (worker.frame.fd < 0) {
     lua_pushnil(L);
     lua_pushliteral(L, "EINVAL: no descriptor came with the request");
@@ -105,17 +112,18 @@ static int host_map(lua_State *L) {
                     lupe_status_text(status));
     return 2;
   }
-  lupe_snapshot_release(worker.snapshot);
-  worker.snapshot = fresh;
+  lupe_snapshot_release(*place);
+  *place = fresh;
   lua_pushboolean(L, 1);
   return 1;
 }
 
-/* snapshot() -> address (light userdata), bytes; nil: none. Valid until the next map(). */
+/* snapshot(name?) -> address (light userdata), bytes; nil: none. Valid until the next map() of that name. */
 static int host_snapshot(lua_State *L) {
-  if (!worker.snapshot) return 0;
-  lua_pushlightuserdata(L, (void *)lupe_snapshot_block(worker.snapshot));
-  lua_pushnumber(L, (lua_Number)lupe_snapshot_bytes(worker.snapshot));
+  const lupe_snapshot *s = *map_of(L);
+  if (!s) return 0;
+  lua_pushlightuserdata(L, (void *)lupe_snapshot_block(s));
+  lua_pushnumber(L, (lua_Number)lupe_snapshot_bytes(s));
   return 2;
 }
 
@@ -249,6 +257,7 @@ int lupe_worker_main(const char *lua_dir) {
   }
   lupe__frame_clear(&worker.frame);
   lupe_vm_free(worker.vm);
-  lupe_snapshot_release(worker.snapshot);
+  for (size_t i = 0; i < sizeof worker.maps / sizeof worker.maps[0]; i++)
+    lupe_snapshot_release(worker.maps[i]);
   return code;
 }

@@ -28,7 +28,11 @@ struct lupe_recorder {
 
 static int look_at(const char *path) {
   struct stat st;
-  if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) return S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+  if (stat(path, &st) == 0) {
+    if (!S_ISREG(st.st_mode)) return S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+  } else if (errno != ENOENT) {
+    return errno;
+  }
   char folder[PATH_MAX];
   if (snprintf(folder, sizeof folder, "%s", path) >= (int)sizeof folder - 8) return ENAMETOOLONG;
   char *slash = strrchr(folder, '/');

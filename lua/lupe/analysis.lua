@@ -32,7 +32,8 @@ local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
 local SAMPLES = { cpu = true, wall = true }
 local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5 }
 
---- @param host what C offers; of it also `rules_dir` (shipped) and `config.rules` (the user's)
+--- @param host what C offers; of it also `rules_dir` (shipped), `config.rules` (the user's) and, where there is a
+-- recording to compare with, `base`: a view of its last snapshot
 function analysis.new(host)
   local directories = {}
   if host.rules_dir then directories[1] = { path = host.rules_dir, shipped = true } end
@@ -115,6 +116,13 @@ local function send_rules(self, note)
     end)
 end
 
+--- What rules compare with: a worker process keeps it as long as it keeps the rules.
+local function send_base(self, note)
+  send(self, { op = "base" }, self.host.base.keepalive, SYSTEM_DEADLINE_MS, function(reply)
+    if not reply.ok then note("base: " .. tostring(reply.error)) end
+  end)
+end
+
 --- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
 -- @return entry -> reply
 local function round(self, view, entries, params, findings, note)
@@ -122,7 +130,10 @@ local function round(self, view, entries, params, findings, note)
   local limits = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb }
   local replies, left = {}, #entries
   return async.await(function(done)
-    if self.loaded_revision ~= self.registry.revision then send_rules(self, note) end
+    if self.loaded_revision ~= self.registry.revision then
+      if self.host.base then send_base(self, note) end
+      send_rules(self, note)
+    end
     send(self, { op = "snapshot" }, view.keepalive, SYSTEM_DEADLINE_MS, function(reply)
       if not reply.ok then note("snapshot: " .. tostring(reply.error)) end
     end)

@@ -203,6 +203,9 @@ function M.build(scalars, arrays)
   return header, size, owner
 end
 
+--- The bytes of what `build` made, as a string.
+function M.bytes(address, size) return ffi.string(ffi.cast("const char *", address), size) end
+
 -- Files -------------------------------------------------------------------------------------
 
 local KINDS = { [0x4] = "directory", [0x8] = "file" }

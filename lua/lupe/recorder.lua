@@ -23,18 +23,17 @@ local function about(host)
     lupe = host.version, started_ms = host.started_ms, command = json.array(config.command),
     config = {
       memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb,
-      enable_profiling = config.enable_profiling, sample_bytes = config.sample_bytes,
-      heap_interval_secs = config.heap_interval_secs, cpu_hz = config.cpu_hz, wall_hz = config.wall_hz,
+      enable_profiling = config.enable_profiling,
     },
   })
 end
 
---- @return nil where nothing is to be recorded. Throws where the file could not be made.
+--- Of a run whose settings name a file.
+-- @return the recorder; or nil and why the file could not be made
 function recorder.new(host)
   local config = host.config
-  if not config.record then return nil end
   local handle, message = host.recorder(config.record, about(host))
-  if not handle then error("--record: " .. message, 0) end
+  if not handle then return nil, "--record: " .. message end
   return setmetatable({
     host = host, handle = handle, interval_ms = config.record_interval_secs * 1000,
     max_bytes = config.record_max_mb * 2 ^ 20, next_ms = 0, bytes = 0, largest = 0, frames = 0, skipped = 0,
@@ -67,10 +66,18 @@ local function write(self, keepalive, info)
   if waiting then waiting() end
 end
 
---- A round of heap profiles is in.
+local function any_live(host)
+  for _, target in ipairs(host.targets()) do
+    if target.live then return true end
+  end
+  return false
+end
+
+--- A round of heap profiles is in. Where no process lives any more, the snapshot of those that live is empty, and the
+-- last frame is what follows.
 function recorder:on_snapshot()
   local elapsed_ms = self.host.now_ms() - self.host.started_ms
-  if self.stopped or self.writing or elapsed_ms < self.next_ms then return end
+  if self.stopped or self.writing or elapsed_ms < self.next_ms or not any_live(self.host) then return end
   local _, _, keepalive = self.host.snapshot()
   if not keepalive then return end
   local step_ms = math.max(self.interval_ms, elapsed_ms / FRAMES_PER_DURATION)

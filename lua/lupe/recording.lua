@@ -36,19 +36,37 @@ function recording:nearest(seconds)
   return best
 end
 
+local function unreadable(self, index, reason)
+  return nil, ("%s: frame %d, at %.1f s: %s"):format(self.path, index, self.frames[index].seconds, reason)
+end
+
 --- @return { notes, view = nil where the frame holds no snapshot }; or nil and a message that begins with the path
 function recording:read(index)
   local text, address, size, keepalive = self.host.recorded_frame(self.handle, index)
   if not text then
-    return nil, ("%s: frame %d, at %.1f s: %s"):format(self.path, index, self.frames[index].seconds, address)
+    if size == "EVERSION" then
+      address = ("its snapshot is of another version than this lupe reads; it was recorded by lupe %s"):format(
+        tostring(self.about.lupe))
+    end
+    return unreadable(self, index, address)
   end
   local notes, message = json.decode(text)
-  if type(notes) ~= "table" then
-    return nil, ("%s: frame %d, at %.1f s: its notes cannot be read: %s"):format(self.path, index,
-      self.frames[index].seconds, tostring(message))
-  end
+  if type(notes) ~= "table" then return unreadable(self, index, "its notes cannot be read: " .. tostring(message)) end
   local one = address and assert(view.from_snapshot(address, size, { keepalive = keepalive }))
   return { notes = notes, view = one }
+end
+
+--- The last snapshot of a recording, to compare another with.
+-- @return its view; or nil and a message that begins with the path
+function recording.last_view(host, path)
+  local recorded, message = recording.open(host, path)
+  if not recorded then return nil, message end
+  for index = #recorded.frames, 1, -1 do
+    local one
+    one, message = recorded:read(index)
+    if one and one.view then return one.view end
+  end
+  return nil, message or path .. ": it holds no snapshot"
 end
 
 return recording

@@ -31,20 +31,29 @@ local function finding_of(found)
   })
 end
 
---- What the rules find at one frame.
-local function run_frame(runner, one, frame, only)
-  local result = { findings = {}, errors = {}, status = "no_snapshot" }
-  if one.view then result = runner:run(one.view) end
-  local findings, errors = {}, {}
+--- What was said of one rule alone.
+local function narrowed(result, only)
+  local kept = { findings = {}, errors = {}, needed_seconds = result.lacking[only] }
   for _, found in ipairs(result.findings) do
-    if not only or found.rule == only then findings[#findings + 1] = finding_of(found) end
+    if found.rule == only then kept.findings[#kept.findings + 1] = found end
   end
   for _, message in ipairs(result.errors) do
-    if not only or message:sub(1, #only + 1) == only .. ":" then errors[#errors + 1] = message end
+    if message:sub(1, #only + 1) == only .. ":" then kept.errors[#kept.errors + 1] = message end
   end
+  kept.status = kept.errors[1] and "failed" or kept.needed_seconds and "insufficient_data" or "ok"
+  return kept
+end
+
+--- What the rules find at one frame.
+local function run_frame(runner, one, frame, only)
+  local result = { findings = {}, errors = {}, lacking = {}, status = "no_snapshot" }
+  if one.view then result = runner:run(one.view) end
+  if only and one.view then result = narrowed(result, only) end
+  local findings = {}
+  for i, found in ipairs(result.findings) do findings[i] = finding_of(found) end
   return FRAME({
     seconds = frame.seconds, last = frame.last, status = result.status, needed_seconds = result.needed_seconds,
-    findings = findings, errors = errors,
+    findings = findings, errors = result.errors,
   })
 end
 
@@ -55,8 +64,7 @@ end
 --   `format` "text" or "json", `columns`, `color`
 -- @return the text
 function replay.run(host, recorded, options)
-  local config = host.config
-  local as_then, move = recorded_host.new(host, config, recorded.about)
+  local as_then, move = recorded_host.new(host, recorded.about)
   local runner = analysis.new(as_then)
   local first, last = 1, #recorded.frames
   if options.at then

@@ -58,11 +58,12 @@ return function(data, options)
   end
   local before, status, errors = {}, nil, {}
   for _, frame in ipairs(data.frames) do
-    local time, lines = ("%.1f s"):format(frame.seconds), nil
-    before, lines = changes_of(before, frame)
+    local time, needed = ("%.1f s"):format(frame.seconds), frame.needed_seconds
+    local now, lines = changes_of(before, frame)
+    before = now
     if frame.status ~= "ok" and frame.status ~= status then
-      local needed = frame.needed_seconds and (" (%s needed)"):format(format.duration(frame.needed_seconds * 1000)) or ""
-      row(out, time, " ", "leaks: " .. frame.status:gsub("_", " ") .. needed)
+      needed = needed and (" (%s needed)"):format(format.duration(needed * 1000)) or ""
+      row(out, time, " ", frame.status:gsub("_", " ") .. needed)
     end
     status = frame.status
     for _, line in ipairs(lines) do row(out, time, unpack(line)) end

@@ -20,7 +20,9 @@ local FEWEST_COMPARED = 5 -- profiles
 local MOST_BOUNDS, MOST_SUPPRESSED = 2, 3
 local OF_ALLOCATOR = { "allocated_bytes", "active_bytes", "resident_bytes" }
 
-local OUTCOME = json.shape({ "exit_code integer?", "signal integer?", "signal_name string?", "timed_out boolean" })
+local OUTCOME = json.shape({
+  "exit_code integer?", "signal integer?", "signal_name string?", "timed_out boolean", "reason string?",
+})
 local ANSWER = json.shape({ "kind string", "text string" })
 local MEMORY = json.shape({
   "rss_bytes integer", "heap_bytes integer?", "resident_bytes integer?", "fragmentation_percent number?",
@@ -225,6 +227,7 @@ local function notes_of(app, info, view)
   end
   if not profiled and #notes == 1 then notes = {} end -- the answer says it
   for _, note in ipairs(sampling_notes(list, view)) do notes[#notes + 1] = note end
+  for _, note in ipairs(info.notes or {}) do notes[#notes + 1] = note end
   if profiled then return notes, nil end
   if not app.config.enable_profiling then return notes, "profiling is switched off (ENABLE_PROFILING=false)" end
   return notes, reason or info.reason or "the program never connected to lupe: it is statically linked or setuid, "
@@ -298,7 +301,8 @@ local function name_of(host, info)
 end
 
 --- @param app    as `lupe.server` builds it
--- @param info   { pid, exit_code or signal and signal_name, timed_out, connected, reason, argv, columns, color }
+-- @param info   { pid, exit_code or signal and signal_name, timed_out, connected, reason, argv, columns, color }; of a
+--   recording instead of how it ended `unknown_end` (why that is not known), and `notes` (texts)
 -- @param view   of all processes that ever were, or nil where there is none
 -- @param result what `lupe.analysis` found in it
 function report.assemble(app, info, view, result)
@@ -318,7 +322,7 @@ function report.assemble(app, info, view, result)
     pid = info.pid,
     outcome = OUTCOME({
       exit_code = info.exit_code, signal = info.signal, signal_name = info.signal_name,
-      timed_out = info.timed_out or false,
+      timed_out = info.timed_out or false, reason = info.unknown_end,
     }),
     duration_seconds = json.round(duration_seconds),
     status = reason and "unprofiled" or result.status,
@@ -350,17 +354,22 @@ local function speaks_utf8()
   return locale:lower():find("utf%-?8") ~= nil
 end
 
---- The report in the configured format. Inside a task.
-function report.at_exit(app, info)
-  local snapshot = info.snapshot
-  local view, result = nil, { findings = {}, errors = {}, status = "ok" }
-  if snapshot then
-    view = assert(view_of(snapshot.address, snapshot.size, { keepalive = snapshot.keepalive }))
-    result = app.analysis:run(view)
-  end
+--- The report on a view in the configured format. Inside a task.
+-- @param info as for `assemble`
+-- @param view or nil
+function report.of(app, info, view)
+  local result = view and app.analysis:run(view) or { findings = {}, errors = {}, status = "ok" }
   local data = report.assemble(app, info, view, result)
   if app.config.report == "json" then return json.encode(data) .. "\n" end
   return text_report(data, { columns = info.columns, color = info.color, unicode = speaks_utf8() })
+end
+
+--- That at the end of a run. Inside a task.
+-- @param info also with `snapshot` { address, size, keepalive }
+function report.at_exit(app, info)
+  local snapshot = info.snapshot
+  return report.of(app, info, snapshot
+    and assert(view_of(snapshot.address, snapshot.size, { keepalive = snapshot.keepalive })))
 end
 
 return report

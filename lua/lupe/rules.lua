@@ -79,7 +79,7 @@ function rules:refresh()
     end
     local count = 0
     for _, name in ipairs(names or {}) do
-      if name:match("%.lua$") then
+      if name:match("%.lua$") and not name:match("%.test%.lua$") then -- those are lupe.rule_tests
         count = count + 1
         if count > MOST_FILES then
           message = ("%s: more than %d files, so %s and what follows it are not loaded"):format(directory.path,

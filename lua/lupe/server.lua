@@ -8,6 +8,7 @@ local cpu_usage = require("lupe.cpu_usage")
 local http_stats = require("lupe.http_stats")
 local memo = require("lupe.memo")
 local recorder = require("lupe.recorder")
+local recording = require("lupe.recording")
 local report = require("lupe.report")
 local router = require("lupe.router")
 local snapshot_store = require("lupe.snapshot_store")
@@ -40,7 +41,7 @@ local function refresher(app)
 end
 
 --- @param host what C offers: see docs/host.md
--- @return { handle, on_snapshot, tick, exit_report }
+-- @return { handle, on_snapshot, tick, exit_report }; or nil and what is wrong with the settings
 function server.new(host)
   local config = host.config
   host.set_wrappers(wrappers)
@@ -57,9 +58,17 @@ function server.new(host)
     cgroup = memo(host.monotonic_ms, CGROUP_MS, host.cgroup),
   }
   app.threads = memo(host.monotonic_ms, PROFILER_MS, function(pid) return app.cpu:threads(pid) end)
+  local message
+  if config.base then
+    host.base, message = recording.last_view(host, config.base)
+    if not host.base then return nil, "--base: " .. message end
+  end
   app.analysis = analysis.new(host)
   app.refresh_findings = refresher(app)
-  app.recorder = recorder.new(host)
+  if config.record then
+    app.recorder, message = recorder.new(host)
+    if not app.recorder then return nil, message end
+  end
 
   local routes = {}
   for _, name in ipairs(ROUTES) do

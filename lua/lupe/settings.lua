@@ -66,6 +66,10 @@ return {
     min = 1, max = 2 ^ 40, unit = "MiB", doc = "size of the recording; past it only the last frame is added",
   },
   {
+    name = "base", flag = "--base", env = "LUPE_BASE", type = "path", placeholder = "RECORDING",
+    doc = "what rules may compare this run with: the last snapshot of a recording",
+  },
+  {
     name = "rules", flag = "--rules", env = "LUPE_RULES", type = "path", placeholder = "DIR",
     doc = "your own rules, added to the shipped ones (the same id shadows)",
   },

@@ -211,10 +211,10 @@ function methods:trend(column, options)
   options_of.check_word("site:trend: no history of", column, COLUMNS)
   local since = options_of.check("site:trend", options, { since_ms = "number" }).since_ms
   local state = states[self]
-  local columns, key = state[1].columns, column .. "@" .. tostring(since)
-  local known = state[key]
+  local columns, group, index = state[1].columns, state[2], state[3]
+  local key = ("%d %s %s"):format(index, column, tostring(since))
+  local known = group.trends[key] -- of another site object too: rules ask for the same ones
   if not known then
-    local group, index = state[2], state[3]
     local values, from = group.history(index, column)
     known = { nil, from }
     if values then
@@ -223,7 +223,7 @@ function methods:trend(column, options)
       local allocated = group.alloc_space[index] > 0 and group.history(index, "alloc_space")
       known = { trend.measure(columns.tick_time_ms, values, from, columns.tick_count, period, unit, since, allocated) }
     end
-    state[key] = known
+    group.trends[key] = known
   end
   if not known[1] then return nil, known[2] end
   local copy = {}

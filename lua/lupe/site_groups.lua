@@ -11,7 +11,7 @@
 -- `key(g)`: the site, stack, module or function (of a tag) that it stands for; `stacks(g)` an array of its stacks, in
 -- the snapshot's order; `top_stack(g)` the one with most live bytes; `slopes()` an array, live bytes per second by a
 -- straight line, minus infinity where not known; `history(g, column)` values and the index where they begin, or nil and
--- a reason; `sites(g)` an array of its sites, or nil and a reason, likewise.
+-- a reason; `sites(g)` an array of its sites, or nil and a reason, likewise; `trends` what lupe.site measured of them.
 -- @module lupe.site_groups
 
 local numbers = require("lupe.ffi").numbers
@@ -232,6 +232,7 @@ end
 
 local function add_history(self, columns)
   local ticks = columns.tick_count
+  self.trends = {}
   function self.history(g, column)
     local sites, reason = self.sites(g)
     if not sites then return nil, reason end

@@ -22,7 +22,7 @@ local function title(out, report)
   if outcome.signal then
     ending = ("ended by SIG%s"):format(outcome.signal_name or tostring(outcome.signal))
   else
-    ending = ("exit code %s"):format(outcome.exit_code or "unknown")
+    ending = outcome.reason or ("exit code %d"):format(outcome.exit_code)
   end
   if outcome.timed_out then ending = ending .. " after --duration" end
   local name = fit(report.name, out.width - 45)

@@ -8,6 +8,7 @@
 --   A rule that loads takes the place of the one with its id, and of what its path held before; one that does not
 --   changes nothing.
 -- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
+-- * `{op="base"}` likewise: what rules may compare it with, as `view.base`. `{ok=true}`
 -- * `{op="check", id, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?, instructions?}` runs one
 --   rule: `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
@@ -106,6 +107,21 @@ function operations.snapshot(self)
   return { ok = true }
 end
 
+function operations.base(self)
+  self.base_kept = {}
+  local ok, message = self.host.map("base")
+  if not ok then return failure("system", message) end
+  return { ok = true }
+end
+
+--- The view of what there is to compare with: nil where there is nothing; or nil and a failure.
+local function base_view(self)
+  local address, size = self.host.snapshot("base")
+  if not address then return nil end
+  local base, message = view_of(address, size, { kept = self.base_kept })
+  return base, message and failure("system", message)
+end
+
 --- Address and size of the snapshot, or nil and a failure.
 local function current_snapshot(self)
   local address, size = self.host.snapshot()
@@ -122,10 +138,14 @@ function operations.check(self, request)
   if not limits then return refused end
   local address, size = current_snapshot(self)
   if not address then return size end
+  local base
+  base, refused = base_view(self)
+  if refused then return refused end
   -- Each check gets a view of its own: what one rule does to the tables in it, the next one does not see. `kept` is
   -- out of reach of rules.
   local view, message = view_of(address, size, {
     findings = request.findings, config = request.config, allocator = request.allocator, kept = self.kept,
+    base = base,
   })
   if not view then return failure("system", message) end
   local ok, result, elapsed_us, kind, limit_us = self.host.guarded(rule.label(kept.path), limits, function()
@@ -195,8 +215,8 @@ function worker.new(host)
     end
     local operation = operations[request.op]
     if not operation then
-      return json.encode(failure("request", ("op: expected load, snapshot, check, export, flamegraph or status, got %s")
-        :format(tostring(request.op))))
+      return json.encode(failure("request",
+        "op: expected load, snapshot, base, check, export, flamegraph or status, got " .. tostring(request.op)))
     end
     local reply = json.encode(operation(self, request))
     bound_what_is_kept(self)

@@ -77,4 +77,62 @@ describe("the command line", function()
     assert.equal("help", parse("--help").command)
     assert.equal("help", parse("help").command)
   end)
+
+  it("takes flags and words of the other commands in any order", function()
+    for _, words in ipairs({
+      { "rules", "replay", "run.lupe", "--at", "1m", "--rules", "mine" },
+      { "rules", "replay", "--at=60", "--rules", "mine", "--", "run.lupe" },
+    }) do
+      local replay = parse(unpack(words))
+      assert.equal("rules replay", replay.command)
+      assert.same({ "run.lupe" }, replay.words)
+      assert.same({ at = 60 }, replay.options)
+      assert.equal("mine", replay.config.rules)
+    end
+    assert.same({ "a.lua", "b.lua" }, parse("rules", "check", "a.lua", "b.lua").words)
+    assert.same({}, parse("rules", "list").words)
+    assert.equal("json", parse("report", "run.lupe", "--report", "json").config.report)
+  end)
+
+  it("answers what is wrong with the other commands with exit code 2", function()
+    for message, words in pairs({
+      ["unknown command rules rpelay, did you mean rules replay?"] = { "rules", "rpelay", "x" },
+      ["unknown command rules nonsense; known: list, check, test, replay"] = { "rules", "nonsense" },
+      ["unknown command ruels, did you mean rules?"] = { "ruels" },
+      ["unknown command reprot, did you mean report?"] = { "reprot", "run.lupe" },
+      ["rules needs one of: list, check, test, replay"] = { "rules" },
+      ["a recording is missing. Usage: lupe rules replay RECORDING [flags]"] = { "rules", "replay" },
+      ["a recording is missing. Usage: lupe report RECORDING [flags]"] = { "report", "--at", "5" },
+      ["a rule's file is missing. Usage: lupe rules test FILE [RECORDING...]"] = { "rules", "test" },
+      ["too many words, beginning with b. Usage: lupe report RECORDING [flags]"] = { "report", "a", "b" },
+      ["too many words, beginning with x. Usage: lupe rules list [flags]"] = { "rules", "list", "x" },
+      ["--listen is not for lupe report"] = { "report", "a", "--listen", "1" },
+      ["unknown flag --rul, did you mean --rule?"] = { "rules", "replay", "a", "--rul", "x" },
+      ["unknown flag --nonsense; see lupe help rules replay"] = { "rules", "replay", "a", "--nonsense", "x" },
+      ["--at needs a value: a time in seconds from 0 to 31536000, such as 5, 500ms, 2m or 1h"] =
+        { "report", "a", "--at" },
+      ['--at: cannot understand "noon", expected a time in seconds from 0 to 31536000, such as 5, 500ms, 2m or 1h'] =
+        { "report", "a", "--at", "noon" },
+    }) do
+      local result, said, code = parse(unpack(words))
+      assert.same({ nil, message, 2 }, { result, said, code })
+    end
+  end)
+
+  it("helps with every command", function()
+    local overview = parse("help").text
+    for _, command in ipairs(require("lupe.commands")) do
+      assert.truthy(overview:find(command.usage, 1, true), command.usage)
+      local topic = { "help" }
+      for word in command.name:gmatch("%S+") do topic[#topic + 1] = word end
+      local help = parse(unpack(topic)).text
+      assert.equal("Usage: " .. command.usage, help:match("^[^\n]+"))
+      for _, flag in ipairs(command.flags or {}) do assert.truthy(help:find(flag.flag, 1, true), flag.flag) end
+      for line in help:gmatch("[^\n]+") do assert.is_true(#line <= 120, line) end
+    end
+    assert.truthy(parse("rules", "--help").text:find("lupe rules replay RECORDING", 1, true))
+    assert.equal(parse("rules", "--help").text, parse("help", "rules").text)
+    assert.equal(parse("report", "-h").text, parse("help", "report").text)
+    assert.same({ nil, "unknown command nothing; see lupe help", 2 }, { parse("help", "nothing") })
+  end)
 end)
