@@ -4,4 +4,5 @@ cache = false
 files["spec/**/*_spec.lua"] = { std = "luajit+busted" }
 files["rules"] = { std = "luajit", read_globals = { "words" } }
 files["examples/rules"] = { std = "luajit", read_globals = { "words" } }
+files["examples/routes"] = { std = "luajit", read_globals = { "lupe", "words" } }
 files[".busted"] = { std = "luajit" }

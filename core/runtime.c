@@ -29,7 +29,7 @@ struct lupe_runtime {
   uint16_t port;
   lupe_aggregator *aggregator;
   lupe_collector *collector;
-  lupe_worker *worker;
+  lupe_worker *worker, *routes_worker;
   lupe_http_server *http;
   lupe_host *host;
   uv_timer_t tick;
@@ -250,6 +250,7 @@ void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg) 
   lupe_http_server_close(r->http);
   r->http = NULL;
   lupe_worker_close(r->worker);
+  lupe_worker_close(r->routes_worker);
   uv_close((uv_handle_t *)&r->tick, on_tick_closed);
 }
 
@@ -280,6 +281,8 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   const char *worker[] = {o->paths->executable, "worker", NULL};
   status = lupe_worker_create(&r->worker, o->loop, worker);
   if (status != LUPE_OK) goto no_worker;
+  status = lupe_worker_create(&r->routes_worker, o->loop, worker);
+  if (status != LUPE_OK) goto no_routes_worker;
   status = listen_on(r, o, error, error_bytes);
   if (status != LUPE_OK) goto no_http;
   lupe_collector_options collector = {
@@ -303,6 +306,7 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
       .aggregator = r->aggregator,
       .collector = r->collector,
       .worker = r->worker,
+      .routes_worker = r->routes_worker,
       .http_figures = http_figures,
       .http_arg = r,
       .started_ms = started_ms,
@@ -322,6 +326,8 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
 no_collector:
   lupe_http_server_close(r->http);
 no_http:
+  lupe_worker_close(r->routes_worker);
+no_routes_worker:
   lupe_worker_close(r->worker);
 no_worker:
   lupe_aggregator_free(r->aggregator);

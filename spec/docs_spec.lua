@@ -7,16 +7,16 @@ local support = require("spec.support")
 
 local PAGES = {
   "README.md", "docs/api.md", "docs/profiling.md", "docs/operations.md", "docs/host.md", "docs/pprof.md",
-  "docs/decisions.md", "docs/recordings.md",
+  "docs/routes.md", "docs/recordings.md", "docs/decisions.md",
 }
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "metrics", "health", "pprof", "openapi",
+  "findings", "metrics", "health", "pprof", "routes", "openapi",
 }
 
 local HOST_FILES = {
   "core/script/host.c", "core/script/host_tasks.c", "core/script/host_pprof.c", "core/script/host_timer.c",
-  "core/script/host_recordings.c",
+  "core/script/host_recordings.c", "core/script/host_watch.c",
 }
 
 -- Commands that are shown and not run here, and why.
@@ -152,8 +152,13 @@ describe("the documentation's HTTP API", function()
     recordings = support.temp_dir()
     recorded = support.spawn(in_folder(recordings, commands_of("docs/recordings.md")[1].text))
     demo = support.spawn(words, { env = { COLUMNS = 96, LC_ALL = "C.UTF-8" } })
+    local routes = support.temp_dir()
+    for i, block in ipairs(blocks("docs/routes.md")) do
+      if block.kind == "lua" then support.write_file(("%s/%d.lua"):format(routes, i), block.text) end
+    end
+    support.write_file(routes .. "/top_growers.lua", read("examples/routes/top_growers.lua"))
     run = lupe_run.start({ support.built("examples/leaky_server"), "--self-drive", 120 },
-      { flags = { "--heap-interval", "0.2", "--sample-bytes", "128K", "--cpu-hz", "1000" } })
+      { flags = { "--routes", routes, "--heap-interval", "0.2", "--sample-bytes", "128K", "--cpu-hz", "1000" } })
     folder = support.temp_dir()
     run:await("/api/profiling/allocations", function(a) return #a.top_allocators > 0 end)
     local found
@@ -188,7 +193,7 @@ describe("the documentation's HTTP API", function()
         checked = checked + 1
       end
     end
-    assert.equal(21, checked)
+    assert.equal(23, checked)
   end)
 
   it("notices a field that is missing, of another type, or at another place", function()

@@ -39,7 +39,7 @@ end
 
 --- What the worker process does, in this one and without limits.
 function fake.worker(host)
-  local loaded, operations, current = {}, {}, nil
+  local loaded, operations, candidate, current = {}, {}, nil, nil
 
   function operations.load(request)
     local answers = json.array()
@@ -51,13 +51,21 @@ function fake.worker(host)
     return { ok = true, rules = answers }
   end
 
+  function operations.try(request)
+    local made, message = rule.load(request.path, request.source, sandbox.new(function() end))
+    if not made then return { ok = false, kind = "error", error = message } end
+    candidate = { path = request.path, rule = made }
+    return { ok = true, rule = { id = made.id, kind = made.kind, title = made.title, version = made.version,
+      needs = made.needs, params = made.params } }
+  end
+
   function operations.snapshot(_, attach)
     current = attach
     return { ok = true }
   end
 
   function operations.check(request)
-    local kept = loaded[request.id]
+    local kept = request.candidate and candidate or loaded[request.id]
     if not kept then return { ok = false, kind = "no_rule", error = "no such rule" } end
     local columns = view.from_snapshot(current, require("ffi").sizeof(current), {
       findings = request.findings, config = request.config, keepalive = current,
@@ -179,6 +187,8 @@ function fake.new(given)
     assert(keepalive)
     later(callback, nil, (addresses:gsub("(0x%x+)[^0]*", "%1\tmain\n")))
   end
+  host.watch = function() return 1 end
+  host.unwatch = function() return true end
   host.cmdline = function(pid) return ("program\0%d\0"):format(pid) end
 
   --- Recordings by path: { about, frames = { { time_ms, notes, heap = literal or nil, last, wrong = text } }, ending }.

@@ -282,8 +282,9 @@ static int profiler(lua_State *L) {
   if (lupe_process_read(getpid(), &own) == LUPE_OK) set_number(L, "rss_bytes", (double)own.rss_bytes);
   set_number(L, "stack_overflows", (double)lupe_aggregator_stack_overflows(h->services.aggregator));
   set_number(L, "heap_interval_ms", lupe_collector_round_interval_ms(h->services.collector));
-  set_number(L, "worker_starts", (double)lupe_worker_starts(h->services.worker));
-  set_number(L, "worker_kills", (double)lupe_worker_kills(h->services.worker));
+  const lupe_worker *rules = h->services.worker, *routes = h->services.routes_worker;
+  set_number(L, "worker_starts", (double)(lupe_worker_starts(rules) + lupe_worker_starts(routes)));
+  set_number(L, "worker_kills", (double)(lupe_worker_kills(rules) + lupe_worker_kills(routes)));
   set_number(L, "http_requests", (double)http.requests);
   set_number(L, "http_aborted", (double)http.aborted);
   set_number(L, "http_pending", (double)http.pending);
@@ -405,6 +406,7 @@ static int build_table(lua_State *L) {
   if (h->services.collector) {
     add_functions(L, questions, h);
     add_functions(L, lupe__host_run_tasks, h);
+    add_functions(L, lupe__host_watches, h);
     add_functions(L, lupe__host_exports, h);
     set_number(L, "started_ms", h->services.started_ms);
   }
@@ -432,6 +434,7 @@ void lupe_host_close(lupe_host *h) {
   if (!h) return;
   h->closing = true;
   lupe__timers_close(h);
+  lupe__watches_close(h);
 }
 
 void lupe_host_free(lupe_host *h) {

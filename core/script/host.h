@@ -24,7 +24,8 @@ typedef struct lupe_host_services {
   uv_loop_t *loop;
   lupe_aggregator *aggregator; /* this and the collector are NULL where no program runs: then the host has */
   lupe_collector *collector;   /* only what needs neither */
-  lupe_worker *worker;
+  lupe_worker *worker;         /* the rules' */
+  lupe_worker *routes_worker;  /* that of the users' routes; NULL where no program runs */
   void (*http_figures)(void *arg, lupe_http_figures *out);
   void *http_arg;
   double started_ms;

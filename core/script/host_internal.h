@@ -1,5 +1,5 @@
 /* host_internal.h -- what the parts of the host share: host.c (questions), host_tasks.c, host_timer.c,
- * host_recordings.c and host_pprof.c (tasks), host_task.c (a task's callback). */
+ * host_watch.c, host_recordings.c and host_pprof.c (tasks), host_task.c (a task's callback). */
 #ifndef LUPE_SCRIPT_HOST_INTERNAL_H
 #define LUPE_SCRIPT_HOST_INTERNAL_H
 
@@ -12,14 +12,17 @@
 enum { LUPE__SERIES_ROWS = 1000 };
 
 struct lupe__timer;
+struct lupe__watch;
 
 struct lupe_host {
   lupe_host_services services;
   lupe_memory_figures rows[LUPE__SERIES_ROWS]; /* what `series` reads into */
   uint32_t open_tasks;
-  struct lupe__timer *timers; /* that run; closing the host ends them */
-  bool closing;               /* callbacks are dropped */
-  bool orphaned;              /* the last open task frees the host */
+  struct lupe__timer *timers;  /* that run; closing the host ends them */
+  struct lupe__watch *watches; /* that wait; likewise */
+  uint32_t watch_count, last_watch_id;
+  bool closing;  /* callbacks are dropped */
+  bool orphaned; /* the last open task frees the host */
   struct {
     double time_ms, runtime_cpu_ns, agent_cpu_ns;
   } checkpoints[2]; /* [0] is 30 to 60 s old: own cost is told over that window */
@@ -31,6 +34,7 @@ extern const struct luaL_Reg lupe__host_tasks[];
 extern const struct luaL_Reg lupe__host_run_tasks[]; /* that need a run */
 extern const struct luaL_Reg lupe__host_recordings[];
 extern const struct luaL_Reg lupe__host_timers[];
+extern const struct luaL_Reg lupe__host_watches[];
 extern const struct luaL_Reg lupe__host_exports[];
 
 /* A callback that is waited for. `push` puts its arguments on the stack and returns how many. */
@@ -55,5 +59,7 @@ void lupe__host_add_recordings(lua_State *L);
 
 /* Ends all timers; their tasks finish as the loop runs on. */
 void lupe__timers_close(lupe_host *h);
+/* Ends all watches, likewise. */
+void lupe__watches_close(lupe_host *h);
 
 #endif

@@ -58,7 +58,7 @@ static int take_snapshot(lua_State *L) {
   return 0;
 }
 
-/* -- worker(request, attach, deadline_ms, callback(error, reply)) ------------------------------ */
+/* -- worker(request, attach, deadline_ms, callback(error, reply)), routes_worker likewise -------- */
 
 typedef struct worker_result {
   lupe_worker_outcome outcome;
@@ -71,6 +71,7 @@ static int push_worker_result(lua_State *L, lupe__task *t) {
       [LUPE_WORKER_DEADLINE] = "deadline",
       [LUPE_WORKER_DIED] = "died",
       [LUPE_WORKER_CLOSED] = "closed",
+      [LUPE_WORKER_UNAVAILABLE] = "unavailable",
   };
   worker_result *r = t->arg;
   if (r->outcome == LUPE_WORKER_REPLIED) {
@@ -129,7 +130,7 @@ static int refuse_file(lua_State *L, int callback, int error) {
   return 0;
 }
 
-static int worker(lua_State *L) {
+static int call_worker(lua_State *L, lupe_worker *process) {
   size_t bytes;
   const char *request = luaL_checklstring(L, 1, &bytes);
   uint64_t deadline_ms = (uint64_t)luaL_checknumber(L, 3);
@@ -137,14 +138,21 @@ static int worker(lua_State *L) {
   attachment a = attach(L, 2);
   if (a.error) return refuse_file(L, 4, a.error);
   lupe__task *t = lupe__task_create(L, 4);
-  lupe_status status =
-      lupe_worker_call(t->host->services.worker, request, bytes, a.fd, deadline_ms, on_worker, t);
+  lupe_status status = lupe_worker_call(process, request, bytes, a.fd, deadline_ms, on_worker, t);
   if (a.owned) close(a.fd);
   if (status != LUPE_OK) {
     lupe__task_abandon(L, t);
     return luaL_error(L, "the worker takes no call: %s", lupe_status_text(status));
   }
   return 0;
+}
+
+static int worker(lua_State *L) {
+  return call_worker(L, lupe__host_of(L)->services.worker);
+}
+
+static int routes_worker(lua_State *L) {
+  return call_worker(L, lupe__host_of(L)->services.routes_worker);
 }
 
 /* -- commit_file(temporary, final, callback(error, code)): EEXIST where `final` exists already ---- */
@@ -304,6 +312,7 @@ static int list_folder(lua_State *L) {
 
 const luaL_Reg lupe__host_run_tasks[] = {
     {"take_snapshot", take_snapshot},
+    {"routes_worker", routes_worker},
     {NULL, NULL},
 };
 

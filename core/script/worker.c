@@ -44,7 +44,8 @@ typedef struct process {
   lupe_worker *worker; /* NULL: given up */
   int fd;
   process_state state;
-  size_t sent; /* of the head's frame */
+  bool started; /* it has been ready */
+  size_t sent;  /* of the head's frame */
   bool all_sent;
   lupe__frame frame; /* comes in */
 } process;
@@ -138,6 +139,7 @@ static void take_frame(process *p) {
   p->frame = (lupe__frame){.fd = -1};
   if (p->state == STARTING && frame.bytes == 0) {
     p->state = IDLE;
+    p->started = true;
     uv_timer_stop(&w->timer);
   } else if (p->state == BUSY && p->all_sent && frame.bytes > 0) {
     p->state = IDLE;
@@ -198,13 +200,13 @@ static void on_exit_status(uv_process_t *handle, int64_t code, int signal_number
   lupe_worker *w = p->worker;
   if (w) read_frames(p); /* its last reply may be there still */
   if (p->worker) {
+    lupe_worker_outcome died = p->started ? LUPE_WORKER_DIED : LUPE_WORKER_UNAVAILABLE;
     bool busy = p->state != IDLE;
     give_up(p);
     if (busy && signal_number) {
-      finish_in_words(w, LUPE_WORKER_DIED, "the worker died: signal %d (%s)", signal_number,
-                      strsignal(signal_number));
+      finish_in_words(w, died, "the worker died: signal %d (%s)", signal_number, strsignal(signal_number));
     } else if (busy) {
-      finish_in_words(w, LUPE_WORKER_DIED, "the worker died: exit code %d", (int)code);
+      finish_in_words(w, died, "the worker died: exit code %d", (int)code);
     }
   }
   uv_close((uv_handle_t *)&p->handle, on_process_closed);
@@ -303,10 +305,10 @@ static void on_timer(uv_timer_t *timer) {
     char text[TEXT_BYTES];
     memcpy(text, w->start_error, sizeof text);
     w->start_error[0] = '\0';
-    finish_in_words(w, LUPE_WORKER_DIED, "%s", text);
+    finish_in_words(w, LUPE_WORKER_UNAVAILABLE, "%s", text);
   } else if (p->state == STARTING) {
     kill_process(p);
-    finish_in_words(w, LUPE_WORKER_DIED, "the worker was killed: not ready within %d ms",
+    finish_in_words(w, LUPE_WORKER_UNAVAILABLE, "the worker was killed: not ready within %d ms",
                     LUPE_WORKER_START_MS);
   } else if (p->state == BUSY) {
     kill_process(p);

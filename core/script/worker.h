@@ -1,4 +1,4 @@
-/* worker.h -- the runtime's side of the worker process, in which rules run.
+/* worker.h -- the runtime's side of a worker process, in which rules, or users' routes, run.
  * A call sends one request (and at most one file descriptor) and gets one reply. Calls are done one at a
  * time, in order; up to LUPE_WORKER_QUEUE wait. A process that has not answered LUPE_WORKER_GRACE_MS past the
  * deadline of its call is killed. The process is started at the first call, and anew at the next call after
@@ -23,10 +23,11 @@ enum {
 };
 
 typedef enum lupe_worker_outcome {
-  LUPE_WORKER_REPLIED,  /* `text` is the reply */
-  LUPE_WORKER_DEADLINE, /* killed past the deadline; here and below `text` says in words what happened */
-  LUPE_WORKER_DIED,     /* ended by itself or by a signal, could not be started, or broke the framing */
-  LUPE_WORKER_CLOSED    /* the worker was closed first */
+  LUPE_WORKER_REPLIED,    /* `text` is the reply */
+  LUPE_WORKER_DEADLINE,   /* killed past the deadline; here and below `text` says in words what happened */
+  LUPE_WORKER_DIED,       /* ended by itself or by a signal, or broke the framing */
+  LUPE_WORKER_CLOSED,     /* the worker was closed first */
+  LUPE_WORKER_UNAVAILABLE /* its process could not be started: nobody has seen the call */
 } lupe_worker_outcome;
 
 /* Called once per accepted call, never from inside lupe_worker_call. `text` (NUL after `bytes`) is valid

@@ -20,14 +20,20 @@
 
 enum {
   STATE_BYTES = 512 << 20, /* what the state may hold while no rule runs */
-  OPEN_FILES = 64
+  OPEN_FILES = 64,
+  SNAPSHOTS_MAX = 8,       /* mapped at a time: the newest, and those that Lua still looks at */
+  LARGE_SNAPSHOT = 1 << 20 /* bytes */
 };
+
+#define SNAPSHOT_TYPE "lupe.worker.snapshot"
+#define SNAPSHOT_KEY "lupe.worker.snapshot.newest"
+#define BASE_KEY "lupe.worker.snapshot.base"
 
 /* One request on its way through Lua, and what lives from one to the next. */
 static struct {
   lupe_vm *vm;
   lupe__frame frame;
-  lupe_snapshot *maps[2]; /* what rules see, and what they may compare it with; NULL: none yet */
+  int mapped;             /* snapshots */
   int handler_ref;        /* registry: lua/lupe/worker.lua's function */
   const char *unconfined; /* why the process is not confined; NULL: it is */
   lupe_status sent;
@@ -89,22 +95,39 @@ static int host_tripped(lua_State *L) {
   return 1;
 }
 
-/* The place of "snapshot" (where nothing is said) or "base". */
-static lupe_snapshot **map_of(lua_State *L) {
+static int release_snapshot(lua_State *L) {
+  lupe_snapshot **box = luaL_checkudata(L, 1, SNAPSHOT_TYPE);
+  if (*box) worker.mapped--;
+  lupe_snapshot_release(*box);
+  *box = NULL;
+  return 0;
+}
+
+/* Where in the registry the first argument's snapshot is: "snapshot" (where nothing is said) or "base". */
+static const char *key_of(lua_State *L) {
   static const char *const names[] = {"snapshot", "base", NULL};
-  return &worker.maps[luaL_checkoption(L, 1, names[0], names)];
+  return luaL_checkoption(L, 1, names[0], names) == 0 ? SNAPSHOT_KEY : BASE_KEY;
 }
 
 /* map(name?) -> true: the descriptor that came with this request is the snapshot, or the base, from now on;
- * or nil, "ENAME: text" */
+ * or nil, "ENAME: text": EMFILE where too many older ones are still in use */
 static int host_map(lua_State *L) {
-  lupe_snapshot **place = map_of(L);
+  const char *key = key_of(L);
   if (worker.frame.fd < 0) {
     lua_pushnil(L);
     lua_pushliteral(L, "EINVAL: no descriptor came with the request");
     return 2;
   }
-  lupe_snapshot *fresh;
+  if (worker.mapped >= SNAPSHOTS_MAX) lua_gc(L, LUA_GCCOLLECT, 0);
+  if (worker.mapped >= SNAPSHOTS_MAX) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "EMFILE: %d older snapshots are still in use", worker.mapped - 1);
+    return 2;
+  }
+  lupe_snapshot **box = lua_newuserdata(L, sizeof *box), *fresh;
+  *box = NULL;
+  luaL_getmetatable(L, SNAPSHOT_TYPE);
+  lua_setmetatable(L, -2);
   lupe_status status = lupe_snapshot_map(worker.frame.fd, false, &fresh);
   if (status != LUPE_OK) {
     lua_pushnil(L);
@@ -112,19 +135,23 @@ static int host_map(lua_State *L) {
                     lupe_status_text(status));
     return 2;
   }
-  lupe_snapshot_release(*place);
-  *place = fresh;
+  *box = fresh;
+  lua_setfield(L, LUA_REGISTRYINDEX, key);
+  /* The one before is a few bytes to Lua's collector, whatever it weighs. */
+  if (++worker.mapped > 2 && lupe_snapshot_bytes(fresh) > LARGE_SNAPSHOT) lua_gc(L, LUA_GCCOLLECT, 0);
   lua_pushboolean(L, 1);
   return 1;
 }
 
-/* snapshot(name?) -> address (light userdata), bytes; nil: none. Valid until the next map() of that name. */
+/* snapshot(name?) -> address (light userdata), bytes, what keeps it mapped; nil: none */
 static int host_snapshot(lua_State *L) {
-  const lupe_snapshot *s = *map_of(L);
-  if (!s) return 0;
-  lua_pushlightuserdata(L, (void *)lupe_snapshot_block(s));
-  lua_pushnumber(L, (lua_Number)lupe_snapshot_bytes(s));
-  return 2;
+  lua_getfield(L, LUA_REGISTRYINDEX, key_of(L));
+  lupe_snapshot **newest = lua_touserdata(L, -1);
+  if (!newest) return 0;
+  lua_pushlightuserdata(L, (void *)lupe_snapshot_block(*newest));
+  lua_pushnumber(L, (lua_Number)lupe_snapshot_bytes(*newest));
+  lua_pushvalue(L, -3);
+  return 3;
 }
 
 /* write(text) -> true: all of it went to the descriptor that came with this request; or nil, "ENAME: text" */
@@ -166,6 +193,12 @@ static int load_worker(lua_State *L) {
                                        {"map", host_map},           {"snapshot", host_snapshot},
                                        {"write", host_write},       {"memory", host_memory},
                                        {"confined", host_confined}, {NULL, NULL}};
+  luaL_newmetatable(L, SNAPSHOT_TYPE);
+  lua_pushcfunction(L, release_snapshot);
+  lua_setfield(L, -2, "__gc");
+  lua_pushboolean(L, 0); /* a script that gets at one gets no further */
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 1);
   lua_getglobal(L, "require");
   lua_pushliteral(L, "lupe.worker");
   lua_call(L, 1, 1);
@@ -257,7 +290,5 @@ int lupe_worker_main(const char *lua_dir) {
   }
   lupe__frame_clear(&worker.frame);
   lupe_vm_free(worker.vm);
-  for (size_t i = 0; i < sizeof worker.maps / sizeof worker.maps[0]; i++)
-    lupe_snapshot_release(worker.maps[i]);
   return code;
 }

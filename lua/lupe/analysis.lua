@@ -13,10 +13,13 @@
 local async = require("lupe.async")
 local json = require("lupe.json")
 local known_findings = require("lupe.known_findings")
+local live_scripts = require("lupe.live_scripts")
 local rule_health = require("lupe.rule_health")
 local rule_settings = require("lupe.rule_settings")
 local rules = require("lupe.rules")
 local suppressions = require("lupe.suppressions")
+local try_rule = require("lupe.try_rule")
+local turns = require("lupe.turns")
 
 local analysis = {}
 analysis.__index = analysis
@@ -25,7 +28,6 @@ local RULE_DEADLINE_MS = 500
 local SYSTEM_DEADLINE_MS = 2000
 local BATCH = 100 -- calls queued at once; the worker's queue takes 256
 local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
-local REFRESH_MS = 2000
 local FIRST_KINDS = { leak = true, bottleneck = true, pattern = true, alert = true }
 local LAST_KINDS = { recommendation = true }
 local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
@@ -45,13 +47,15 @@ function analysis.new(host)
     settings = rule_settings.new(host.config, host.log),
     suppressions = suppressions.new(host.config.suppressions, host.now_ms, host.log),
     results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
-    waiting = {},
+    turns = turns.new(), -- one analysis at a time: the worker holds one snapshot
     known_findings = known_findings.new(host.now_ms),
     began_ms = host.monotonic_ms(),
     next_check_ms = 0,
-    next_refresh_ms = host.monotonic_ms() + REFRESH_MS,
   }, analysis)
-  self.registry:refresh()
+  local paths = {}
+  for i, directory in ipairs(directories) do paths[i] = directory.path end
+  self.live = live_scripts.new(host, self.registry, try_rule(self), paths)
+  self.live:stir()
   return self
 end
 
@@ -61,27 +65,6 @@ local function subject(given)
     if SAMPLES[need] then return "time" end
   end
   return "memory"
-end
-
--- One analysis at a time: the worker holds one snapshot.
-local function lock(self)
-  if not self.busy then
-    self.busy = true
-  else
-    async.await(function(go) self.waiting[#self.waiting + 1] = go end)
-  end
-end
-
--- A waiting one may be done at once and unlock in turn: a loop, so that a thousand of them don't nest.
-local function unlock(self)
-  self.busy = false
-  if self.draining then return end
-  self.draining = true
-  while not self.busy and self.waiting[1] do
-    self.busy = true
-    table.remove(self.waiting, 1)()
-  end
-  self.draining = false
 end
 
 -- Talking to the worker ---------------------------------------------------------------------
@@ -123,11 +106,23 @@ local function send_base(self, note)
   end)
 end
 
+--- The request to run a rule.
+-- @param given_rule what is known of it
+-- @param params those of one request: see `run`
+-- @param findings those that it sees
+function analysis:check_request(given_rule, params, findings)
+  local config = self.host.config
+  return {
+    op = "check", id = given_rule.id, params = self.settings:params(given_rule, params),
+    findings = json.array(findings),
+    config = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb },
+    deadline_ms = RULE_DEADLINE_MS,
+  }
+end
+
 --- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
 -- @return entry -> reply
 local function round(self, view, entries, params, findings, note)
-  local config = self.host.config
-  local limits = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb }
   local replies, left = {}, #entries
   return async.await(function(done)
     if self.loaded_revision ~= self.registry.revision then
@@ -138,10 +133,7 @@ local function round(self, view, entries, params, findings, note)
       if not reply.ok then note("snapshot: " .. tostring(reply.error)) end
     end)
     for _, entry in ipairs(entries) do
-      send(self, {
-        op = "check", id = entry.rule.id, params = self.settings:params(entry.rule, params),
-        findings = json.array(findings), config = limits, deadline_ms = RULE_DEADLINE_MS,
-      }, nil, RULE_DEADLINE_MS, function(reply)
+      send(self, self:check_request(entry.rule, params, findings), nil, RULE_DEADLINE_MS, function(reply)
         replies[entry] = reply
         left = left - 1
         if left == 0 then done(replies) end
@@ -154,6 +146,7 @@ local function take(self, outcome, entry, reply)
   local answer = outcome.answers
   if reply.ok then
     local told = 0
+    self.registry:proved(entry)
     for _, finding in ipairs(reply.findings or {}) do
       finding.rule, finding.kind, finding.about = entry.rule.id, entry.rule.kind, subject(entry.rule)
       local place = finding.site or finding.hotspot
@@ -171,6 +164,7 @@ local function take(self, outcome, entry, reply)
     self.health:failed(entry, reply.kind, message, reply.elapsed_us)
     outcome.errors[#outcome.errors + 1] = ("%s: %s"):format(entry.rule.id, message)
     answer[#answer + 1] = { kind = entry.rule.kind, status = "failed" }
+    if live_scripts.to_blame(reply.kind) then self.registry:fall_back(entry, message) end
   end
 end
 
@@ -276,7 +270,8 @@ local function compute(self, view, options)
   local began = self.host.monotonic_ms()
   local outcome = { findings = {}, suppressed = {}, errors = json.array(), answers = {}, lacking = {} }
   for _, entry in ipairs(self.registry:entries()) do
-    if entry.error then outcome.errors[#outcome.errors + 1] = entry.error end
+    local wrong = entry.error or entry.clash
+    if wrong then outcome.errors[#outcome.errors + 1] = wrong end
   end
   run_kinds(self, view, options, FIRST_KINDS, nil, outcome)
   outcome.findings = settle(outcome.findings)
@@ -315,8 +310,8 @@ end
 function analysis:run(view, options)
   options = options or {}
   local about = options.about or "all"
-  lock(self)
-  local ok, result = pcall(function()
+  self.live:first()
+  local result = self.turns:run(function()
     local kept = not options.params and kept_result(self, view, about)
     if kept then return kept end
     local revision = self.registry.revision
@@ -324,8 +319,6 @@ function analysis:run(view, options)
     if not options.params then keep_result(self, view, about, revision, fresh) end
     return fresh
   end)
-  unlock(self)
-  if not ok then error(result, 0) end
   if not options.pid and not options.about and not options.params and self.last ~= result then
     self.last = result
     self.known_findings:add(result.findings, result.suppressed)
@@ -343,8 +336,8 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 function analysis:known() return self.known_findings:list() end
 
 --- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that are not the
--- defaults: name -> value), state, error, shadowed_by, runs,
--- errors, elapsed_us, findings }. `state`: "active", "shadowed", "disabled", "broken", "quarantined".
+-- defaults: name -> value), state, error, shadowed_by, loaded_ms, runs, errors, elapsed_us, findings }.
+-- `state`: "active", "shadowed", "disabled", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
   for i, entry in ipairs(self.registry:entries()) do
@@ -355,8 +348,9 @@ function analysis:rules()
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
       version = loaded.version, params = loaded.params, set = entry.rule and self.settings:params(loaded),
-      state = state, error = entry.error or record.error, shadowed_by = entry.shadowed_by, runs = record.runs,
-      errors = record.errors, elapsed_us = record.elapsed_us, findings = record.findings,
+      state = state, error = entry.error or entry.clash or record.error, shadowed_by = entry.shadowed_by,
+      loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
+      findings = record.findings,
     }
   end
   return list
@@ -375,13 +369,9 @@ end
 --- Whether the worker is confined (core/script/confine.h), and why not; nil while no rule has run.
 function analysis:confinement() return self.confined, self.unconfined_reason end
 
---- Looks at the rules' files now. True where something changed.
-function analysis:reload()
-  self.next_refresh_ms = self.host.monotonic_ms() + REFRESH_MS
-  local changed = self.registry:refresh()
-  if changed then self.health:keep(self.registry.by_path) end
-  return changed
-end
+--- Looks at the rules' files now. Inside a task.
+-- @return what became of each: see lupe.live_scripts
+function analysis:reload() return self.live:reload() end
 
 --- How long after a check the next one is worth it: when the run is twice as old, since trends become clear with time,
 -- or the leak rules have the history that they asked for; but at the latest after the configured interval.
@@ -405,10 +395,12 @@ local function check_on_schedule(self, view)
 end
 
 --- About once a second: files that changed, and the scheduled check; the first one as soon as there is a view.
--- @param views lupe.views, whose merged view is checked
+-- @param views lupe.views, whose merged view is checked, and is what new texts of rules are tried on
 function analysis:tick(views)
   local now = self.host.monotonic_ms()
-  if now >= self.next_refresh_ms then self:reload() end
+  self.views = views
+  self.live:tick()
+  self.health:keep(self.registry.by_path)
   if self.complained_revision ~= self.registry.revision or self.suppressions:due() then
     self.complained_revision = self.registry.revision
     self:complaints() -- logs what is new

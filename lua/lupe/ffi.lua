@@ -29,7 +29,8 @@ typedef struct {
   uint32_t mask, blksize; uint64_t attributes; uint32_t nlink, uid, gid; uint16_t mode, pad;
   uint64_t ino, size, blocks, attributes_mask;
   lupe_ffi_time atime, btime, ctime, mtime;
-  uint64_t rest[32];
+  uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+  uint64_t rest[30];
 } lupe_ffi_statx;
 typedef struct { uint64_t ino; int64_t off; uint16_t reclen; uint8_t type; char name[256]; } lupe_ffi_dirent;
 int statx(int directory, const char *path, int flags, unsigned mask, lupe_ffi_statx *out);
@@ -210,20 +211,29 @@ function M.bytes(address, size) return ffi.string(ffi.cast("const char *", addre
 
 local KINDS = { [0x4] = "directory", [0x8] = "file" }
 
+local function milliseconds(time) return tonumber(time.seconds) * 1000 + math.floor(time.nanoseconds / 1e6) end
+
 --- What the system knows of a path; symbolic links are followed.
--- @treturn table { kind ("file", "directory" or "other"), mode (permission bits), uid, size, mtime_ms },
---   or nil, "ENAME: text"
+-- @treturn table { kind ("file", "directory" or "other"), mode (permission bits), uid, size, mtime_ms,
+--   identity (a text: which file or directory of the system's), stamp (a text: another one as soon as content,
+--   owner or mode may have changed; clocks tick some milliseconds apart), changed_ms (Unix ms, of the last such
+--   change) }, or nil, "ENAME: text"
 function M.stat(path)
   local out = ffi.new("lupe_ffi_statx")
   if C.statx(-100, path, 0, 0x7ff, out) ~= 0 then -- AT_FDCWD, STATX_BASIC_STATS
     return nil, ("ENOENT: %s: %s"):format(path, ffi.string(C.strerror(ffi.errno()))), "ENOENT"
   end
+  local identity = ("%d.%d.%.0f"):format(out.dev_major, out.dev_minor, tonumber(out.ino))
   return {
     kind = KINDS[bit.rshift(out.mode, 12)] or "other",
     mode = bit.band(out.mode, 0xfff),
     uid = out.uid,
     size = tonumber(out.size),
-    mtime_ms = tonumber(out.mtime.seconds) * 1000 + math.floor(out.mtime.nanoseconds / 1e6),
+    mtime_ms = milliseconds(out.mtime),
+    identity = identity,
+    stamp = ("%s %.0f %d %.0f.%d %.0f.%d"):format(identity, tonumber(out.size), out.mode,
+      tonumber(out.mtime.seconds), out.mtime.nanoseconds, tonumber(out.ctime.seconds), out.ctime.nanoseconds),
+    changed_ms = math.max(milliseconds(out.mtime), milliseconds(out.ctime)),
   }
 end
 

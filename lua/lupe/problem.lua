@@ -27,7 +27,8 @@ problem.MEANINGS = {
 local TITLES = {
   [400] = "Bad Request", [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed",
   [413] = "Content Too Large", [415] = "Unsupported Media Type", [429] = "Too Many Requests",
-  [500] = "Internal Server Error", [503] = "Service Unavailable", [507] = "Insufficient Storage",
+  [500] = "Internal Server Error", [503] = "Service Unavailable", [504] = "Gateway Timeout",
+  [507] = "Insufficient Storage",
 }
 
 local problem_mt = {}

@@ -93,13 +93,19 @@ local function from_body(values, params, request)
   for name, value in pairs(body) do take(values, params, name, value) end
 end
 
+--- Whether a Content-Type is that of JSON.
+query.is_json = is_json
+
 --- @param params  what the route declares
 -- @param request the request; its body counts where the method is POST
+-- @bool own_body the body holds no parameters
 -- @return name -> value, defaults filled in. Raises a problem (400, 415).
-function query.parse(params, request)
+function query.parse(params, request, own_body)
   local values = {}
   from_query(values, params, request.query or "")
-  if request.method == "POST" and request.body and #request.body > 0 then from_body(values, params, request) end
+  if not own_body and request.method == "POST" and request.body and #request.body > 0 then
+    from_body(values, params, request)
+  end
   for _, spec in ipairs(params) do
     if values[spec.name] == nil then values[spec.name] = spec.default end
   end

@@ -2,7 +2,7 @@
 -- A route is { method, path, summary, params, response, handler, rate }: `path` may hold {names},
 -- `params` are declared as in `lupe.query`, `response` is a JSON shape, `rate` is the class that
 -- `lupe.rate_limit` counts it under ("reads" where absent, false for none). With `raw` query and body are the
--- handler's to read.
+-- handler's to read, with `own_body` the body. Users' routes come later than lupe's own, and never in their place.
 -- `handler(request, app)` returns status, headers, body, and may wait by `lupe.async`. The body is a
 -- table (written as JSON), a string, or { file = path }.
 -- @module lupe.router
@@ -32,36 +32,59 @@ local function compile(path)
   return "^" .. pattern .. "$", names
 end
 
+local function segments(path)
+  local list = {}
+  for segment in path:gmatch("[^/]+") do list[#list + 1] = segment:match("^{") and "{}" or segment end
+  return list
+end
+
+--- Whether there are requests that both paths would match.
+function router.overlap(one, other)
+  local a, b = segments(one), segments(other)
+  if #a ~= #b then return false end
+  for i, segment in ipairs(a) do
+    if segment ~= b[i] and segment ~= "{}" and b[i] ~= "{}" then return false end
+  end
+  return true
+end
+
+--- Routes by their paths: `places` (path -> { methods }), `patterns` of those with {names}.
+local function index(routes)
+  local places, patterns = {}, {}
+  for _, route in ipairs(routes) do
+    for field, kind in pairs(REQUIRED) do
+      if type(route[field]) ~= kind then
+        error(("route %s %s: %s must be a %s"):format(tostring(route.method), tostring(route.path), field, kind), 3)
+      end
+    end
+    local place = places[route.path]
+    if not place then
+      place = { methods = {} }
+      places[route.path] = place
+      local pattern, names = compile(route.path)
+      if #names > 0 then patterns[#patterns + 1] = { pattern = pattern, names = names, place = place } end
+    end
+    if place.methods[route.method] then error(("two routes for %s %s"):format(route.method, route.path), 3) end
+    place.methods[route.method] = route
+  end
+  return { places = places, patterns = patterns }
+end
+
 --- @param app what the handlers are given: host, config, and what `lupe.server` adds
 -- @param routes array of routes; two for the same method and path are the caller's mistake
 function router.new(app, routes)
   local config = app.config
-  local self = setmetatable({
+  return setmetatable({
     app = app,
-    places = {},
-    patterns = {},
+    tables = { index(routes), index({}) }, -- lupe's own, users'
     limits = rate_limit.new({
       reads = config.rate_reads, leak = config.rate_leak, snapshots = config.rate_snapshots,
     }),
   }, router)
-  for _, route in ipairs(routes) do
-    for field, kind in pairs(REQUIRED) do
-      if type(route[field]) ~= kind then
-        error(("route %s %s: %s must be a %s"):format(tostring(route.method), tostring(route.path), field, kind), 2)
-      end
-    end
-    local place = self.places[route.path]
-    if not place then
-      place = { methods = {} }
-      self.places[route.path] = place
-      local pattern, names = compile(route.path)
-      if #names > 0 then self.patterns[#self.patterns + 1] = { pattern = pattern, names = names, place = place } end
-    end
-    if place.methods[route.method] then error(("two routes for %s %s"):format(route.method, route.path), 2) end
-    place.methods[route.method] = route
-  end
-  return self
 end
+
+--- Users' routes, all of them: those before are gone.
+function router:set_users(routes) self.tables[2] = index(routes) end
 
 local function allowed(place)
   local list = {}
@@ -84,14 +107,21 @@ local function named_parts(names, found)
   return named
 end
 
---- @return the place, and the values of the path's {names}
-function router:find(path)
-  local place = self.places[path]
+local function find_in(tables, path)
+  local place = tables.places[path]
   if place and not path:find("{", 1, true) then return place, {} end
-  for _, entry in ipairs(self.patterns) do
+  for _, entry in ipairs(tables.patterns) do
     local found = { path:match(entry.pattern) }
     local named = found[1] and named_parts(entry.names, found)
     if named then return entry.place, named end
+  end
+end
+
+--- @return the place, and the values of the path's {names}
+function router:find(path)
+  for _, tables in ipairs(self.tables) do
+    local place, named = find_in(tables, path)
+    if place then return place, named end
   end
   problem.raise(404, "no-such-route", ("there is nothing at %s"):format(path:sub(1, 200)))
 end
@@ -118,7 +148,7 @@ local function admit(self, request)
         :format(self.limits.limits[class], wait_secs), { headers = { ["Retry-After"] = tostring(wait_secs) } })
     end
   end
-  request.params = route.raw and {} or query.parse(route.params, request)
+  request.params = route.raw and {} or query.parse(route.params, request, route.own_body)
   request.named = named
   return route
 end

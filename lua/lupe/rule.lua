@@ -189,8 +189,9 @@ end
 
 --- Compiles, runs and checks the text of a rule's file.
 -- @tparam[opt=pcall] function call runs the chunk: true and its result, or false and a message
+-- @tparam[opt=rule.validate] function validate
 -- @return the rule; or nil and a message
-function rule.load(path, source, env, call)
+function rule.load(path, source, env, call, validate)
   local chunk, message = rule.compile(path, source, env)
   if not chunk then return nil, message end
   local ok, given = (call or pcall)(chunk)
@@ -199,7 +200,7 @@ function rule.load(path, source, env, call)
     local label = rule.label(path)
     return nil, given:find(label, 1, true) and given or ("%s: %s"):format(label, given)
   end
-  return rule.validate(path, given)
+  return (validate or rule.validate)(path, given)
 end
 
 -- Findings ----------------------------------------------------------------------------------

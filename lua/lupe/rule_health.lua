@@ -1,4 +1,4 @@
---- How each rule has fared: runs, errors, times, and when to leave one alone.
+--- How each rule, or users' route, has fared: runs, errors, times, and when to leave one alone.
 -- Errors that repeat are logged the 1st, 2nd, 4th, 8th ... time. A rule that had to be stopped three times in a
 -- row is quarantined until its file changes: each time it took the worker process, or half a second, with it.
 -- @module lupe.rule_health
@@ -10,7 +10,10 @@ local STRIKES = 3
 local STOPPED = { instructions = true, deadline = true, memory = true, died = true }
 
 --- @tparam function log function(level, message)
-function rule_health.new(log) return setmetatable({ log = log, by_path = {} }, rule_health) end
+-- @string[opt="rule"] what they are
+function rule_health.new(log, what)
+  return setmetatable({ log = log, what = what or "rule", by_path = {} }, rule_health)
+end
 
 --- The record of a registry's entry; a fresh one where its file has changed.
 function rule_health:of(entry)
@@ -38,20 +41,22 @@ end
 
 --- @string kind as the worker tells it: "error", "instructions", "deadline", "memory", "died", "system"
 -- @string message in words, with file and line where they are known
-function rule_health:failed(entry, kind, message, elapsed_us)
+-- @string[opt] id that somebody was told, to find this one in the log: then it is logged, repeated or not
+function rule_health:failed(entry, kind, message, elapsed_us, id)
   local record = self:of(entry)
   record.runs, record.errors, record.findings, record.elapsed_us = record.runs + 1, record.errors + 1, 0, elapsed_us
   record.strikes = STOPPED[kind] and record.strikes + 1 or 0
   record.repeats = record.error == message and record.repeats + 1 or 1
   record.error, record.error_kind = message, kind
-  if is_power_of_two(record.repeats) then
+  if id or is_power_of_two(record.repeats) then
     local times = record.repeats > 1 and (" (%d times in a row)"):format(record.repeats) or ""
-    self.log("error", ("rule %s: %s%s"):format(entry.rule.id, message, times))
+    local shown = id and (" (id %s)"):format(id) or ""
+    self.log("error", ("%s %s%s: %s%s"):format(self.what, entry.loaded.id, shown, message, times))
   end
   if record.strikes >= STRIKES and not record.quarantined then
     record.quarantined = true
-    self.log("error", ("rule %s: stopped %d times in a row, not run again until %s changes"):format(
-      entry.rule.id, STRIKES, entry.path))
+    self.log("error", ("%s %s: stopped %d times in a row, not run again until %s changes"):format(
+      self.what, entry.loaded.id, STRIKES, entry.path))
   end
 end
 

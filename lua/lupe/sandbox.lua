@@ -91,7 +91,7 @@ end
 
 --- A fresh environment: nothing that one rule does to its own is seen by another.
 -- @tparam function tripped gives the message with which the running rule must stop, else nil
--- @tparam[opt] table instead library -> name -> function in place of the usual one
+-- @tparam[opt] table instead library -> name -> function in place of the usual one, or of a further library
 function sandbox.new(tripped, instead)
   local known = pick(_G, BASE)
   local libraries = {}
@@ -100,6 +100,7 @@ function sandbox.new(tripped, instead)
   libraries.table.unpack = unpack
   libraries.words = format -- figures as all of lupe writes them
   for name, functions in pairs(instead or {}) do
+    libraries[name] = libraries[name] or {}
     for field, f in pairs(functions) do libraries[name][field] = f end
   end
   known.pcall, known.xpcall, libraries.coroutine.resume, libraries.coroutine.wrap = catchers(tripped)

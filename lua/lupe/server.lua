@@ -14,6 +14,7 @@ local router = require("lupe.router")
 local snapshot_store = require("lupe.snapshot_store")
 local threshold = require("lupe.threshold")
 local totals = require("lupe.totals")
+local user_routes = require("lupe.user_routes")
 local views = require("lupe.views")
 local wrappers = require("lupe.wrappers")
 
@@ -23,7 +24,7 @@ local FINDINGS_AGE_MS = 10000
 local PROFILER_MS, CGROUP_MS = 250, 1000
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "metrics", "health", "pprof", "openapi",
+  "findings", "metrics", "health", "pprof", "routes", "openapi",
 }
 
 --- Reads answer from findings that are there; this has newer ones made in the background, for the next.
@@ -74,8 +75,8 @@ function server.new(host)
   for _, name in ipairs(ROUTES) do
     for _, route in ipairs(require("routes." .. name)) do routes[#routes + 1] = route end
   end
-  app.routes = routes
   local entry = router.new(app, routes)
+  app.user_routes = user_routes.new(app, entry, routes)
   local last_totals_ms = 0
 
   return {
@@ -100,6 +101,7 @@ function server.new(host)
         if figures then app.thresholds:update("all", figures.rss_bytes / 2 ^ 20) end
       end
       app.analysis:tick(app.views)
+      app.user_routes:tick()
     end,
 
     --- The end of the run: the recording's last frame, and the report as text; "" where none is wanted.

@@ -74,6 +74,10 @@ return {
     doc = "your own rules, added to the shipped ones (the same id shadows)",
   },
   {
+    name = "routes", flag = "--routes", env = "LUPE_ROUTES", type = "path", placeholder = "DIR",
+    doc = "your own HTTP routes, added to lupe's",
+  },
+  {
     name = "allocator", flag = "--allocator", env = "LUPE_ALLOCATOR", type = "choice",
     values = { "jemalloc", "system" },
     default = "jemalloc", doc = "system: leave the allocator alone; the heap is not profiled then",

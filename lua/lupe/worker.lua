@@ -1,5 +1,7 @@
---- The rules' worker process: what requests there are, and what is answered.
--- Requests and replies are JSON objects; core/script/worker_main.c reads and writes them one at a time.
+--- A worker process: what requests there are, and what is answered. There is one for rules, and one for users' routes,
+-- with the requests of lupe.route_worker.
+-- Requests and replies are JSON objects (one line, where something else follows); core/script/worker_main.c reads and
+-- writes them one at a time.
 -- Nothing outlives the process: after it ended and was started again there are no rules and no snapshot.
 --
 -- * `{op="load", rules=[{path, source}...], deadline_ms?}` compiles, runs and checks each file. `{ok=true,
@@ -7,10 +9,12 @@
 --   confined, unconfined_reason}`: whether this process is confined (core/script/confine.h), and why not.
 --   A rule that loads takes the place of the one with its id, and of what its path held before; one that does not
 --   changes nothing.
+-- * `{op="try", path, source, deadline_ms?}` does the same with one file, aside: `{ok=true, rule={path, id, ...}}`.
+--   Nothing that is loaded changes. A `check` with `candidate=path` runs that one.
 -- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
 -- * `{op="base"}` likewise: what rules may compare it with, as `view.base`. `{ok=true}`
--- * `{op="check", id, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?, instructions?}` runs one
---   rule: `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
+-- * `{op="check", id, candidate?, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?, instructions?}`
+--   runs one rule: `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
 --   `{ok=true, bytes}`
 -- * `{op="flamegraph", type, format, title, subtitle, base?}`: the snapshot as a flame graph, see lupe.flamegraph;
@@ -26,10 +30,12 @@
 local export = require("lupe.export")
 local flamegraph = require("lupe.flamegraph")
 local json = require("lupe.json")
+local route_worker = require("lupe.route_worker")
 local rule = require("lupe.rule")
 local sandbox = require("lupe.sandbox")
 local snapshot_columns = require("lupe.ffi").snapshot
 local view_of = require("lupe.view").from_snapshot
+local whole_tables = require("lupe.whole_tables")
 
 local worker = {}
 
@@ -41,6 +47,13 @@ local MOST = { deadline_ms = 1e9, memory_bytes = 2 ^ 29, instructions = 1e15 }
 local MOST_KEPT_BYTES = 128 * 2 ^ 20 -- by all rules together, between calls
 
 local function failure(kind, message) return { ok = false, kind = kind, error = message } end
+
+--- Everything that scripts left here.
+local function forget(self)
+  self.rules, self.candidate, self.kept = {}, nil, {}
+  route_worker.forget(self)
+  collectgarbage()
+end
 
 --- The limits of one call: the request's, where it has some, else the usual ones. nil and a failure where one makes
 -- no sense.
@@ -68,10 +81,28 @@ local function describe(path, loaded)
   }
 end
 
-function operations.load(self, request)
+--- Compiles, runs and checks one file's text.
+-- @return the rule and what there is to say of it; or nil, a message and a kind
+local function load_one(self, path, source, limits)
+  local ok, result, _, kind = self.host.guarded(rule.label(path), limits, function()
+    local env = sandbox.new(self.host.tripped)
+    local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
+    return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
+  end)
+  if ok and result.loaded then return result.loaded, json.decode(result.text) end
+  return nil, first_line(ok and result.message or result), ok and "error" or kind
+end
+
+--- Those of a file's own code.
+local function loading_limits(request)
   local limits, refused = limits_of({ deadline_ms = request.deadline_ms })
+  if limits then limits.instructions = rule.LOAD_INSTRUCTIONS end
+  return limits, refused
+end
+
+function operations.load(self, request)
+  local limits, refused = loading_limits(request)
   if not limits then return refused end
-  limits.instructions = rule.LOAD_INSTRUCTIONS
   local answers = json.array()
   for i, file in ipairs(type(request.rules) == "table" and request.rules or {}) do
     local path, source
@@ -79,30 +110,38 @@ function operations.load(self, request)
     if type(path) ~= "string" or type(source) ~= "string" then
       return failure("request", ("rules[%d]: expected path and source, both text"):format(i))
     end
-    local ok, result, _, kind = self.host.guarded(rule.label(path), limits, function()
-      local env = sandbox.new(self.host.tripped)
-      local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
-      return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
-    end)
-    if ok and result.loaded then
+    local loaded, answer, kind = load_one(self, path, source, limits)
+    if loaded then
       for id, other in pairs(self.rules) do
         if other.path == path then self.rules[id] = nil end
       end
-      self.rules[result.loaded.id] = { path = path, rule = result.loaded }
-      answers[i] = json.decode(result.text)
-    else
-      answers[i] = {
-        path = path, ok = false, kind = ok and "error" or kind, error = first_line(ok and result.message or result),
-      }
+      self.rules[loaded.id] = { path = path, rule = loaded }
     end
+    answers[i] = loaded and answer or { path = path, ok = false, kind = kind, error = answer }
   end
   local confined, why_not = self.host.confined()
   return { ok = true, rules = answers, confined = confined, unconfined_reason = why_not }
 end
 
+function operations.try(self, request)
+  local limits, refused = loading_limits(request)
+  if not limits then return refused end
+  local path, source = request.path, request.source
+  if type(path) ~= "string" or type(source) ~= "string" then
+    return failure("request", "try: expected path and source, both text")
+  end
+  local loaded, answer, kind = load_one(self, path, source, limits)
+  self.candidate = loaded and { path = path, rule = loaded }
+  return loaded and { ok = true, rule = answer } or failure(kind, answer)
+end
+
 function operations.snapshot(self)
   self.kept = {}
   local ok, message = self.host.map()
+  if not ok and message:find("^EMFILE") then -- what scripts kept of older ones goes, with all scripts
+    forget(self)
+    ok, message = self.host.map()
+  end
   if not ok then return failure("system", message) end
   return { ok = true }
 end
@@ -116,27 +155,30 @@ end
 
 --- The view of what there is to compare with: nil where there is nothing; or nil and a failure.
 local function base_view(self)
-  local address, size = self.host.snapshot("base")
+  local address, size, keepalive = self.host.snapshot("base")
   if not address then return nil end
-  local base, message = view_of(address, size, { kept = self.base_kept })
+  local base, message = view_of(address, size, { kept = self.base_kept, keepalive = keepalive })
   return base, message and failure("system", message)
 end
 
---- Address and size of the snapshot, or nil and a failure.
+--- Address and size of the snapshot, and what keeps it there; or nil and a failure.
 local function current_snapshot(self)
-  local address, size = self.host.snapshot()
+  local address, size, keepalive = self.host.snapshot()
   if not address then return nil, failure("no_snapshot", "no snapshot was sent to this process") end
-  return address, size
+  return address, size, keepalive
 end
 
 function operations.check(self, request)
   local kept = self.rules[request.id]
+  if request.candidate then
+    kept = self.candidate and self.candidate.path == request.candidate and self.candidate
+  end
   if not kept then
     return failure("no_rule", ("no rule %s was sent to this process"):format(tostring(request.id)))
   end
   local limits, refused = limits_of(request)
   if not limits then return refused end
-  local address, size = current_snapshot(self)
+  local address, size, keepalive = current_snapshot(self)
   if not address then return size end
   local base
   base, refused = base_view(self)
@@ -145,7 +187,7 @@ function operations.check(self, request)
   -- out of reach of rules.
   local view, message = view_of(address, size, {
     findings = request.findings, config = request.config, allocator = request.allocator, kept = self.kept,
-    base = base,
+    base = base, keepalive = keepalive,
   })
   if not view then return failure("system", message) end
   local ok, result, elapsed_us, kind, limit_us = self.host.guarded(rule.label(kept.path), limits, function()
@@ -198,15 +240,23 @@ local function bound_what_is_kept(self)
   if self.host.memory() < MOST_KEPT_BYTES then return end
   collectgarbage()
   if self.host.memory() < MOST_KEPT_BYTES then return end
-  self.rules = {}
-  collectgarbage()
+  forget(self)
 end
+
+for name, operation in pairs(route_worker.operations) do operations[name] = operation end
+
+local names = {}
+for name in pairs(operations) do names[#names + 1] = name end
+table.sort(names)
+local KNOWN = table.concat(names, ", ")
 
 --- @tparam table host what C offers: guarded, tripped, map, snapshot, write, memory, confined
 -- @treturn function(text) answers one request, both JSON
 function worker.new(host)
-  local self = { host = host, rules = {}, kept = {} }
+  local self = { host = host }
+  forget(self)
   sandbox.guard_strings()
+  whole_tables()
   collectgarbage("setpause", 120)
   return function(text)
     local request, message = json.decode(text)
@@ -215,10 +265,11 @@ function worker.new(host)
     end
     local operation = operations[request.op]
     if not operation then
-      return json.encode(failure("request",
-        "op: expected load, snapshot, base, check, export, flamegraph or status, got " .. tostring(request.op)))
+      return json.encode(failure("request", ("op: expected %s, got %s"):format(KNOWN, tostring(request.op))))
     end
-    local reply = json.encode(operation(self, request))
+    local answer, body = operation(self, request)
+    local reply = json.encode(answer)
+    if body then reply = reply .. "\n" .. body end
     bound_what_is_kept(self)
     return reply
   end

@@ -7,12 +7,18 @@ local time = require("lupe.time")
 local RULE = json.shape({
   "id string?", "kind string?", "title string?", "version string?", "path string", "shipped boolean",
   "state active|shadowed|disabled|broken|quarantined", "error string?", "shadowed_by string?", "runs integer",
-  "errors integer", "elapsed_us integer?", "findings integer?", "params object", "set object",
+  "errors integer", "elapsed_us integer?", "findings integer?", "params object", "set object", "loaded_at time?",
 })
 local LIST = json.shape({
   "timestamp time", "rules Rule[]", "complaints string[]", "confined boolean?", "confined_reason string?", Rule = RULE,
 })
-local RELOADED = json.shape({ "timestamp time", "changed boolean", "rules Rule[]", "complaints string[]", Rule = RULE })
+local FILE = json.shape({
+  "path string", "result loaded|kept|error|gone|unchanged", "error string?", "findings integer?",
+})
+local RELOADED = json.shape({
+  "timestamp time", "changed boolean", "rules Rule[]", "complaints string[]", "files RuleFile[]", Rule = RULE,
+  RuleFile = FILE,
+})
 
 local KEEP_MS = 250 -- the list is long and changes with an analysis or an edit only
 local remembered = setmetatable({}, { __mode = "k" }) -- app -> its list as it was last written
@@ -24,7 +30,7 @@ local function rules_of(app)
       id = rule.id, kind = rule.kind, title = rule.title, version = rule.version, path = rule.path,
       shipped = rule.shipped, state = rule.state, error = rule.error, shadowed_by = rule.shadowed_by,
       runs = rule.runs, errors = rule.errors, elapsed_us = rule.elapsed_us, findings = rule.findings,
-      params = rule.params or {}, set = rule.set or {},
+      params = rule.params or {}, set = rule.set or {}, loaded_at = rule.loaded_ms and time.rfc3339(rule.loaded_ms),
     })
   end
   return json.array(list)
@@ -32,11 +38,14 @@ end
 
 local function recent_rules_of(app)
   local recent = remembered[app]
-  if not recent then
-    recent = memo(app.host.monotonic_ms, KEEP_MS, function() return json.written(rules_of(app)) end)
+  if not recent or recent.changes ~= app.analysis.live.changes then
+    recent = {
+      list = memo(app.host.monotonic_ms, KEEP_MS, function() return json.written(rules_of(app)) end),
+      changes = app.analysis.live.changes,
+    }
     remembered[app] = recent
   end
-  return recent()
+  return recent.list()
 end
 
 return {
@@ -57,15 +66,19 @@ return {
   {
     method = "POST",
     path = "/api/rules/reload",
-    summary = "Looks at the rules' files now (which happens every few seconds anyway)",
+    summary = "Looks at the rules' files now, and tells what became of each",
     params = {},
     response = RELOADED,
     handler = function(_, app)
-      local changed = app.analysis:reload()
+      local files, changed = app.analysis:reload(), false
       remembered[app] = nil
+      for i, file in ipairs(files) do
+        changed = changed or file.result == "loaded" or file.result == "gone"
+        files[i] = FILE(file)
+      end
       return 200, {}, RELOADED({
         timestamp = time.rfc3339(app.host.now_ms()), changed = changed, rules = rules_of(app),
-        complaints = app.analysis:complaints(),
+        complaints = app.analysis:complaints(), files = files,
       })
     end,
   },

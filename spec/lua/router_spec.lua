@@ -245,4 +245,15 @@ describe("the rate limit", function()
     assert.is_true(limit.count <= 1024)
     assert.is_false((limit:take("reads", "peer5000", 5001)))
   end)
+
+  it("knows which paths could be asked for by one request", function()
+    for _, case in ipairs({
+      { "/a/b", "/a/b", true }, { "/a/b", "/a/c", false }, { "/a/{x}", "/a/b", true }, { "/a/{x}", "/a/{y}", true },
+      { "/a/{x}", "/b/{x}", false }, { "/{x}/b", "/a/{y}", true }, { "/a/{x}", "/a/b/c", false },
+      { "/a", "/a/b", false },
+    }) do
+      assert.equal(case[3], router.overlap(case[1], case[2]), case[1] .. " " .. case[2])
+      assert.equal(case[3], router.overlap(case[2], case[1]), case[2] .. " " .. case[1])
+    end
+  end)
 end)

@@ -120,7 +120,8 @@ describe("the sandbox of rules", function()
         "assert", "bit", "coroutine", "math", "string", "table", "words", "getmetatable", "setmetatable", "pcall",
         "allocator", "classes", "config", "findings", "heap", "keepalive", "memory", "modules", "profile", "targets",
         "ticks", "latest", "rows", "sites", "trend", "history", "stacks", "frames", "stack", "functions", "threads",
-        "cpu", "wall", "bound", "create", "wrap", "rep", "format", "concat", "unpack", "bytes",
+        "cpu", "wall", "bound", "create", "wrap", "rep", "format", "concat", "unpack", "bytes", "columns", "shared",
+        "group", "groups", "list", "base", "spans", "changes", "state", "kept", "sums", "of", "index",
       }) do
         local ok, inner = pcall(function() return value[field] end)
         if ok then walk(path .. "." .. field, inner) end
@@ -134,7 +135,10 @@ describe("the sandbox of rules", function()
     walk("environment", sandbox.new(never))
     walk("site", view.heap:sites()())
     walk("function", view.profile:functions()())
-    for _, field in ipairs({ "heap", "memory", "profile", "targets", "modules", "classes", "allocator", "findings" }) do
+    for _, field in ipairs({
+      "heap", "memory", "profile", "targets", "modules", "classes", "allocator", "findings", "threads", "spans",
+      "history",
+    }) do
       walk("view." .. field, view[field])
     end
   end)
