@@ -2,7 +2,8 @@
 --
 -- Every program runs once per seed, at one sample per 64 KiB, and is recorded; the rules are judged by replaying
 -- the recordings. LUPE_ZOO_RECORDINGS=DIR keeps them there, and programs whose recording is there are not run
--- again: so rules are tuned without waiting for programs. LUPE_ZOO_AT_ONCE programs run at a time (20).
+-- again: so rules are tuned without waiting for programs. LUPE_ZOO_AT_ONCE programs run at a time (20). With
+-- LUPE_ZOO_FIRST_SEED (1) the rules meet seeds that they were not tuned on.
 --
 -- How it is judged, at one moment of one run. Accusations are findings of kind `leak` with the verdict `leak` or
 -- `growing`, one per function.
@@ -21,6 +22,7 @@ local zoo_runs = require("bench.zoo_runs")
 
 local SEEDS, SECONDS, MOMENTS = 3, 60, { 20, 40, 60 }
 local AT_ONCE = tonumber(os.getenv("LUPE_ZOO_AT_ONCE") or "20")
+local FIRST_SEED = tonumber(os.getenv("LUPE_ZOO_FIRST_SEED") or "1")
 local PRECISION, RECALL, SURE, SURE_AT = 0.97, 0.95, 0.8, 20
 local LABELS, VERDICTS = { "leak", "growing", "clean" }, { "leak", "growing", "nothing" }
 
@@ -134,10 +136,10 @@ return {
   run = function()
     local kept = os.getenv("LUPE_ZOO_RECORDINGS")
     if kept then assert(os.execute("mkdir -p '" .. kept:gsub("'", "'\\''") .. "'") == 0, kept) end
-    local list = zoo_runs.all(chosen_entries(), harness.scaled(SEEDS), kept or support.temp_dir())
+    local list = zoo_runs.all(chosen_entries(), FIRST_SEED, harness.scaled(SEEDS), kept or support.temp_dir())
     local ran, cpu_share = zoo_runs.record(list, SECONDS, AT_ONCE)
     zoo_runs.replay(list)
-    local results, details = {}, { runs = #list, run_now = ran, cpu_share = cpu_share }
+    local results, details = {}, { runs = #list, first_seed = FIRST_SEED, run_now = ran, cpu_share = cpu_share }
     for _, seconds in ipairs(MOMENTS) do
       results[seconds] = judge(list, seconds)
       details[("after_%d_s"):format(seconds)] = results[seconds]

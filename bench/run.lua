@@ -9,8 +9,8 @@ local machine = require("bench.machine")
 
 local NAMES = {
   "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "symbolize", "unwind",
-  "cpu_profile", "bound", "profile_cost", "flamegraph", "pprof", "storm", "rule_edit", "leaks", "rules",
-  "hostile_rules",
+  "cpu_profile", "bound", "profile_cost", "flamegraph", "pprof", "storm", "leaks", "steady", "rules", "hostile_rules",
+  "rule_edit",
 }
 
 local function wanted()

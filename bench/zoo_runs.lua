@@ -10,10 +10,10 @@ local zoo_runs = {}
 local SAMPLE_BYTES = 65536
 
 --- One run per entry and seed.
--- @tparam number seeds 1 to this
-function zoo_runs.all(entries, seeds, folder)
+-- @tparam number seeds how many, from `first_seed` on
+function zoo_runs.all(entries, first_seed, seeds, folder)
   local list = {}
-  for seed = 1, seeds do
+  for seed = first_seed, first_seed + seeds - 1 do
     for _, entry in ipairs(entries) do
       local key = ("%s.%s.%d"):format(entry.program, entry.scenario, seed)
       list[#list + 1] = { key = key, entry = entry, seed = seed, path = folder .. "/" .. key .. ".rec" }
@@ -26,9 +26,9 @@ function zoo_runs.command(entry, seed, seconds)
   return { harness.program("zoo/" .. entry.program), entry.scenario, "--seed", seed, "--seconds", seconds }
 end
 
--- Calls `start(item)`, which returns a process, for every item, so many at once and `apart` seconds from each
--- other; then `done(item, process)` when it has ended.
-local function at_once(items, most, apart, start, done)
+--- Calls `start(item)`, which returns a process, for every item, `most` at once and `apart` seconds from each other;
+-- then `done(item, process)` when it has ended.
+function zoo_runs.at_once(items, most, apart, start, done)
   local live, next_item, next_at = {}, 1, 0
   while next_item <= #items or #live > 0 do
     if next_item <= #items and #live < most and support.now() >= next_at then
@@ -60,7 +60,7 @@ function zoo_runs.record(list, seconds, most)
     if not support.read_file(run.path) then missing[#missing + 1] = run end
   end
   local busy, total = harness.machine_ticks()
-  at_once(missing, most, seconds / (2 * most), function(run)
+  zoo_runs.at_once(missing, most, seconds / (2 * most), function(run)
     local flags = { "--sample-bytes", SAMPLE_BYTES, "--record", run.path .. ".part" }
     -- Somewhat longer, so that there is a frame of the last second that is judged.
     return support.spawn(harness.lupe_words(0, flags, zoo_runs.command(run.entry, run.seed, seconds + 1.5)))
@@ -74,12 +74,16 @@ end
 
 --- Replays all recordings: each run gets `frames`, as `lupe rules replay --report json` prints them.
 function zoo_runs.replay(list)
-  at_once(list, 2, 0, function(run)
+  zoo_runs.at_once(list, 2, 0, function(run)
     return support.spawn({ support.built("lupe"), "rules", "replay", run.path, "--report", "json" })
   end, function(run, process)
     if process.code ~= 0 then failed(run, process, "replay") end
     local told = support.json.decode(process:stdout())
     if not told.complete then error(run.path .. ": " .. told.ending) end
+    for _, frame in ipairs(told.frames) do
+      -- Of another version's recording nothing can be said; it is not a run in which nothing was found.
+      if frame.status == "damaged" then error(("%s: record it again"):format(frame.errors[1])) end
+    end
     run.frames = told.frames
   end)
 end

@@ -47,7 +47,7 @@ family("lost_threads", "C", "leak", {
   { "full_queue", "make_event", "what finds a queue full" },
 })
 family("lost_cxx", "C++", "leak", {
-  { "unique_ptr", "draw_widget widget::widget", "release() of a unique_ptr" },
+  { "unique_ptr", "draw_widget", "release() of a unique_ptr" },
   { "cycle", "make_room", "shared_ptr in a circle" },
   { "container", "build_index", "a map of strings that is forgotten" },
   { "string", "render_name", "strings whose destructor is never called" },

@@ -1,11 +1,12 @@
 /* zoo.h -- what the programs of the zoo share: chance by a seed, time, pace, and memory that is used.
  *
- *   PROGRAM SCENARIO --seed N --seconds S
+ *   PROGRAM SCENARIO --seed N --seconds S [--clock real|ticks]
  *
  * A program is one family of shapes of memory over time; a scenario is one of them, and the seed gives it its
  * sizes, rates, periods and phases, and the work beside it (background.h). labels.lua tells which function of
  * which scenario loses memory, or lets it grow. Everything is paced by timers: a program takes about 1 % of a
- * core. Random numbers belong to a thread. Without memory a program ends by abort. */
+ * core. With `--clock ticks` nobody waits: each thread's time is what it has ticked and slept, so that a
+ * minute takes a moment. Random numbers belong to a thread. Without memory a program ends by abort. */
 #ifndef LUPE_BENCH_ZOO_H
 #define LUPE_BENCH_ZOO_H
 
@@ -30,6 +31,8 @@ enum { ZOO_KIB = 1024, ZOO_MIB = 1024 * 1024, ZOO_TICK_NS = 20000000, ZOO_PAGE =
 
 static struct timespec zoo_start;
 static double zoo_seconds = 60;
+static bool zoo_waits = true;
+static __thread double zoo_ticked; /* seconds, where nobody waits */
 static __thread uint64_t zoo_state = 1;
 static __thread struct timespec zoo_due_at;
 static __thread bool zoo_in_background; /* this thread does the work beside the subject, too */
@@ -77,6 +80,7 @@ static inline double zoo_exponential(double mean) {
 
 static inline double zoo_elapsed(void) {
   struct timespec now;
+  if (!zoo_waits) return zoo_ticked;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (double)(now.tv_sec - zoo_start.tv_sec) + (double)(now.tv_nsec - zoo_start.tv_nsec) / 1e9;
 }
@@ -86,6 +90,8 @@ static inline bool zoo_over(void) {
 }
 
 static inline void zoo_sleep(double seconds) {
+  zoo_ticked += seconds;
+  if (!zoo_waits) return;
   struct timespec pause = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - floor(seconds)) * 1e9)};
   while (clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, &pause) == EINTR) {
   }
@@ -93,8 +99,9 @@ static inline void zoo_sleep(double seconds) {
 
 static void zoo_background(void);
 
-/* Waits for this thread's next tick of 20 ms; false when the program's time is over. */
-static inline bool zoo_tick(void) {
+static inline void zoo_wait_for_tick(void) {
+  zoo_ticked += ZOO_TICK_NS / 1e9;
+  if (!zoo_waits) return;
   if (zoo_due_at.tv_sec == 0) clock_gettime(CLOCK_MONOTONIC, &zoo_due_at);
   zoo_due_at.tv_nsec += ZOO_TICK_NS;
   if (zoo_due_at.tv_nsec >= 1000000000) {
@@ -103,6 +110,11 @@ static inline bool zoo_tick(void) {
   }
   while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &zoo_due_at, NULL) == EINTR) {
   }
+}
+
+/* Waits for this thread's next tick of 20 ms; false when the program's time is over. */
+static inline bool zoo_tick(void) {
+  zoo_wait_for_tick();
   if (zoo_in_background) zoo_background();
   return !zoo_over();
 }
@@ -172,7 +184,7 @@ static inline void zoo_bag_sweep(zoo_bag *bag, double now) {
 /* Start ---------------------------------------------------------------------------------------- */
 
 static int zoo_usage(const char *program, const zoo_scenario *scenarios) {
-  fprintf(stderr, "usage: %s SCENARIO --seed N --seconds S; scenarios:", program);
+  fprintf(stderr, "usage: %s SCENARIO --seed N --seconds S [--clock real|ticks]; scenarios:", program);
   for (; scenarios->name; scenarios++) fprintf(stderr, " %s", scenarios->name);
   fputc('\n', stderr);
   return 2;
@@ -186,6 +198,8 @@ static int zoo_main(int argc, char **argv, const zoo_scenario *scenarios) {
       seed = strtoull(argv[i + 1], NULL, 10);
     } else if (strcmp(argv[i], "--seconds") == 0) {
       zoo_seconds = strtod(argv[i + 1], NULL);
+    } else if (strcmp(argv[i], "--clock") == 0) {
+      zoo_waits = strcmp(argv[i + 1], "ticks") != 0;
     } else {
       return zoo_usage(argv[0], scenarios);
     }

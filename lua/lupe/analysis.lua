@@ -362,8 +362,8 @@ function analysis:rules()
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
       version = loaded.version, params = loaded.params, set = entry.rule and self.settings:params(loaded),
       needs = loaded.needs, state = state, error = entry.error or entry.clash or record.error,
-      shadowed_by = entry.shadowed_by, loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
-      findings = record.findings,
+      shadowed_by = entry.shadowed_by, loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors,
+      elapsed_us = record.elapsed_us, findings = record.findings,
     }
   end
   return list
