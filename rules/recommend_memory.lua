@@ -1,41 +1,37 @@
---- What to do about memory as a whole: the allocator's share of it, and the limits.
-local function about_fragmentation(evidence)
-  if evidence.unused_bytes then
-    return ("Reduce fragmentation: %s of %s in use is empty; fewer arenas (MALLOC_CONF narenas:N) or "
-      .. "a pool for what lives long"):format(
-      words.bytes(evidence.unused_bytes), words.bytes(evidence.active_bytes or 0))
+--- What to do about memory that has come near to its limits.
+local function who_holds_most(view)
+  local words_of = ""
+  for site in view.heap:sites { by = "inuse_space", limit = 1 } do
+    words_of = ("; most of the heap is held by %s (%s)"):format(site.name, words.bytes(site.inuse_space))
   end
-  return ("Let jemalloc give %s back: MALLOC_CONF dirty_decay_ms:1000,background_thread:true"):format(
-    words.bytes(evidence.unreturned_bytes or 0))
+  return words_of
 end
 
-local function about_limit(view, evidence)
-  local largest
-  for site in view.heap:sites { by = "inuse_space", limit = 1 } do largest = site end
-  local who = largest and ("; most of the heap is held by %s (%s)"):format(
-    largest.name, words.bytes(largest.inuse_space)) or ""
-  return ("Bring resident memory (%.1f MiB) below %.14g MiB, or raise the limit%s"):format(
-    evidence.rss_mib or 0, evidence.limit_mib or 0, who)
-end
+local SENTENCES = {
+  ["alert.memory-threshold"] = function(evidence)
+    return ("Bring resident memory (%.1f MiB) below %.14g MiB, or raise the limit"):format(evidence.rss_mib or 0,
+      evidence.limit_mib or 0)
+  end,
+  ["alert.cgroup-limit"] = function(evidence)
+    return ("Give the control group more than %.0f MiB, or bring its use (%.0f MiB) down before the kernel ends a "
+      .. "process of it"):format(evidence.limit_mib or 0, evidence.used_mib or 0)
+  end,
+}
 
 return {
   api = 1,
   id = "recommendation.memory",
   kind = "recommendation",
-  title = "What to do about memory as a whole",
-  version = "1",
+  title = "What to do about memory near its limits",
+  version = "2",
   needs = { "findings", "heap" },
   check = function(view)
-    local found = {}
+    local found, who = {}, who_holds_most(view)
     for _, finding in ipairs(view.findings) do
-      local evidence = finding.evidence or {}
-      local summary
-      if finding.rule == "alert.fragmentation" then
-        summary = about_fragmentation(evidence)
-      elseif finding.rule == "alert.memory-threshold" then
-        summary = about_limit(view, evidence)
+      local sentence = SENTENCES[finding.rule]
+      if sentence then
+        found[#found + 1] = { severity = finding.severity, summary = sentence(finding.evidence or {}) .. who }
       end
-      if summary then found[#found + 1] = { severity = finding.severity, summary = summary } end
     end
     return found
   end,

@@ -62,6 +62,23 @@ describe("the rules that docs/rules.md shows", function()
   end)
 end)
 
+describe("the action rule that docs/rules.md shows", function()
+  it("asks for a purge where much is unused", function()
+    local third = load_rule(assert(rules()[3]))
+    local answer = rule.run("my_rules/give_back.lua", third, view_of(program), { most_unused = 2 })
+    assert.same({ "3.00 MiB are unused", "purge" }, { answer.findings[1].summary, answer.findings[1].action.name })
+    assert.same({}, rule.run("my_rules/give_back.lua", third, view_of(program)).findings)
+  end)
+
+  it("and the table of actions has all of them, with their arguments", function()
+    local table_of = chapter("Actions")
+    for name, arguments in pairs(require("lupe.action_kinds").ARGUMENTS) do
+      local row = assert(table_of:match("\n| `" .. name .. "` |([^\n]*)"), name)
+      for argument in pairs(arguments) do assert.truthy(row:find("`" .. argument .. "`", 1, true), argument) end
+    end
+  end)
+end)
+
 describe("the tables of docs/rules.md", function()
   local example, empty = view_of(program), view_of({})
 
@@ -175,6 +192,11 @@ describe("the commands of docs/rules.md", function()
     return list
   end
 
+  local function file_of(text)
+    if text:find("rule_params", 1, true) then return "lupe.conf.lua" end
+    return text:find("api = 1", 1, true) and "my_rules/big_sites.lua" or "my_rules/big_sites.test.lua"
+  end
+
   --- A line as a pattern: its figures may be others, and it may be about another function.
   local function pattern(line)
     local escaped = line:gsub("[%^%$%(%)%%%.%[%]%*%+%-%?]", "%%%0")
@@ -187,8 +209,7 @@ describe("the commands of docs/rules.md", function()
     support.run({ "ln", "-s", support.built("examples/leaky_server"), folder .. "/server" })
     for _, block in ipairs(all_blocks()) do
       if block.kind == "lua" then
-        local name = block.text:find("api = 1", 1, true) and "big_sites.lua" or "big_sites.test.lua"
-        support.write_file(folder .. "/my_rules/" .. name, block.text)
+        support.write_file(folder .. "/" .. file_of(block.text), block.text)
       elseif block.kind == "console" then
         for command in ("\n" .. block.text):gmatch("\n%$ ([^\n]+)") do
           local text = command:gsub("^lupe ", support.built("lupe") .. " ")
@@ -203,5 +224,14 @@ describe("the commands of docs/rules.md", function()
     end
     assert.equal(6, ran)
     assert.matches("remember_session holds %S+ MiB, and grows %S+ %a+/%a+", output)
+
+    -- The configuration comes last on the page: by it, the rule is to find less.
+    local conf = assert(support.read_file(folder .. "/lupe.conf.lua"))
+    support.write_file(folder .. "/lupe.conf.lua", (conf:gsub("min_growth = 50", "min_growth = 1e6")))
+    local replay = { support.built("lupe"), "rules", "replay", "run.lupe", "--rule", "my_rules/big_sites.lua" }
+    local done = support.run(replay, { cwd = folder })
+    assert.equal(0, done.code, done.err)
+    assert.matches("nothing found", done.out)
+    assert.equal("", done.err)
   end)
 end)

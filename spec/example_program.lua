@@ -70,7 +70,11 @@ return {
     },
   },
   spans = { { name = "request", pid = 4242, durations_ms = durations() } },
-  allocator = { arena_count = 4, dirty_bytes = 3 * MIB, muzzy_bytes = 0 },
+  allocator = {
+    arena_count = 4, dirty_bytes = 3 * MIB, muzzy_bytes = 0, dirty_decay_ms = 10000, muzzy_decay_ms = 0,
+    background_thread = false, thread_cache = true,
+  },
+  cgroup = { limit_bytes = 512 * MIB, used_bytes = 128 * MIB, reclaimable_bytes = 8 * MIB }, cores = 4,
   findings = {
     { rule = "leak.steady-growth", kind = "leak", verdict = "leak", summary = "remember_session grows 1.00 MiB/s" },
   },

@@ -39,7 +39,7 @@ end
 
 --- What the worker process does, in this one and without limits.
 function fake.worker(host)
-  local loaded, operations, candidate, current = {}, {}, nil, nil
+  local loaded, operations, candidate, current, base = {}, {}, nil, nil, nil
 
   function operations.load(request)
     local answers = json.array()
@@ -64,11 +64,18 @@ function fake.worker(host)
     return { ok = true }
   end
 
+  function operations.base(_, attach)
+    base = attach
+    return { ok = true }
+  end
+
   function operations.check(request)
     local kept = request.candidate and candidate or loaded[request.id]
     if not kept then return { ok = false, kind = "no_rule", error = "no such rule" } end
     local columns = view.from_snapshot(current, require("ffi").sizeof(current), {
-      findings = request.findings, config = request.config, keepalive = current,
+      findings = request.findings, config = request.config, allocator = request.allocator, cgroup = request.cgroup,
+      cores = request.cores, off_because = request.off_because, keepalive = current,
+      base = base and view.from_snapshot(base, require("ffi").sizeof(base), { keepalive = base }),
     })
     local ok, answer = pcall(rule.run, kept.path, kept.rule, columns, request.params)
     if not ok then return { ok = false, kind = "error", error = answer, elapsed_us = 1 } end
@@ -121,7 +128,7 @@ function fake.new(given)
     end
     return rows
   end
-  host.cgroup = function() return { limit_bytes = 1024 * MIB, used_bytes = 300 * MIB } end
+  host.cgroup = function() return { limit_bytes = 1024 * MIB, used_bytes = 300 * MIB, reclaimable_bytes = 50 * MIB } end
   host.allocator = function()
     return {
       arena_count = 8, dirty_bytes = 3 * MIB, muzzy_bytes = 0, dirty_decay_ms = 10000, muzzy_decay_ms = 0,
@@ -186,6 +193,12 @@ function fake.new(given)
   host.symbols = function(keepalive, addresses, callback)
     assert(keepalive)
     later(callback, nil, (addresses:gsub("(0x%x+)[^0]*", "%1\tmain\n")))
+  end
+  host.rates, host.commands = {}, {}
+  host.set_rates = function(cpu_hz, wall_hz) host.rates = { cpu_hz, wall_hz } end
+  host.command = function(pid, command, callback)
+    host.commands[#host.commands + 1] = { pid = pid, command = command }
+    later(callback, nil, 1.5)
   end
   host.watch = function() return 1 end
   host.unwatch = function() return true end

@@ -156,7 +156,8 @@ function snapshots.run(options)
   if o.started_ms == 0 then o.started_ms = snapshots.epoch_ms end
   local out = ffi.new("lupe_aggregator *[1]")
   check(support.core().lupe_aggregator_create(out, o), "aggregator")
-  return setmetatable({ a = ffi.gc(out[0], support.core().lupe_aggregator_free) }, run)
+  local a = ffi.gc(out[0], support.core().lupe_aggregator_free)
+  return setmetatable({ a = a, cpu_hz = options and options.cpu_hz }, run)
 end
 
 local WRAPPER_KINDS = { name = 0, prefix = 1, module = 2 }
@@ -224,14 +225,24 @@ end
 
 --- One CPU or wall sample. `sample`: { kind = "cpu" | "wall", tid, weight, state, switches, time_ms (after the
 -- epoch) }; `addresses`: the first one was interrupted.
-function run.thread_sample(_, target, sample, addresses)
+function run:thread_sample(target, sample, addresses)
   local s = ffi.new("lupe_thread_sample", {
     kind = sample.kind == "wall" and 4 or 3, -- LUPE_RECORD_WALL, LUPE_RECORD_CPU
     tid = sample.tid or 1, weight = sample.weight or 1, state = sample.state or 0,
-    switches = sample.switches or 0, time_ms = snapshots.epoch_ms + (sample.time_ms or 0),
+    time_ms = snapshots.epoch_ms + (sample.time_ms or 0),
   })
+  if sample.kind == "wall" then
+    s.switches = sample.switches or 0
+  else
+    s.period_ns = sample.period_ns or 1e9 / (self.cpu_hz or 100)
+  end
   local raw = ffi.new("uint64_t[?]", #addresses + 1, addresses)
   support.core().lupe_target_thread_sample(target, s, raw, #addresses)
+end
+
+--- What is asked for from then on; 0: off.
+function run:set_rates(cpu_hz, wall_hz, time_ms)
+  support.core().lupe_aggregator_set_rates(self.a, cpu_hz, wall_hz, snapshots.epoch_ms + time_ms)
 end
 
 --- Where a process's code lies: the text of its /proc/PID/maps.

@@ -28,7 +28,7 @@ enum {
  * parent's here. */
 static struct {
   lupe_segment *segment;
-  int64_t interval_ns;
+  int64_t interval_ns;       /* also in the page, for the handler */
   struct sigaction replaced; /* by it; stays true in forked children, which inherit the handler */
   _Atomic uint32_t generation;
   size_t timers_end;               /* above, there is none */
@@ -208,6 +208,7 @@ void lupe_cpu_begin(lupe_segment *s, uint32_t hz) {
   cpu.segment = s;
   lupe_cpu_handler_prepare();
   cpu.interval_ns = 1000000000 / hz;
+  atomic_store(&page->cpu_period_ns, (uint32_t)cpu.interval_ns);
   lupe_cpu_let_go(&hold);
 }
 

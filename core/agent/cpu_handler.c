@@ -52,6 +52,7 @@ static void push(const expiry *e, const uint64_t *pcs, size_t depth, bool trunca
       .tid = e->tid,
       .weight = e->weight,
       .state = e->state,
+      .period_ns = atomic_load_explicit(&lupe_wiped_page->cpu_period_ns, memory_order_relaxed),
       .time_ns = e->start_ns,
   };
   lupe_ring_push(e->segment, &fields, pcs);

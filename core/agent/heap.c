@@ -22,10 +22,10 @@ extern int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t 
 
 typedef void backtrace_hook(void **frames, unsigned *count, unsigned max);
 
-enum {
-  ALL_ARENAS = 4096, /* jemalloc's MALLCTL_ARENAS_ALL */
-  MIB_MAX = 8,
-};
+#define ALL_ARENAS 4096 /* jemalloc's MALLCTL_ARENAS_ALL */
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
+enum { MIB_MAX = 8 };
 
 static lupe_heap_info info;
 static _Thread_local uint32_t cached_tid;
@@ -179,7 +179,7 @@ void lupe_heap_after_fork(void) {
   cached_tid = 0;
 }
 
-/* ---- profiles and figures ---- */
+/* ---- profiles ---- */
 
 static int write_all(int fd, const char *text, size_t bytes) {
   while (bytes > 0) {
@@ -223,6 +223,45 @@ int lupe_heap_dump(int fd) {
   int error = mallctl("prof.dump", NULL, NULL, &name, sizeof name);
   return error ? error : append_missing_mappings(fd);
 }
+
+/* ---- giving back ---- */
+
+static bool may_be_told(void) {
+  return info.state != LUPE_HEAP_NO_JEMALLOC && info.state != LUPE_HEAP_SWITCHED_OFF;
+}
+
+int lupe_heap_purge(void) {
+  if (!may_be_told()) return ENOTSUP;
+  return mallctl("arena." TEXT(ALL_ARENAS) ".purge", NULL, NULL, NULL, 0);
+}
+
+/* `of_new` is the default that arenas begin with, `of_one` the same of arena 0. */
+static int set_decay(const char *of_new, const char *of_one, ssize_t ms) {
+  ssize_t before = 0, its = 0;
+  unsigned arenas = 0;
+  size_t mib[MIB_MAX], length = MIB_MAX, bytes = sizeof its;
+  if (!get(of_new, &before, sizeof before) || !get("arenas.narenas", &arenas, sizeof arenas)) return ENOTSUP;
+  int error = mallctl(of_new, NULL, NULL, &ms, sizeof ms);
+  if (error == 0) error = mallctlnametomib(of_one, mib, &length);
+  for (unsigned i = 0; error == 0 && i < arenas; i++) {
+    mib[1] = i;
+    if (mallctlbymib(mib, length, &its, &bytes, NULL, 0) != 0) continue; /* it has not begun */
+    if (its != 0 || before == 0) error = mallctlbymib(mib, length, NULL, NULL, &ms, sizeof ms);
+  }
+  return error;
+}
+
+int lupe_heap_set_decay(int32_t dirty_ms, int32_t muzzy_ms) {
+  if (!may_be_told()) return ENOTSUP;
+  int error = 0;
+  if (dirty_ms != LUPE_DECAY_SAME)
+    error = set_decay("arenas.dirty_decay_ms", "arena.0.dirty_decay_ms", dirty_ms);
+  if (error == 0 && muzzy_ms != LUPE_DECAY_SAME)
+    error = set_decay("arenas.muzzy_decay_ms", "arena.0.muzzy_decay_ms", muzzy_ms);
+  return error;
+}
+
+/* ---- figures ---- */
 
 static void read_classes(lupe_allocator_figures *f, const char *count_name, const char *size_name,
                          const char *live_name) {

@@ -47,6 +47,16 @@ int lupe_heap_dump(int fd);
 /* Reads jemalloc's statistics now. LUPE_ENOENT where there are none. About 0.1 ms. */
 lupe_status lupe_heap_read_figures(lupe_allocator_figures *out);
 
+/* Gives back all pages that hold nothing, of all arenas. 0 or an errno; ENOTSUP where jemalloc is not the
+ * allocator, or is to be left alone. As long as it takes (about 1 ms per 4 MiB); threads of the program that
+ * free meanwhile do not wait for it. Thread: any but inside malloc. */
+int lupe_heap_purge(void);
+
+/* How long pages that hold nothing are kept, in all arenas, those to come included; LUPE_DECAY_NEVER,
+ * LUPE_DECAY_SAME. An arena that gives back at once where others do not (jemalloc has one for huge blocks)
+ * goes on with that. 0 or an errno, as above. Thread: any but inside malloc. */
+int lupe_heap_set_decay(int32_t dirty_ms, int32_t muzzy_ms);
+
 /* In a forked child, on the thread that forked: forgets what was true of the parent only. */
 void lupe_heap_after_fork(void);
 

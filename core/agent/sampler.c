@@ -38,6 +38,8 @@ void lupe_sampler_begin(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz,
     return;
   }
   set(&c->cpu_state, LUPE_SAMPLING_OFF); /* until the first scan */
+  set(&c->threads_untimed, 0);
+  set(&c->threads_unread, 0);
   s->cpu_hz = cpu_hz;
   s->wall_hz = wall_hz;
   lupe_wall_begin(&s->wall, segment, lupe_thread_table_folder(s->threads), wall_hz);
@@ -46,6 +48,40 @@ void lupe_sampler_begin(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz,
   s->segment = segment;
   s->scan_due_ms = s->tick_due_ms = s->cost_due_ms = 0;
   s->scan_cost_ns = 0;
+}
+
+static void change_cpu(lupe_sampler *s, uint32_t hz) {
+  lupe_cpu_end(); /* the timers are made again by the next scan */
+  set(&s->segment->counters.cpu_state, LUPE_SAMPLING_OFF);
+  set(&s->segment->counters.threads_untimed, 0);
+  s->cpu_hz = hz;
+  if (hz) lupe_cpu_begin(s->segment, hz);
+  s->scan_due_ms = 0;
+}
+
+static void change_wall(lupe_sampler *s, uint32_t hz) {
+  if (s->wall_hz && hz) {
+    lupe_wall_set_rate(&s->wall, hz);
+  } else {
+    lupe_wall_end(&s->wall, s->threads);
+    lupe_wall_begin(&s->wall, s->segment, lupe_thread_table_folder(s->threads), hz);
+    set(&s->segment->counters.threads_unread, 0);
+    for (size_t i = 0; hz && i < lupe_thread_table_count(s->threads); i++) {
+      lupe_thread *t = lupe_thread_table_at(s->threads, i);
+      lupe_wall_thread_start(&s->wall, &t->wall, t->tid);
+    }
+  }
+  s->wall_hz = hz;
+  s->tick_due_ms = 0;
+}
+
+void lupe_sampler_change(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz, uint32_t wall_hz) {
+  if (!s->segment || (cpu_hz == 0 && wall_hz == 0)) {
+    lupe_sampler_begin(s, segment, cpu_hz, wall_hz);
+    return;
+  }
+  if (cpu_hz != s->cpu_hz) change_cpu(s, cpu_hz);
+  if (wall_hz != s->wall_hz) change_wall(s, wall_hz);
 }
 
 int64_t lupe_sampler_due_ms(const lupe_sampler *s) {

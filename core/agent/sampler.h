@@ -29,6 +29,10 @@ void lupe_sampler_open(lupe_sampler *s);
 /* So many samples a second from now on, with records and counters into `segment`. 0: none. */
 void lupe_sampler_begin(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz, uint32_t wall_hz);
 
+/* The same while it runs. What goes on is not disturbed: threads keep their timers and their files unless the
+ * rate that these are for changes, and a wall that only changes its rate opens nothing anew. */
+void lupe_sampler_change(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz, uint32_t wall_hz);
+
 /* When to call lupe_sampler_run; INT64_MAX: never. */
 int64_t lupe_sampler_due_ms(const lupe_sampler *s);
 

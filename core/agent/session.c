@@ -145,6 +145,11 @@ static uint32_t lower(uint32_t a, uint32_t b) {
   return a < b ? a : b;
 }
 
+static void set_sampling(lupe_session *se, uint32_t cpu_hz, uint32_t wall_hz) {
+  if (!se->enabled) cpu_hz = wall_hz = 0;
+  lupe_sampler_change(&se->sampler, se->segment, lower(cpu_hz, CPU_HZ_MAX), lower(wall_hz, WALL_HZ_MAX));
+}
+
 static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {
   if (w->version != LUPE_WIRE_VERSION) return LUPE_EVERSION;
   int64_t interval_ms = w->figures_interval_ms;
@@ -155,9 +160,37 @@ static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {
   se->enabled = w->enabled != 0;
   lupe_heap_activate(se->enabled);
   lupe_heap_arm(se->enabled ? se->segment : NULL);
-  lupe_sampler_begin(&se->sampler, se->segment, se->enabled ? lower(w->cpu_hz, CPU_HZ_MAX) : 0,
-                     se->enabled ? lower(w->wall_hz, WALL_HZ_MAX) : 0);
+  set_sampling(se, w->cpu_hz, w->wall_hz);
   return LUPE_OK;
+}
+
+static bool is_decay(int32_t ms) {
+  return ms >= LUPE_DECAY_SAME && ms <= LUPE_DECAY_MAX_MS;
+}
+
+static int carry_out(lupe_session *se, const lupe_agent_command *c) {
+  if (!se->enabled) return EPERM;
+  switch (c->kind) {
+    case LUPE_COMMAND_SAMPLING:
+      set_sampling(se, c->cpu_hz, c->wall_hz);
+      return 0;
+    case LUPE_COMMAND_PURGE:
+      return lupe_heap_purge();
+    case LUPE_COMMAND_DECAY:
+      if (!is_decay(c->dirty_decay_ms) || !is_decay(c->muzzy_decay_ms)) return EINVAL;
+      return lupe_heap_set_decay(c->dirty_decay_ms, c->muzzy_decay_ms);
+    default:
+      return ENOSYS;
+  }
+}
+
+static lupe_status on_command(lupe_session *se, const lupe_agent_command *c) {
+  int64_t start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
+  lupe_command_reply reply = {.serial = c->serial, .status = carry_out(se, c)};
+  reply.elapsed_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
+  if (se->enabled && c->kind != LUPE_COMMAND_SAMPLING)
+    lupe_session_refresh(se); /* who asks sees what it did */
+  return say(se, LUPE_COMMANDED, &reply, sizeof reply, -1);
 }
 
 lupe_status lupe_session_answer(lupe_session *se) {
@@ -165,6 +198,7 @@ lupe_status lupe_session_answer(lupe_session *se) {
   union {
     lupe_welcome welcome;
     lupe_profile_request profile;
+    lupe_agent_command command;
   } body;
   lupe_status status = lupe_channel_receive(se->socket, &m, &body, sizeof body, NULL);
   if (status == LUPE_EAGAIN) return LUPE_OK;
@@ -173,6 +207,7 @@ lupe_status lupe_session_answer(lupe_session *se) {
   if (m.type == LUPE_PROFILE && m.body_bytes == sizeof body.profile) {
     return send_profile(se, body.profile.serial);
   }
+  if (m.type == LUPE_COMMAND && m.body_bytes == sizeof body.command) return on_command(se, &body.command);
   return LUPE_ECORRUPT;
 }
 

@@ -205,6 +205,10 @@ void lupe_wall_look(lupe_wall *w, lupe_wall_thread *t, uint64_t longest_ns) {
 
 /* ---- all threads ---- */
 
+void lupe_wall_set_rate(lupe_wall *w, uint32_t hz) {
+  w->interval_ns = 1000000000 / hz;
+}
+
 void lupe_wall_begin(lupe_wall *w, lupe_segment *s, int tasks, uint32_t hz) {
   struct rlimit files;
   lupe_sampling_state state = LUPE_SAMPLING_OFF;
@@ -213,7 +217,7 @@ void lupe_wall_begin(lupe_wall *w, lupe_segment *s, int tasks, uint32_t hz) {
   atomic_store_explicit(&s->counters.wall_state, state, memory_order_relaxed);
   if (state != LUPE_SAMPLING_ON) return;
   w->segment = s;
-  w->interval_ns = 1000000000 / hz;
+  lupe_wall_set_rate(w, hz);
   if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < DESCRIPTORS_SPARED + 2 * PAIRS_MAX) {
     w->pairs_left =
         files.rlim_cur > DESCRIPTORS_SPARED ? (uint32_t)(files.rlim_cur - DESCRIPTORS_SPARED) / 2 : 0;

@@ -57,6 +57,9 @@ typedef struct lupe_wall_thread {
  * before any thread is started. `tasks`: /proc/self/task, to stay open meanwhile. */
 void lupe_wall_begin(lupe_wall *w, lupe_segment *s, int tasks, uint32_t hz);
 
+/* Another number of ticks a second, not 0, for a wall that looks. Nothing is opened anew. */
+void lupe_wall_set_rate(lupe_wall *w, uint32_t hz);
+
 /* A thread was found. To be called soon after its start: what is opened here stays readable when the program
  * changes its user, and the thread's time counts from here. */
 void lupe_wall_thread_start(lupe_wall *w, lupe_wall_thread *t, pid_t tid);

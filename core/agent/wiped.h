@@ -15,12 +15,13 @@
 typedef struct lupe_wiped {
   _Atomic(lupe_segment *) heap_segment; /* where the allocation hook's samples go; NULL: nowhere */
   _Atomic(lupe_segment *) cpu_segment;  /* the same for the signal handler */
-  _Atomic uint32_t cpu_cookie;   /* random, never changes once set: marks our timers' signals; 0: none */
-  _Atomic uint32_t cpu_lock;     /* a futex, see cpu.c */
-  atomic_bool cpu_installed;     /* the handler is in place, and timers may be */
-  atomic_bool cpu_closed;        /* no timer is made any more */
-  _Atomic uint32_t cpu_given_up; /* lupe_sampling_state: why there will be no timer; OFF: there may be */
-  _Atomic pid_t pid;             /* whose page it is; 0: of a child that no fork handler knows of */
+  _Atomic uint32_t cpu_cookie;    /* random, never changes once set: marks our timers' signals; 0: none */
+  _Atomic uint32_t cpu_period_ns; /* of all timers */
+  _Atomic uint32_t cpu_lock;      /* a futex, see cpu.c */
+  atomic_bool cpu_installed;      /* the handler is in place, and timers may be */
+  atomic_bool cpu_closed;         /* no timer is made any more */
+  _Atomic uint32_t cpu_given_up;  /* lupe_sampling_state: why there will be no timer; OFF: there may be */
+  _Atomic pid_t pid;              /* whose page it is; 0: of a child that no fork handler knows of */
 } lupe_wiped;
 
 /* NULL before lupe_wiped_create. */

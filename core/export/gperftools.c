@@ -142,7 +142,8 @@ lupe_status lupe_gperftools_cpu(const lupe_snapshot *s, char **out, size_t *out_
   for (size_t i = 0; i < c->row_count; i++) {
     if (!is_sample(c, i)) continue;
     uint32_t first = c->stack_first[c->sample_stack[i]], behind = c->stack_first[c->sample_stack[i] + 1];
-    add_word(&w, (uint64_t)llround(c->sample_count[i]));
+    /* All of one period, whatever rates the samples were taken at. */
+    add_word(&w, (uint64_t)llround(c->sample_ns[i] * c->header->cpu_hz / 1e9));
     add_word(&w, behind - first);
     for (uint32_t k = first; k < behind; k++) add_word(&w, w.address_of[c->stack_frames[k]] + (k > first));
   }

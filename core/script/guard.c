@@ -13,7 +13,7 @@ static struct {
   bool armed;
   const char *tripped;
   char file[256], message[384];
-  uint64_t start_ns, tripped_ns, executed;
+  uint64_t start_ns, start_cpu_ns, tripped_ns, executed;
   size_t soft_bytes, hard_bytes;
   lupe_guard_limits limits;
 } guard;
@@ -50,8 +50,12 @@ static void trip(lua_State *L, const char *what) {
   lua_sethook(L, check, LUA_MASKCOUNT, COUNT_ONCE_TRIPPED);
 }
 
+static uint64_t cpu_ns(void) {
+  return (uint64_t)lupe_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 static bool past_deadline(void) {
-  return now_ns() - guard.start_ns > guard.limits.deadline_ms * 1000000;
+  return cpu_ns() - guard.start_cpu_ns > guard.limits.deadline_ms * 1000000;
 }
 
 static void check(lua_State *L, lua_Debug *ar) {
@@ -98,6 +102,7 @@ void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limi
   guard.hard_bytes =
       guard.soft_bytes + 2 * limits->memory_bytes; /* one doubling of a text passes, and is then caught */
   guard.start_ns = now_ns();
+  guard.start_cpu_ns = cpu_ns();
   guard.armed = true;
   lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check);
   lua_sethook(lupe_vm_state(vm), check, LUA_MASKCOUNT, LUPE_GUARD_COUNT);

@@ -208,9 +208,10 @@ static int cgroup(lua_State *L) {
   lupe_cgroup_memory c;
   if (pid == 0 || lupe_cgroup_memory_read(pid, &c) != LUPE_OK)
     return nil_because(L, "no memory cgroup is visible");
-  lua_createtable(L, 0, 2);
+  lua_createtable(L, 0, 3);
   if (c.limit_bytes) set_number(L, "limit_bytes", (double)c.limit_bytes);
   set_number(L, "used_bytes", (double)c.used_bytes);
+  set_number(L, "reclaimable_bytes", (double)c.reclaimable_bytes);
   return 1;
 }
 
@@ -408,6 +409,7 @@ static int build_table(lua_State *L) {
     add_functions(L, lupe__host_run_tasks, h);
     add_functions(L, lupe__host_watches, h);
     add_functions(L, lupe__host_exports, h);
+    add_functions(L, lupe__host_commands, h);
     set_number(L, "started_ms", h->services.started_ms);
   }
   lua_setglobal(L, "lupe_host");

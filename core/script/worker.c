@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "core/clock.h"
 #include "core/script/frame.h"
 
 enum {
@@ -47,7 +48,8 @@ typedef struct process {
   bool started; /* it has been ready */
   size_t sent;  /* of the head's frame */
   bool all_sent;
-  lupe__frame frame; /* comes in */
+  uint64_t busy_since_ms, cpu_before_ms; /* of the head: when it was sent, and the CPU time used by then */
+  lupe__frame frame;                     /* comes in */
 } process;
 
 struct lupe_worker {
@@ -276,6 +278,21 @@ fail:
 
 /* The worker ---------------------------------------------------------------------------------- */
 
+/* CPU time that the process has used by now. */
+static uint64_t cpu_ms(const process *p) {
+  clockid_t clock;
+  if (clock_getcpuclockid(p->handle.pid, &clock) != 0) return 0;
+  return (uint64_t)lupe_clock_ns(clock) / 1000000;
+}
+
+/* Milliseconds until the head's process is to be looked at again; 0: it has had its time. */
+static uint64_t left_ms(const lupe_worker *w, const process *p) {
+  uint64_t allowed = w->head->deadline_ms + LUPE_WORKER_GRACE_MS;
+  uint64_t used = cpu_ms(p) - p->cpu_before_ms, passed = uv_now(w->loop) - p->busy_since_ms;
+  if (used >= allowed || passed >= LUPE_WORKER_PATIENCE * allowed) return 0;
+  return allowed - used;
+}
+
 static void pump(lupe_worker *w) {
   if (w->closing || w->calling_back || !w->head || w->start_error[0]) return;
   process *p = w->process;
@@ -286,7 +303,9 @@ static void pump(lupe_worker *w) {
     p->sent = 0;
     p->all_sent = false;
     uv_update_time(w->loop); /* the deadline counts from now, not from when the loop last looked */
-    uv_timer_start(&w->timer, on_timer, w->head->deadline_ms + LUPE_WORKER_GRACE_MS, 0);
+    p->busy_since_ms = uv_now(w->loop);
+    p->cpu_before_ms = cpu_ms(p);
+    uv_timer_start(&w->timer, on_timer, left_ms(w, p), 0);
     write_request(w, p);
   }
 }
@@ -298,6 +317,11 @@ static void on_timer(uv_timer_t *timer) {
     read_frames(p); /* timers come before sockets: its reply may be here, where the loop was late */
     if (w->process != p || p->state != BUSY) {
       pump(w);
+      return;
+    }
+    uint64_t left = left_ms(w, p);
+    if (left > 0) {
+      uv_timer_start(&w->timer, on_timer, left, 0);
       return;
     }
   }

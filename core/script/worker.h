@@ -1,10 +1,11 @@
 /* worker.h -- the runtime's side of a worker process, in which rules, or users' routes, run.
  * A call sends one request (and at most one file descriptor) and gets one reply. Calls are done one at a
- * time, in order; up to LUPE_WORKER_QUEUE wait. A process that has not answered LUPE_WORKER_GRACE_MS past the
- * deadline of its call is killed. The process is started at the first call, and anew at the next call after
- * it ended: whatever it held (rules, snapshot) is gone then; lua/lupe/worker.lua says "no_rule" or
- * "no_snapshot" when asked for it. What requests and replies mean is Lua's business. Thread: loop, for
- * everything here. */
+ * time, in order; up to LUPE_WORKER_QUEUE wait. A process that has used its call's deadline and
+ * LUPE_WORKER_GRACE_MS of CPU time without an answer is killed; so is one that a busy machine has not given
+ * that much in LUPE_WORKER_PATIENCE times as long. The process is started at the first call, and anew at the
+ * next call after it ended: whatever it held (rules, snapshot) is gone then; lua/lupe/worker.lua says
+ * "no_rule" or "no_snapshot" when asked for it. What requests and replies mean is Lua's business. Thread:
+ * loop, for everything here. */
 #ifndef LUPE_SCRIPT_WORKER_H
 #define LUPE_SCRIPT_WORKER_H
 #include <stddef.h>
@@ -16,9 +17,10 @@ struct uv_loop_s;
 typedef struct lupe_worker lupe_worker;
 
 enum {
-  LUPE_WORKER_FD = 3,          /* where the process finds its socket */
-  LUPE_WORKER_QUEUE = 256,     /* calls that may wait */
-  LUPE_WORKER_GRACE_MS = 80,   /* past its deadline a call's process is killed */
+  LUPE_WORKER_FD = 3,        /* where the process finds its socket */
+  LUPE_WORKER_QUEUE = 256,   /* calls that may wait */
+  LUPE_WORKER_GRACE_MS = 80, /* past its deadline a call's process is killed */
+  LUPE_WORKER_PATIENCE = 10,
   LUPE_WORKER_START_MS = 10000 /* a process that has not reported by then is killed */
 };
 

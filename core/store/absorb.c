@@ -18,6 +18,8 @@ enum {
   MAPS_PAUSE_MS =
       200,          /* between two readings for addresses that are not known; doubled as they do not help */
   MAPS_SHARE = 100, /* of the time, reading may take one part: the process cannot map meanwhile */
+  PERIOD_MIN_NS = 100000, /* of a CPU timer: ten times shorter than any that is asked for */
+  SECOND_NS = 1000000000,
   NAME_AGE_MS = 10000,
   NAMES_AT_ONCE = 256, /* of threads: some 15 us each */
 };
@@ -199,18 +201,19 @@ void lupe_target_name_thread(lupe_target *t, int32_t tid, const char *name) {
 
 /* What a record says, as far as it can be true; false: it says nothing. The thread and the stack are not
  * filled in. */
-static bool read_record(const lupe_aggregator *a, const lupe_thread_sample *r, lupe_sample *out) {
+static bool read_record(const lupe_thread_sample *r, lupe_sample *out) {
   uint32_t what = r->state & 0xff;
   *out = (lupe_sample){.stack = LUPE_SAMPLE_NO_STACK, .count = 1};
   if (!isfinite(r->time_ms)) return false;
-  if (r->kind == LUPE_RECORD_CPU && a->cpu_hz) {
-    uint32_t most = LUPE_SAMPLE_SECONDS * a->cpu_hz;
+  if (r->kind == LUPE_RECORD_CPU) {
+    if (r->period_ns < PERIOD_MIN_NS || r->period_ns > SECOND_NS) return false;
+    uint32_t most = (uint32_t)(LUPE_SAMPLE_SECONDS * UINT64_C(1000000000) / r->period_ns);
     out->count = r->weight == 0 ? 1 : r->weight < most ? r->weight : most;
-    out->ns = out->count * UINT64_C(1000000000) / a->cpu_hz;
+    out->ns = out->count * (uint64_t)r->period_ns;
     out->state = what == LUPE_THREAD_KERNEL ? LUPE_THREAD_KERNEL : LUPE_THREAD_USER;
     return true;
   }
-  if (r->kind == LUPE_RECORD_WALL && a->wall_hz) {
+  if (r->kind == LUPE_RECORD_WALL) {
     uint64_t most = LUPE_SAMPLE_SECONDS * UINT64_C(1000000);
     out->ns = (r->weight < most ? r->weight : most) * 1000;
     out->state = what == LUPE_THREAD_WAITING ? r->state : LUPE_THREAD_RUNNING;
@@ -248,7 +251,7 @@ void lupe__target_absorb_records(lupe_target *t) {
   if (refresh_maps(&b, new_maps, queue.used > 0) == LUPE_OK) {
     while ((r = lupe_record_queue_next(&queue, &at))) {
       lupe_sample row;
-      if (!read_record(a, &r->sample, &row)) continue;
+      if (!read_record(&r->sample, &row)) continue;
       int64_t second = (int64_t)floor(r->sample.time_ms / 1000);
       if (lupe_sample_log_thread(a->samples, t->number, r->sample.tid, second, &row.thread) != LUPE_OK) {
         lost += row.count;
@@ -285,17 +288,32 @@ void lupe_aggregator_absorb(lupe_aggregator *a) {
   pthread_mutex_unlock(&a->work);
 }
 
-void lupe__sample_window(const lupe_aggregator *a, double time_ms, uint32_t window_ms,
-                         lupe__sample_seconds *out) {
+lupe__rates lupe__rates_now(lupe_aggregator *a) {
+  pthread_mutex_lock(&a->lock);
+  lupe__rates rates = a->rates;
+  pthread_mutex_unlock(&a->lock);
+  return rates;
+}
+
+void lupe_aggregator_set_rates(lupe_aggregator *a, uint32_t cpu_hz, uint32_t wall_hz, double time_ms) {
+  pthread_mutex_lock(&a->lock);
+  bool begins = (cpu_hz && !a->rates.cpu_hz) || (wall_hz && !a->rates.wall_hz);
+  a->rates = (lupe__rates){cpu_hz, wall_hz, begins ? time_ms : a->rates.since_ms};
+  pthread_mutex_unlock(&a->lock);
+}
+
+void lupe__sample_window(const lupe_aggregator *a, const lupe__rates *rates, double time_ms,
+                         uint32_t window_ms, lupe__sample_seconds *out) {
   if (window_ms == 0) window_ms = LUPE_WINDOW_MS;
   if (window_ms > LUPE_WINDOW_MAX_MS) window_ms = LUPE_WINDOW_MAX_MS;
   *out = (lupe__sample_seconds){.from_ms = time_ms, .to_ms = time_ms};
-  if (!a->cpu_hz && !a->wall_hz) return;
+  if (!rates->cpu_hz && !rates->wall_hz) return;
   out->to = (int64_t)floor(time_ms / 1000) + 1;
   out->from = (int64_t)ceil((time_ms - window_ms) / 1000);
-  int64_t whole = lupe_sample_log_from(a->samples);
+  int64_t whole = lupe_sample_log_from(a->samples), since = (int64_t)floor(rates->since_ms / 1000);
+  if (whole < since) whole = since;
   if (out->from < whole) out->from = whole < out->to ? whole : out->to;
-  out->from_ms = fmin(time_ms, fmax((double)out->from * 1000, a->started_ms));
+  out->from_ms = fmin(time_ms, fmax((double)out->from * 1000, rates->since_ms));
 }
 
 /* -- whose they are --------------------------------------------------------------------------- */

@@ -34,7 +34,7 @@ typedef struct lupe_aggregator_options {
   uint32_t series_capacity;  /* rows of memory figures kept; 0 = 1000 */
   size_t stack_bytes;        /* bound of the stack table; 0 = 24 MiB */
   double started_ms;         /* Unix time at which the run began */
-  uint32_t cpu_hz, wall_hz;  /* what the agents were asked for; 0: off */
+  uint32_t cpu_hz, wall_hz;  /* what the agents are asked for at first; 0: off */
 } lupe_aggregator_options;
 
 typedef struct lupe_target_info {
@@ -59,7 +59,10 @@ typedef struct lupe_target_sampling {
 typedef struct lupe_thread_sample {
   uint32_t kind; /* LUPE_RECORD_CPU or LUPE_RECORD_WALL */
   int32_t tid;
-  uint32_t weight, state, switches;
+  uint32_t weight, state;
+  union {
+    uint32_t switches, period_ns;
+  };
   double time_ms; /* Unix */
 } lupe_thread_sample;
 
@@ -130,6 +133,9 @@ void lupe_target_classes(lupe_target *t, const lupe_snapshot_size_class *classes
 /* Every memory interval: appends each live target's newest figures to its series, and the sum to the
  * run's. In the sums, CPU time and faults of targets that died stay, so that they never go back. */
 void lupe_aggregator_record_memory(lupe_aggregator *a, double time_ms);
+/* What the agents are asked for from now on; 0: off. Snapshots hold no samples of what is off, and none from
+ * before a kind was switched on: they would not be of the same time as the others. */
+void lupe_aggregator_set_rates(lupe_aggregator *a, uint32_t cpu_hz, uint32_t wall_hz, double time_ms);
 /* The agents' losses, summed by the caller; they go into each snapshot. */
 void lupe_aggregator_set_losses(lupe_aggregator *a, uint64_t dropped_records, uint64_t truncated_stacks);
 

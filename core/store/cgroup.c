@@ -117,6 +117,21 @@ static bool read_number(const char *folder, const char *name, uint64_t *out) {
   return true;
 }
 
+/* The number behind `name` in folder/memory.stat; 0 where there is none. */
+static uint64_t read_stat(const char *folder, const char *name) {
+  char path[PATH_MAX + 64], line[256];
+  size_t bytes = strlen(name);
+  snprintf(path, sizeof path, "%s/memory.stat", folder);
+  FILE *file = fopen(path, "re");
+  if (!file) return 0;
+  uint64_t found = 0;
+  while (found == 0 && fgets(line, sizeof line, file)) {
+    if (strncmp(line, name, bytes) == 0 && line[bytes] == ' ') found = strtoull(line + bytes + 1, NULL, 10);
+  }
+  fclose(file);
+  return found;
+}
+
 /* The group's path below the mount. A group outside of what is mounted here (a container that sees its own
  * group only) is taken for the mount's root. */
 static const char *below_mount(const hierarchy *h) {
@@ -142,7 +157,10 @@ static void walk(const hierarchy *h, lupe_cgroup_memory *best, bool *found) {
                 read_number(folder, h->version_2 ? "memory.max" : "memory.limit_in_bytes", &limit);
     if (read && limit >= NO_LIMIT) limit = 0;
     bool smaller = read && limit > 0 && (best->limit_bytes == 0 || limit < best->limit_bytes);
-    if (read && (smaller || !*found)) *best = (lupe_cgroup_memory){limit, used};
+    if (read && (smaller || !*found)) {
+      uint64_t idle = read_stat(folder, h->version_2 ? "inactive_file" : "total_inactive_file");
+      *best = (lupe_cgroup_memory){limit, used, idle < used ? idle : used};
+    }
     *found = *found || read;
     if (bytes <= mount_bytes) return;
     *strrchr(folder, '/') = '\0';

@@ -11,8 +11,10 @@
 #include "core/lupe.h"
 
 typedef struct lupe_cgroup_memory {
-  uint64_t limit_bytes; /* 0: no group on the way up has one */
-  uint64_t used_bytes;  /* of the group with that limit; without one, of the process's own */
+  uint64_t limit_bytes;       /* 0: no group on the way up has one */
+  uint64_t used_bytes;        /* of the group with that limit; without one, of the process's own */
+  uint64_t reclaimable_bytes; /* of these: cached pages of files that have not been used lately, which the
+                                 kernel takes back before it ends anything */
 } lupe_cgroup_memory;
 
 /* LUPE_ENOENT: the process is gone, or no memory controller is mounted where lupe can see it. */

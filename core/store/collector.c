@@ -30,6 +30,7 @@ typedef struct connection {
   lupe_collector *collector;
   lupe_session *session; /* NULL once it is gone and only the handle is left to close */
   bool awaited;          /* a profile of the open round is due */
+  bool rates_due;        /* it has not been told of the rates that hold now */
 } connection;
 
 struct lupe_collector {
@@ -41,6 +42,7 @@ struct lupe_collector {
   uv_poll_t listening;
   uv_timer_t drain, rounds, memory, deadline;
   connection *connections;
+  lupe_commands commands;
   lupe_jobs *jobs;
   lupe_line_finder *lines;
   uint32_t drains;   /* since samples were absorbed last */
@@ -237,6 +239,10 @@ static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *re
   end_round_when_complete(c);
 }
 
+static void on_commanded(void *arg, lupe_session *s, const lupe_command_reply *reply) {
+  lupe_commands_answered(&((connection *)arg)->collector->commands, s, reply);
+}
+
 /* Read at once: a short program may be gone soon. */
 static void on_mapped(void *arg) {
   absorb(((connection *)arg)->collector);
@@ -267,8 +273,10 @@ static void disconnect(connection *k) {
   uv_poll_stop(&k->poll);
   lupe_session_drain(k->session);
   lupe_session_add_cost(k->session, &c->departed);
-  lupe_session_free(k->session);
+  lupe_session *ended = k->session;
   k->session = NULL;
+  lupe_commands_forget(&c->commands, ended);
+  lupe_session_free(ended);
   k->awaited = false;
   uv_close((uv_handle_t *)&k->poll, on_connection_closed);
 }
@@ -299,7 +307,8 @@ static lupe_status adopt(lupe_collector *c, int fd) {
       .cpu_hz = c->options.cpu_hz,
       .wall_hz = c->options.wall_hz,
   };
-  lupe_session_events events = {.profiled = on_profiled, .mapped = on_mapped, .arg = k};
+  lupe_session_events events = {
+      .profiled = on_profiled, .commanded = on_commanded, .mapped = on_mapped, .arg = k};
   lupe_status status = lupe_session_create(&k->session, fd, c->aggregator, &welcome, events);
   if (status != LUPE_OK) {
     free(k);
@@ -349,12 +358,42 @@ static void listen_again(lupe_collector *c) {
   if (!c->deaf) uv_poll_start(&c->listening, UV_READABLE, on_connecting);
 }
 
+/* -- commands --------------------------------------------------------------------------------- */
+
+static void tell_rates(const lupe_collector *c) {
+  for (connection *k = c->connections; k; k = k->next) {
+    if (!k->session || !k->rates_due) continue;
+    lupe_status status = lupe_session_set_rates(k->session, c->options.cpu_hz, c->options.wall_hz);
+    k->rates_due = status == LUPE_EAGAIN; /* anything else: it is gone, as reading will show */
+  }
+}
+
+void lupe_collector_set_rates(lupe_collector *c, uint32_t cpu_hz, uint32_t wall_hz) {
+  if (c->options.cpu_hz == cpu_hz && c->options.wall_hz == wall_hz) return;
+  c->options.cpu_hz = cpu_hz;
+  c->options.wall_hz = wall_hz;
+  lupe_aggregator_set_rates(c->aggregator, cpu_hz, wall_hz, lupe_unix_ms());
+  for (connection *k = c->connections; k; k = k->next) k->rates_due = true;
+  tell_rates(c);
+}
+
+lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_agent_command *what,
+                                   lupe_command_cb done, void *arg) {
+  for (connection *k = c->connections; k; k = k->next) {
+    if (k->session && lupe_session_target(k->session) && lupe_session_pid(k->session) == pid)
+      return lupe_commands_send(&c->commands, k->session, what, done, arg);
+  }
+  return LUPE_ENOENT;
+}
+
 /* -- figures ---------------------------------------------------------------------------------- */
 
 static void on_drain(uv_timer_t *timer) {
   lupe_collector *c = timer->data;
   if (c->deaf) listen_again(c);
   drain_all(c);
+  tell_rates(c);
+  lupe_commands_expire(&c->commands, lupe_unix_ms());
   if (++c->drains < DRAINS_PER_ABSORB) return;
   refresh(c);
   absorb(c);

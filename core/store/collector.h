@@ -13,6 +13,7 @@
 
 #include "core/lupe.h"
 #include "core/store/aggregator.h"
+#include "core/store/commands.h"
 #include "core/store/session.h"
 #include "core/store/snapshot.h"
 
@@ -22,7 +23,7 @@ typedef struct lupe_collector_options {
   const char *socket_path;     /* made by create, removed by close */
   uint32_t memory_interval_ms; /* between two rows of the memory series */
   double profile_budget;       /* share of one core that taking profiles may cost, 0..1 */
-  uint32_t cpu_hz, wall_hz;    /* what the agents are asked for; 0: off. As the aggregator knows them */
+  uint32_t cpu_hz, wall_hz; /* what the agents are asked for at first; 0: off. As the aggregator knows them */
   /* After a round, and every few seconds between two while there are CPU and wall samples; the collector
    * keeps `latest`. Called on the loop. */
   void (*on_snapshot)(void *arg, lupe_snapshot *latest);
@@ -48,6 +49,13 @@ lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, uint32_t win
 /* The last round of a run: takes in what the ending processes `left`, asks those that still run for a profile
  * (at most two seconds), and gives the snapshot of all targets. No rounds come after it. */
 void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg);
+
+/* What all agents are asked for from now on, those that connect later too. */
+void lupe_collector_set_rates(lupe_collector *c, uint32_t cpu_hz, uint32_t wall_hz);
+/* Has the agent of one process carry a command out; see lupe_commands_send. LUPE_ENOENT: no agent speaks for
+ * `pid`. */
+lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_agent_command *what,
+                                   lupe_command_cb done, void *arg);
 
 /* Reads figures into the aggregator now: those of `pid`, or of all for LUPE_TARGET_ALL_LIVE. */
 void lupe_collector_measure(lupe_collector *c, int32_t pid);

@@ -55,6 +55,12 @@ struct lupe_target {
   char why[LUPE__WHY_BYTES];                        /* work */
 };
 
+/* What the agents are asked for, and since when all that is on has been on. */
+typedef struct lupe__rates {
+  uint32_t cpu_hz, wall_hz; /* 0: off */
+  double since_ms;
+} lupe__rates;
+
 struct lupe_aggregator {
   pthread_mutex_t work, lock;
   pthread_mutex_t lines; /* held while lines are looked for; taken before `work` */
@@ -66,7 +72,7 @@ struct lupe_aggregator {
   size_t swept_bytes;       /* work; of the stack table after the last sweep */
   uint64_t swept_overflows; /* work; of the stack table then */
   int64_t swept_from;       /* work; how far the sample log reached back then */
-  uint32_t cpu_hz, wall_hz;
+  lupe__rates rates;        /* lock */
   double started_ms;
   uint32_t series_capacity;
 
@@ -99,6 +105,8 @@ void lupe__targets_evict_some(lupe_aggregator *a);
 lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t);
 /* Sum of the newest figures over live targets; false where there is none. Caller holds `lock`. */
 bool lupe__memory_sum(const lupe_aggregator *a, lupe_memory_figures *out);
+/* A copy. Caller holds nothing but `work`. */
+lupe__rates lupe__rates_now(lupe_aggregator *a);
 /* The target of a pid, live before dead, newest first; NULL. Caller holds `lock`. */
 lupe_target *lupe__target_find(const lupe_aggregator *a, int32_t pid);
 /* Adds classes into `rows` (sorted by size, *count of them, room for `capacity`). */
@@ -121,9 +129,9 @@ typedef struct lupe__sample_seconds {
   double from_ms, to_ms;
 } lupe__sample_seconds;
 /* The last `window_ms` (0: LUPE_WINDOW_MS) before `time_ms`, in whole seconds but for the last, as far as
- * samples reach. Caller holds `work`. */
-void lupe__sample_window(const lupe_aggregator *a, double time_ms, uint32_t window_ms,
-                         lupe__sample_seconds *out);
+ * samples reach, and of all kinds that are on. Caller holds `work`. */
+void lupe__sample_window(const lupe_aggregator *a, const lupe__rates *rates, double time_ms,
+                         uint32_t window_ms, lupe__sample_seconds *out);
 
 /* Whose samples belong in a snapshot: the number of a target in the sample log, and the row of the snapshot's
  * targets that they are shown with. */

@@ -14,7 +14,7 @@
 /* An agent that floods cannot keep the loop. */
 enum {
   DRAIN_MAX_RECORDS = 65536, /* at a time: more than the ring can hold */
-  RECEIVE_MAX_MESSAGES = 64, /* at a time: an honest agent never has more than three under way */
+  RECEIVE_MAX_MESSAGES = 64, /* at a time: an honest agent has few under way */
   LATE_MS = 2000, /* before the last drain: a record is written some time after what it tells of, a second of
                      standing still among that */
 };
@@ -132,6 +132,8 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
     lupe_session_measure(s);                  /* the figures that belong to this profile */
     s->events.profiled(s->events.arg, s, body, fd);
     return LUPE_OK;
+  } else if (m->type == LUPE_COMMANDED && m->body_bytes == sizeof(lupe_command_reply) && s->target) {
+    s->events.commanded(s->events.arg, s, body);
   } else if (m->type == LUPE_MAPS && m->body_bytes == 0 && s->target) {
     /* Without one its samples have no names, no more than that. */
     if (fd < 0) return LUPE_OK;
@@ -248,6 +250,19 @@ lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial) {
   lupe_status status = lupe_channel_send(s->fd, LUPE_PROFILE, &request, sizeof request, -1);
   s->asked = status == LUPE_OK;
   return status;
+}
+
+lupe_status lupe_session_command(lupe_session *s, const lupe_agent_command *command) {
+  if (!s->target) return LUPE_EAGAIN;
+  return lupe_channel_send(s->fd, LUPE_COMMAND, command, sizeof *command, -1);
+}
+
+lupe_status lupe_session_set_rates(lupe_session *s, uint32_t cpu_hz, uint32_t wall_hz) {
+  s->welcome.cpu_hz = cpu_hz;
+  s->welcome.wall_hz = wall_hz;
+  if (!s->target) return LUPE_OK;
+  lupe_agent_command command = {.kind = LUPE_COMMAND_SAMPLING, .cpu_hz = cpu_hz, .wall_hz = wall_hz};
+  return lupe_session_command(s, &command);
 }
 
 pid_t lupe_session_pid(const lupe_session *s) {

@@ -28,6 +28,8 @@ typedef struct lupe_agent_cost {
 typedef struct lupe_session_events {
   /* A heap profile came (status 0: `fd` is its text, now the callee's), or could not be taken. */
   void (*profiled)(void *arg, lupe_session *s, const lupe_profile_reply *reply, int fd);
+  /* A command was carried out, or not. */
+  void (*commanded)(void *arg, lupe_session *s, const lupe_command_reply *reply);
   /* Its mappings came: they can be absorbed. */
   void (*mapped)(void *arg);
   void *arg;
@@ -49,6 +51,13 @@ void lupe_session_measure(lupe_session *s);
 /* Asks for a heap profile. LUPE_EUNSUPPORTED: this one cannot; LUPE_EAGAIN: the last one is still to come
  * (or its socket is full); LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial);
+
+/* Sends a command; what comes of it is told by `commanded`. LUPE_EAGAIN: its socket is full, or it has not
+ * said HELLO; LUPE_ENOENT, LUPE_EIO. */
+lupe_status lupe_session_command(lupe_session *s, const lupe_agent_command *command);
+/* What it is asked for from now on: in its WELCOME, or else by a command. LUPE_EAGAIN: its socket is full, so
+ * it is to be tried again; LUPE_ENOENT, LUPE_EIO. */
+lupe_status lupe_session_set_rates(lupe_session *s, uint32_t cpu_hz, uint32_t wall_hz);
 
 pid_t lupe_session_pid(const lupe_session *s);
 lupe_target *lupe_session_target(const lupe_session *s); /* NULL before HELLO */

@@ -333,12 +333,13 @@ lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double tim
   b->header.time_ms = isfinite(time_ms) && time_ms > 0 ? time_ms : 0;
   pthread_mutex_lock(&a->work);
   lupe__absorb_records(a);
-  lupe__sample_window(a, b->header.time_ms, window_ms, &b->window);
+  lupe__rates rates = lupe__rates_now(a);
+  lupe__sample_window(a, &rates, b->header.time_ms, window_ms, &b->window);
   b->merged = pid <= 0;
   b->header.profile_from_ms = b->window.from_ms;
   b->header.profile_to_ms = b->window.to_ms;
-  b->header.cpu_hz = a->cpu_hz;
-  b->header.wall_hz = a->wall_hz;
+  b->header.cpu_hz = rates.cpu_hz;
+  b->header.wall_hz = rates.wall_hz;
   lupe_status status = collect(b, pid);
   if (status == LUPE_OK) status = build(b, out);
   lupe__targets_evict(a);

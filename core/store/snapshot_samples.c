@@ -24,6 +24,20 @@ static const lupe__sample_owner *owner_of(const lupe__builder *b, uint32_t threa
   return &b->owners[low]; /* the log was asked for samples of these only */
 }
 
+static bool is_cpu(const lupe_sample *s) {
+  return s->state == LUPE_THREAD_USER || s->state == LUPE_THREAD_KERNEL;
+}
+
+/* Of what was switched off samples may be there from before. */
+static void leave_out_what_is_off(lupe__builder *b) {
+  size_t kept = 0;
+  for (size_t i = 0; i < b->sample_count; i++) {
+    bool on = is_cpu(&b->samples[i]) ? b->header.cpu_hz != 0 : b->header.wall_hz != 0;
+    if (on) b->samples[kept++] = b->samples[i];
+  }
+  b->sample_count = kept;
+}
+
 static lupe_status sum(lupe__builder *b) {
   lupe_status status =
       lupe__sample_owners(b->a, b->targets, b->target_count, b->merged, &b->owners, &b->owner_count);
@@ -34,11 +48,8 @@ static lupe_status sum(lupe__builder *b) {
   status = lupe_sample_log_sum(b->a->samples, b->window.from, b->window.to, numbers, b->owner_count,
                                &b->samples, &b->sample_count);
   free(numbers);
+  if (status == LUPE_OK) leave_out_what_is_off(b);
   return status;
-}
-
-static bool is_cpu(const lupe_sample *s) {
-  return s->state == LUPE_THREAD_USER || s->state == LUPE_THREAD_KERNEL;
 }
 
 /* Lines of the stacks that have a share of the CPU or wall time come first. */

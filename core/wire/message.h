@@ -12,8 +12,10 @@ typedef enum lupe_message_type {
   LUPE_PROFILE = 3,  /* runtime: lupe_profile_request */
   LUPE_PROFILED = 4, /* agent: lupe_profile_reply, with a memfd of heap_v2 text when status is 0 */
   LUPE_GOODBYE = 5,  /* agent: the program is exiting normally; nothing follows */
-  LUPE_MAPS = 6, /* agent, no body: a descriptor of its /proc/PID/maps, or of a copy; it takes the place of
-                    the last one. Read from 0 to its end by pread, as often as one likes */
+  LUPE_MAPS = 6,    /* agent, no body: a descriptor of its /proc/PID/maps, or of a copy; it takes the place of
+                       the last one. Read from 0 to its end by pread, as often as one likes */
+  LUPE_COMMAND = 7, /* runtime: lupe_agent_command */
+  LUPE_COMMANDED = 8, /* agent: lupe_command_reply, one for each command, in their order */
 } lupe_message_type;
 
 typedef struct lupe_message {
@@ -67,5 +69,34 @@ typedef struct lupe_profile_reply {
   uint64_t elapsed_ns;
   int64_t time_ms; /* Unix time of the profile */
 } lupe_profile_reply;
+
+typedef enum lupe_command_kind {
+  LUPE_COMMAND_SAMPLING = 1, /* cpu_hz and wall_hz are what is asked for from now on, as in lupe_welcome */
+  LUPE_COMMAND_PURGE = 2,    /* the allocator is to give back all pages that hold nothing */
+  LUPE_COMMAND_DECAY = 3,    /* it is to do so after dirty_decay_ms and muzzy_decay_ms by itself */
+} lupe_command_kind;
+
+enum {
+  LUPE_DECAY_NEVER = -1,
+  LUPE_DECAY_SAME = -2, /* leave it as it is */
+  LUPE_DECAY_MAX_MS = 86400000,
+};
+
+/* What a kind does not speak of is 0. */
+typedef struct lupe_agent_command {
+  uint64_t serial;
+  uint32_t kind; /* lupe_command_kind */
+  uint32_t cpu_hz, wall_hz;
+  int32_t dirty_decay_ms, muzzy_decay_ms; /* or LUPE_DECAY_NEVER, LUPE_DECAY_SAME */
+  uint32_t unused;
+} lupe_agent_command;
+
+typedef struct lupe_command_reply {
+  uint64_t serial;
+  int32_t
+      status; /* 0, or an errno: ENOTSUP where the process has no such allocator, or it is to be left alone */
+  uint32_t unused;
+  uint64_t elapsed_ns;
+} lupe_command_reply;
 
 #endif

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum {
-  LUPE_WIRE_VERSION = 2,
+  LUPE_WIRE_VERSION = 3,
   LUPE_MAX_FRAMES = 128,       /* jemalloc's PROF_BT_MAX */
   LUPE_RING_BYTES = 1 << 20,   /* of payload; a power of two */
   LUPE_SIZE_CLASSES_MAX = 256, /* 36 small and 196 large in jemalloc 5.3 with 4 KiB pages */
@@ -111,10 +111,13 @@ typedef struct lupe_record {
   uint8_t flags;
   uint16_t depth;
   uint32_t tid;
-  uint32_t weight;   /* heap, CPU: samples that this record stands for; wall: microseconds */
-  uint32_t state;    /* CPU, wall: enum lupe_thread_state and what belongs to it */
-  uint32_t switches; /* wall: how often the thread was put on a core since its last record */
-  uint64_t time_ns;  /* CLOCK_MONOTONIC */
+  uint32_t weight; /* heap, CPU: samples that this record stands for; wall: microseconds */
+  uint32_t state;  /* CPU, wall: enum lupe_thread_state and what belongs to it */
+  union {
+    uint32_t switches;  /* wall: how often the thread was put on a core since its last record */
+    uint32_t period_ns; /* CPU: of its timer; the rate may change while samples are under way */
+  };
+  uint64_t time_ns; /* CLOCK_MONOTONIC */
   uint64_t frames[];
 } lupe_record;
 

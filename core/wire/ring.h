@@ -28,7 +28,10 @@ typedef struct lupe_record_copy {
   uint8_t flags;
   uint16_t depth; /* 0..LUPE_MAX_FRAMES */
   uint32_t tid;
-  uint32_t weight, state, switches;
+  uint32_t weight, state;
+  union {
+    uint32_t switches, period_ns;
+  };
   uint64_t time_ns;
   uint64_t frames[LUPE_MAX_FRAMES];
 } lupe_record_copy;

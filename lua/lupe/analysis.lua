@@ -1,11 +1,12 @@
 --- Runs the rules over a view, in the worker process, and keeps what they found.
--- All rules but actions run, once per view and state of the rules' files: whoever asks again gets the same
--- result. Recommendations run last, with the findings of the others. Loop thread.
+-- All rules run, once per view and state of the rules' files: whoever asks again gets the same result.
+-- Recommendations come after the others and see their findings; actions come last and see all. Here they are only
+-- found, not run: see lupe.actions. Loop thread.
 --
 -- A result: { findings, suppressed = findings that the operator does not want to be told (lupe.suppressions),
 -- errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds, lacking = { id of a rule that
--- had too little to say anything = seconds that it would need }, elapsed_ms, time_ms, generation }. `status` is that of
--- the leak rules: "failed" where none of them answered.
+-- had too little to say anything = seconds that it would need }, failed = { id of a rule that gave no answer = true },
+-- elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
 -- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
@@ -29,10 +30,10 @@ local SYSTEM_DEADLINE_MS = 2000
 local BATCH = 100 -- calls queued at once; the worker's queue takes 256
 local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
 local FIRST_KINDS = { leak = true, bottleneck = true, pattern = true, alert = true }
-local LAST_KINDS = { recommendation = true }
+local LATER_KINDS = { { recommendation = true }, { action = true } }
 local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
 local SAMPLES = { cpu = true, wall = true }
-local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5 }
+local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5, action = 6 }
 
 --- @param host what C offers; of it also `rules_dir` (shipped), `config.rules` (the user's) and, where there is a
 -- recording to compare with, `base`: a view of its last snapshot
@@ -49,8 +50,9 @@ function analysis.new(host)
     results = setmetatable({}, { __mode = "k" }), -- view -> { revision, what it was asked about -> result }
     turns = turns.new(), -- one analysis at a time: the worker holds one snapshot
     known_findings = known_findings.new(host.now_ms),
+    heed = nil, -- function(result, occasion), told of each check of the whole run: set by lupe.server
     began_ms = host.monotonic_ms(),
-    next_check_ms = 0,
+    next_check_ms = 0, soon = false,
   }, analysis)
   local paths = {}
   for i, directory in ipairs(directories) do paths[i] = directory.path end
@@ -107,15 +109,17 @@ local function send_base(self, note)
 end
 
 --- The request to run a rule.
+-- @param view that it will see: what that has beside its snapshot goes along
 -- @param given_rule what is known of it
 -- @param params those of one request: see `run`
 -- @param findings those that it sees
-function analysis:check_request(given_rule, params, findings)
-  local config = self.host.config
+function analysis:check_request(view, given_rule, params, findings)
+  local config, extras = self.host.config, view.extras
   return {
     op = "check", id = given_rule.id, params = self.settings:params(given_rule, params),
     findings = json.array(findings),
     config = { memory_warning_mb = config.memory_warning_mb, memory_alert_mb = config.memory_alert_mb },
+    allocator = extras.allocator, cgroup = extras.cgroup, cores = extras.cores, off_because = extras.off_because,
     deadline_ms = RULE_DEADLINE_MS,
   }
 end
@@ -133,7 +137,7 @@ local function round(self, view, entries, params, findings, note)
       if not reply.ok then note("snapshot: " .. tostring(reply.error)) end
     end)
     for _, entry in ipairs(entries) do
-      send(self, self:check_request(entry.rule, params, findings), nil, RULE_DEADLINE_MS, function(reply)
+      send(self, self:check_request(view, entry.rule, params, findings), nil, RULE_DEADLINE_MS, function(reply)
         replies[entry] = reply
         left = left - 1
         if left == 0 then done(replies) end
@@ -163,6 +167,7 @@ local function take(self, outcome, entry, reply)
     local message = tostring(reply.error)
     self.health:failed(entry, reply.kind, message, reply.elapsed_us)
     outcome.errors[#outcome.errors + 1] = ("%s: %s"):format(entry.rule.id, message)
+    outcome.failed[entry.rule.id] = true
     answer[#answer + 1] = { kind = entry.rule.kind, status = "failed" }
     if live_scripts.to_blame(reply.kind) then self.registry:fall_back(entry, message) end
   end
@@ -268,20 +273,24 @@ end
 
 local function compute(self, view, options)
   local began = self.host.monotonic_ms()
-  local outcome = { findings = {}, suppressed = {}, errors = json.array(), answers = {}, lacking = {} }
+  local outcome = {
+    findings = {}, suppressed = {}, errors = json.array(), answers = {}, lacking = {}, failed = {},
+  }
   for _, entry in ipairs(self.registry:entries()) do
     local wrong = entry.error or entry.clash
     if wrong then outcome.errors[#outcome.errors + 1] = wrong end
   end
   run_kinds(self, view, options, FIRST_KINDS, nil, outcome)
-  outcome.findings = settle(outcome.findings)
-  local earlier = {}
-  for i, finding in ipairs(outcome.findings) do earlier[i] = finding end
-  run_kinds(self, view, options, LAST_KINDS, earlier, outcome)
+  for _, kinds in ipairs(LATER_KINDS) do
+    outcome.findings = settle(outcome.findings)
+    local earlier = {}
+    for i, finding in ipairs(outcome.findings) do earlier[i] = finding end
+    run_kinds(self, view, options, kinds, earlier, outcome)
+  end
   local status, needed_seconds = status_of(outcome.answers)
   return {
     findings = settle(outcome.findings), suppressed = settle(outcome.suppressed), errors = outcome.errors,
-    status = status, needed_seconds = needed_seconds, lacking = outcome.lacking,
+    status = status, needed_seconds = needed_seconds, lacking = outcome.lacking, failed = outcome.failed,
     elapsed_ms = self.host.monotonic_ms() - began, time_ms = view.time_ms, generation = view.generation,
   }
 end
@@ -306,6 +315,7 @@ end
 -- @tparam[opt] table options `pid`: the view is of one process, so the result is not remembered as the run's;
 --   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either;
 --   `params`: of rules, for this time only (lupe.rule_settings.for_request): nothing of it is remembered
+--   `occasion`: "scheduled", "leak_check" or "exit", nil for who only reads
 -- @return the result
 function analysis:run(view, options)
   options = options or {}
@@ -319,10 +329,13 @@ function analysis:run(view, options)
     if not options.params then keep_result(self, view, about, revision, fresh) end
     return fresh
   end)
-  if not options.pid and not options.about and not options.params and self.last ~= result then
+  if options.pid or options.about or options.params then return result end
+  local is_new = self.last ~= result
+  if is_new then
     self.last = result
     self.known_findings:add(result.findings, result.suppressed)
   end
+  if self.heed and (is_new or options.occasion) then self.heed(result, options.occasion) end
   return result
 end
 
@@ -336,7 +349,7 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 function analysis:known() return self.known_findings:list() end
 
 --- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that are not the
--- defaults: name -> value), state, error, shadowed_by, loaded_ms, runs, errors, elapsed_us, findings }.
+-- defaults: name -> value), needs, state, error, shadowed_by, loaded_ms, runs, errors, elapsed_us, findings }.
 -- `state`: "active", "shadowed", "disabled", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
@@ -348,12 +361,22 @@ function analysis:rules()
     list[i] = {
       path = entry.path, shipped = entry.shipped, id = loaded.id, kind = loaded.kind, title = loaded.title,
       version = loaded.version, params = loaded.params, set = entry.rule and self.settings:params(loaded),
-      state = state, error = entry.error or entry.clash or record.error, shadowed_by = entry.shadowed_by,
-      loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors, elapsed_us = record.elapsed_us,
-      findings = record.findings,
+      needs = loaded.needs, state = state, error = entry.error or entry.clash or record.error,
+      shadowed_by = entry.shadowed_by, loaded_ms = entry.loaded_ms, runs = record.runs, errors = record.errors,
+      elapsed_us = record.elapsed_us, findings = record.findings,
     }
   end
   return list
+end
+
+--- Whether the rules' files have been looked at; before, nothing is known of them.
+function analysis:ready() return self.live.ready or false end
+
+--- The ids of the rules of one kind that are in force, in order.
+function analysis:ids(kind)
+  local ids = {}
+  for i, entry in ipairs(self.registry:in_force({ [kind] = true })) do ids[i] = entry.rule.id end
+  return ids
 end
 
 --- What is wrong with the directories of rules, and with what the configuration says about rules: array of texts.
@@ -373,6 +396,9 @@ function analysis:confinement() return self.confined, self.unconfined_reason end
 -- @return what became of each: see lupe.live_scripts
 function analysis:reload() return self.live:reload() end
 
+--- Has the next scheduled check come as soon as there is a view.
+function analysis:check_soon() self.soon = true end
+
 --- How long after a check the next one is worth it: when the run is twice as old, since trends become clear with time,
 -- or the leak rules have the history that they asked for; but at the latest after the configured interval.
 local function pause_ms(self, view, result)
@@ -383,7 +409,7 @@ end
 
 local function check_on_schedule(self, view)
   self.checking = true
-  async.spawn(function() return self:run(view) end, function(ok, result, trace)
+  async.spawn(function() return self:run(view, { occasion = "scheduled" }) end, function(ok, result, trace)
     self.checking = false
     if ok then
       self.next_check_ms = self.host.monotonic_ms() + pause_ms(self, view, result)
@@ -405,9 +431,12 @@ function analysis:tick(views)
     self.complained_revision = self.registry.revision
     self:complaints() -- logs what is new
   end
-  if now >= self.next_check_ms and not self.checking then
+  if (self.soon or now >= self.next_check_ms) and not self.checking then
     local view = views:merged()
-    if view then check_on_schedule(self, view) end
+    if view then
+      self.soon = false
+      check_on_schedule(self, view)
+    end
   end
 end
 

@@ -80,6 +80,15 @@ local function parse_flag(argv, i, command)
   return spec, value, i + 1
 end
 
+--- Adds --param.NAME=VALUE to what a command was given. Nil, message, exit code where it is something else.
+local function add_param(options, word)
+  local name, value = word:match("^%-%-param%.([^=]+)=(.*)$")
+  if not name then return usage_error("%s: expected --param.NAME=VALUE or --param.RULE.NAME=VALUE", word) end
+  options.params = options.params or {}
+  options.params[name] = value
+  return true
+end
+
 --- Flags and words from `first` on. Where `run` is true the words begin at the first one that is no flag, and all that
 -- follows are words; else they may be mixed. `--` ends the flags.
 -- @return settings, options and words, or "help"; or nil, message, exit code
@@ -94,6 +103,10 @@ local function parse_words(argv, first, command, run)
       return "help"
     elseif word:sub(1, 1) ~= "-" or word == "-" then
       words[#words + 1] = word
+      i = i + 1
+    elseif command.params and word:find("^%-%-param%f[%A]") then
+      local ok, message, code = add_param(options, word)
+      if not ok then return nil, message, code end
       i = i + 1
     else
       local spec, value, after = parse_flag(argv, i, command)

@@ -32,7 +32,7 @@ end
 
 local function add_flag(out, spec)
   local placeholder = spec.placeholder or value_types[spec.type].placeholder
-  if spec.values then placeholder = table.concat(spec.values, "|") end
+  if spec.values then placeholder = table.concat(spec.values, spec.type == "words" and "," or "|") end
   local head = "  " .. spec.flag .. (spec.type == "boolean" and "[=" .. placeholder .. "]" or " " .. placeholder)
   local notes = { spec.env }
   local default = default_of(spec)
@@ -61,11 +61,13 @@ function cli_help.command(command)
       add_flag(out, spec)
     end
   end
-  out[#out + 1] = ""
-  out[#out + 1] = "In lupe.conf.lua only:"
-  for _, spec in ipairs(of_the_file) do
-    out[#out + 1] = "  " .. spec.name
-    out[#out + 1] = (" "):rep(INDENT) .. indented(spec.doc)
+  if not command.settings or taken.rules then
+    out[#out + 1] = ""
+    out[#out + 1] = "In lupe.conf.lua only:"
+    for _, spec in ipairs(of_the_file) do
+      out[#out + 1] = "  " .. spec.name
+      out[#out + 1] = (" "):rep(INDENT) .. indented(spec.doc)
+    end
   end
   return table.concat(out, "\n") .. "\n"
 end

@@ -1,6 +1,7 @@
 --- The commands of the command line: what each takes, and what its help says.
 -- `name` as it is typed; `usage`; `doc` lines; `settings` names of lupe.settings that it takes (nil: all);
--- `flags` of its own, declared like settings; `words` { least, most (nil: any number), what }: its arguments.
+-- `flags` of its own, declared like settings; `params`: it takes --param.NAME=VALUE; `words` { least, most (nil: any
+-- number), what }: its arguments.
 -- @module lupe.commands
 
 local RULES = { "rules", "memory_warning_mb", "memory_alert_mb", "config" }
@@ -64,9 +65,11 @@ return {
     doc = {
       "Runs the rules over the frames of a recording, and tells what they find when. The same recording and rules",
       "give the same answer, byte for byte.", BASE,
+      "--param.NAME=VALUE sets the param NAME of each rule that has it, --param.RULE.NAME=VALUE of one rule.",
       "Exit code: 0, or 1 where the recording cannot be read.",
     },
     settings = with("report", "output", "base"), words = { least = 1, most = 1, what = "a recording" },
+    params = true,
     flags = {
       AT,
       {

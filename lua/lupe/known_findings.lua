@@ -10,10 +10,14 @@ known_findings.__index = known_findings
 
 local MOST = 500
 
---- What makes two findings the same one: their rule, and the function they speak of, or else their words.
+--- What makes two findings the same one: their rule, and the function they speak of, or else their words; and what
+-- they ask for.
 function known_findings.key(finding)
   local place = finding.site or finding.hotspot
-  return table.concat({ finding.rule, place and place.module or "", place and place.name or finding.summary }, "\0")
+  return table.concat({
+    finding.rule, place and place.module or "", place and place.name or finding.summary,
+    finding.action and finding.action.name,
+  }, "\0")
 end
 
 local key_of = known_findings.key

@@ -2,6 +2,7 @@
 -- rules, HTTP. All in base units (bytes, seconds), summed over the live processes of the run.
 -- @module lupe.metrics
 
+local allocator_state = require("lupe.allocator_state")
 local rule_metrics = require("lupe.rule_metrics")
 
 local metrics = {}
@@ -22,19 +23,6 @@ local function memory_metrics(out, host, figures)
     out:add("lupe_memory_cgroup_limit_bytes", "gauge", "Memory limit of the control group.", cgroup.limit_bytes)
     out:add("lupe_memory_cgroup_used_bytes", "gauge", "Memory use of the control group.", cgroup.used_bytes)
   end
-end
-
---- What jemalloc tells of each process by itself, summed; nil where it tells nothing.
-local function allocator_state(host)
-  local sum
-  for _, target in ipairs(host.targets()) do
-    local state = target.live and host.allocator(target.pid)
-    if state then
-      sum = sum or { dirty_bytes = 0, muzzy_bytes = 0, arena_count = 0 }
-      for field, value in pairs(sum) do sum[field] = value + state[field] end
-    end
-  end
-  return sum
 end
 
 local function allocator_metrics(out, host, figures)
@@ -154,6 +142,8 @@ function metrics.write(out, app)
   profile_metrics(out, app)
   own_metrics(out, app.host)
   rule_metrics(app.analysis:rules(), out)
+  app.alerts:metrics(out, app.analysis:ids("alert"))
+  app.actions:metrics(out)
   http_metrics(out, app.http)
 end
 

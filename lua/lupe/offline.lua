@@ -56,8 +56,8 @@ commands["rules replay"] = function(host, command)
   local recorded, message = opened(host, command)
   if not recorded then return nil, message end
   return replay.run(host, recorded, {
-    at = command.options.at, only = only, format = host.config.report, columns = command.columns,
-    color = command.color,
+    at = command.options.at, only = only, params = command.options.params, format = host.config.report,
+    columns = command.columns, color = command.color,
   })
 end
 

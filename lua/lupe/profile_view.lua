@@ -186,7 +186,8 @@ end
 
 --- @tparam table columns of lupe.ffi
 -- @tparam[opt] table kept where the sums are put, for other views of the same snapshot
-return function(columns, kept)
+-- @tparam[opt] table off_because "cpu" or "wall" -> why there are no such samples
+return function(columns, kept, off_because)
   local objects, frame_of = {}, nil
   kept = kept or {}
   local function summary()
@@ -254,8 +255,8 @@ return function(columns, kept)
   end
 
   local makers = {
-    cpu = function() return sampling.of(columns, "cpu") end,
-    wall = function() return sampling.of(columns, "wall") end,
+    cpu = function() return sampling.of(columns, "cpu", off_because) end,
+    wall = function() return sampling.of(columns, "wall", off_because) end,
     bound = function(self) return bound_of(summary(), self.cpu, self.wall) end,
     busy_ns = function() return summary().busy_ns end,
     total_samples = function(self) return self.cpu_samples + self.wall_samples end,

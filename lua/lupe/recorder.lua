@@ -4,8 +4,8 @@
 -- `record_max_mb` only the last one is added. Loop thread.
 --
 -- A frame's notes: { now_ms, targets, profiler, memory, allocator, cgroup, load } as the host's functions of these
--- names answered, `skipped` (frames left out so far), and in the last frame `info` (how the program ended, as
--- lupe.report takes it).
+-- names answered, `surroundings` (lupe.surroundings: what the view has beside its snapshot), `skipped` (frames left out
+-- so far), and in the last frame `info` (how the program ended, as lupe.report takes it).
 -- @module lupe.recorder
 
 local async = require("lupe.async")
@@ -29,13 +29,15 @@ local function about(host)
 end
 
 --- Of a run whose settings name a file.
+-- @param host the host
+-- @param surroundings lupe.surroundings: what the views have beside their snapshots
 -- @return the recorder; or nil and why the file could not be made
-function recorder.new(host)
+function recorder.new(host, surroundings)
   local config = host.config
   local handle, message = host.recorder(config.record, about(host))
   if not handle then return nil, "--record: " .. message end
   return setmetatable({
-    host = host, handle = handle, interval_ms = config.record_interval_secs * 1000,
+    host = host, surroundings = surroundings, handle = handle, interval_ms = config.record_interval_secs * 1000,
     max_bytes = config.record_max_mb * 2 ^ 20, next_ms = 0, bytes = 0, largest = 0, frames = 0, skipped = 0,
   }, recorder)
 end
@@ -44,7 +46,8 @@ local function notes_of(self, info)
   local host = self.host
   return json.encode({
     now_ms = host.now_ms(), targets = json.array(host.targets()), profiler = host.profiler(), memory = host.memory(),
-    allocator = host.allocator(), cgroup = host.cgroup(), load = host.load(), skipped = self.skipped, info = info,
+    allocator = host.allocator(), cgroup = host.cgroup(), load = host.load(),
+    surroundings = self.surroundings:of(), skipped = self.skipped, info = info,
   })
 end
 

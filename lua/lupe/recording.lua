@@ -52,7 +52,9 @@ function recording:read(index)
   end
   local notes, message = json.decode(text)
   if type(notes) ~= "table" then return unreadable(self, index, "its notes cannot be read: " .. tostring(message)) end
-  local one = address and assert(view.from_snapshot(address, size, { keepalive = keepalive }))
+  local extras = type(notes.surroundings) == "table" and notes.surroundings or {}
+  extras.keepalive = keepalive
+  local one = address and assert(view.from_snapshot(address, size, extras))
   return { notes = notes, view = one }
 end
 

@@ -7,6 +7,7 @@ local analysis = require("lupe.analysis")
 local json = require("lupe.json")
 local recorded_host = require("lupe.recorded_host")
 local replay_text = require("lupe.replay_text")
+local PARAMETER = require("lupe.rule_settings").PARAMETER.name
 
 local replay = {}
 
@@ -45,9 +46,9 @@ local function narrowed(result, only)
 end
 
 --- What the rules find at one frame.
-local function run_frame(runner, one, frame, only)
+local function run_frame(runner, one, frame, only, params)
   local result = { findings = {}, errors = {}, lacking = {}, status = "no_snapshot" }
-  if one.view then result = runner:run(one.view) end
+  if one.view then result = runner:run(one.view, { params = params }) end
   if only and one.view then result = narrowed(result, only) end
   local findings = {}
   for i, found in ipairs(result.findings) do findings[i] = finding_of(found) end
@@ -61,11 +62,13 @@ end
 -- @param host what C offers where no program runs, with `config` and `rules_dir`
 -- @param recorded a lupe.recording
 -- @tparam table options `at` (seconds: only the frame nearest to it), `only` (id of a rule: its findings alone),
---   `format` "text" or "json", `columns`, `color`
--- @return the text
+--   `params` (name -> text: see lupe.rule_settings.for_request), `format` "text" or "json", `columns`, `color`
+-- @return the text; or nil and what is wrong with a param
 function replay.run(host, recorded, options)
   local as_then, move = recorded_host.new(host, recorded.about)
   local runner = analysis.new(as_then)
+  local params, wrong = runner:params_of({ [PARAMETER] = options.params })
+  if wrong then return nil, wrong end
   local first, last = 1, #recorded.frames
   if options.at then
     first = recorded:nearest(options.at) or 1
@@ -78,7 +81,7 @@ function replay.run(host, recorded, options)
     if one then
       move(one.notes)
       skipped = one.notes.skipped or skipped
-      frames[#frames + 1] = run_frame(runner, one, frame, options.only)
+      frames[#frames + 1] = run_frame(runner, one, frame, options.only, params)
     else
       frames[#frames + 1] = FRAME({
         seconds = frame.seconds, last = frame.last, status = "damaged", findings = {}, errors = { message },

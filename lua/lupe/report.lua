@@ -358,7 +358,7 @@ end
 -- @param info as for `assemble`
 -- @param view or nil
 function report.of(app, info, view)
-  local result = view and app.analysis:run(view) or { findings = {}, errors = {}, status = "ok" }
+  local result = view and app.analysis:run(view, { occasion = "exit" }) or { findings = {}, errors = {}, status = "ok" }
   local data = report.assemble(app, info, view, result)
   if app.config.report == "json" then return json.encode(data) .. "\n" end
   return text_report(data, { columns = info.columns, color = info.color, unicode = speaks_utf8() })
@@ -367,9 +367,10 @@ end
 --- That at the end of a run. Inside a task.
 -- @param info also with `snapshot` { address, size, keepalive }
 function report.at_exit(app, info)
-  local snapshot = info.snapshot
-  return report.of(app, info, snapshot
-    and assert(view_of(snapshot.address, snapshot.size, { keepalive = snapshot.keepalive })))
+  local snapshot, extras = info.snapshot, app.surroundings:of()
+  extras.keepalive = snapshot and snapshot.keepalive
+  info.notes = app.actions:notes()
+  return report.of(app, info, snapshot and assert(view_of(snapshot.address, snapshot.size, extras)))
 end
 
 return report

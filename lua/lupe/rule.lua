@@ -4,6 +4,7 @@
 -- limits and the protected call.
 -- @module lupe.rule
 
+local action_kinds = require("lupe.action_kinds")
 local expect = require("lupe.expect")
 
 local fail, got, shown = expect.fail, expect.got, expect.shown
@@ -23,6 +24,7 @@ local FIELDS = { "api", "id", "kind", "title", "version", "needs", "params", "ch
 local PARAM_FIELDS = { "default", "min", "max", "unit", "doc" }
 local FINDING_FIELDS = {
   "site", "hotspot", "score", "verdict", "severity", "confidence", "summary", "evidence", "reasons", "advice",
+  "action",
 }
 local MOST_FINDINGS, MOST_TEXT = 1000, 2 ^ 20 -- of one check; bytes of all its texts together
 local MOST_EVIDENCE, MOST_LINES, MOST_FRAMES = 64, 64, 256
@@ -231,7 +233,7 @@ local SITE_FIELDS = { -- five texts, then numbers
   "name", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
   "average_size", "survival", "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "line",
 }
-local HOTSPOT_FIELDS = { -- likewise
+local HOTSPOT_FIELDS = { -- three texts, then numbers
   "name", "module", "file", "line", "definition_line", "cpu_percent", "wall_percent", "cum_cpu_percent",
   "cum_wall_percent", "cpu_ns", "wall_ns", "cum_cpu_ns", "cum_wall_ns", "kernel_ns", "memory_ns", "io_ns", "lock_ns",
   "idle_ns", "allocator_ns", "samples", "threads",
@@ -264,7 +266,7 @@ local function text_bytes(value)
   return sum
 end
 
-local function plain_finding(where, found)
+local function plain_finding(where, found, kind)
   if type(found) ~= "table" then error(("%s: expected a table, got %s"):format(where, got(found)), 0) end
   refuse_unknown(where, "", found, FINDING_FIELDS)
   local plain = { summary = want(where, "summary", found.summary, "string"):sub(1, LONGEST_TEXT) }
@@ -285,13 +287,20 @@ local function plain_finding(where, found)
   for _, field in ipairs({ "reasons", "advice" }) do
     if found[field] ~= nil then plain[field] = copy_strings(where, field, found[field], MOST_LINES) end
   end
+  if kind == "action" then
+    plain.action = action_kinds.plain(where, found.action)
+  elseif found.action ~= nil then
+    fail(where, "action", ("nothing in a rule of kind '%s' (only those of kind 'action' ask for one)"):format(kind),
+      got(found.action))
+  end
   return plain
 end
 
 --- Runs a rule's check and makes its answer plain: no sites, no functions, no metatables, ready for JSON.
 -- A check returns an array of findings: `summary`, and where they apply `site` (a site of view.heap, or its figures),
 -- `hotspot` (a function of view.profile, or its figures: see lupe.profile_function), `score`, `verdict`, `severity`,
--- `confidence` (0..1), `evidence` (a flat table), `reasons` and `advice` (texts). Where it had too little to say
+-- `confidence` (0..1), `evidence` (a flat table), `reasons` and `advice` (texts); in a rule of kind "action" also
+-- `action`, a table with a `name` and arguments (lupe.action_kinds). Where it had too little to say
 -- anything, it adds a second value, { needed_seconds = n }: so much history it would need in all.
 -- Throws what the check throws, and "FILE: finding 1: field 'x': expected ..." for an answer against the
 -- contract: call it protected.
@@ -313,7 +322,7 @@ function rule.run(path, given, view, overrides)
   end
   local answer, bytes = { findings = {}, status = "ok" }, 0
   for i = 1, #found do
-    answer.findings[i] = plain_finding(("%s: finding %d"):format(path, i), found[i])
+    answer.findings[i] = plain_finding(("%s: finding %d"):format(path, i), found[i], given.kind)
     bytes = bytes + text_bytes(answer.findings[i])
     if bytes > MOST_TEXT then
       error(("%s: check: more than %d bytes of text in its findings"):format(path, MOST_TEXT), 0)

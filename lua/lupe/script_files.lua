@@ -146,10 +146,13 @@ function script_files:look(final)
   return found
 end
 
---- All entries, in the order of directories and names.
+--- All entries of which there is something to say, in the order of directories and names: not those of new files that
+-- were neither adopted nor rejected yet.
 function script_files:entries()
   local list = {}
-  for _, entry in pairs(self.by_path) do list[#list + 1] = entry end
+  for _, entry in pairs(self.by_path) do
+    if entry.loaded or entry.error then list[#list + 1] = entry end
+  end
   table.sort(list, function(a, b)
     if a.order ~= b.order then return a.order < b.order end
     return a.path < b.path

@@ -2,16 +2,21 @@
 -- C makes one, and calls its functions on the loop thread.
 -- @module lupe.server
 
+local actions = require("lupe.actions")
+local alerts = require("lupe.alerts")
 local analysis = require("lupe.analysis")
 local async = require("lupe.async")
+local capture = require("lupe.capture")
 local cpu_usage = require("lupe.cpu_usage")
 local http_stats = require("lupe.http_stats")
 local memo = require("lupe.memo")
+local pressure = require("lupe.pressure")
 local recorder = require("lupe.recorder")
 local recording = require("lupe.recording")
 local report = require("lupe.report")
 local router = require("lupe.router")
 local snapshot_store = require("lupe.snapshot_store")
+local surroundings = require("lupe.surroundings")
 local threshold = require("lupe.threshold")
 local totals = require("lupe.totals")
 local user_routes = require("lupe.user_routes")
@@ -24,7 +29,7 @@ local FINDINGS_AGE_MS = 10000
 local PROFILER_MS, CGROUP_MS = 250, 1000
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "metrics", "health", "pprof", "routes", "openapi",
+  "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
 }
 
 --- Reads answer from findings that are there; this has newer ones made in the background, for the next.
@@ -41,6 +46,16 @@ local function refresher(app)
   end
 end
 
+--- Reads the memory figures that are looked at now and then; memory that comes nearer to a limit is worth a check.
+local function measure(app)
+  app.totals:update()
+  app.surroundings:of()
+  local figures, level = app.host.memory(), 0
+  if figures then level = pressure(app.thresholds:update("all", figures.rss_bytes / 2 ^ 20), app.cgroup()) end
+  if level > (app.pressure or 0) then app.analysis:check_soon() end
+  app.pressure = level
+end
+
 --- @param host what C offers: see docs/host.md
 -- @return { handle, on_snapshot, tick, exit_report }; or nil and what is wrong with the settings
 function server.new(host)
@@ -54,7 +69,7 @@ function server.new(host)
     cpu = cpu_usage.new(host),
     totals = totals.new(host),
     snapshots = snapshot_store.new(host, config),
-    views = views.new(host),
+    alerts = alerts.new(host, config.alert_cooldown_secs),
     profiler = memo(host.monotonic_ms, PROFILER_MS, host.profiler),
     cgroup = memo(host.monotonic_ms, CGROUP_MS, host.cgroup),
   }
@@ -65,9 +80,18 @@ function server.new(host)
     if not host.base then return nil, "--base: " .. message end
   end
   app.analysis = analysis.new(host)
+  app.capture = capture.new(host, function() return app.analysis:ready() and app.analysis:rules() or nil end)
+  app.surroundings = surroundings.new(host, function() return app.capture.off_because end)
+  app.views = views.new(host, app.surroundings)
+  app.actions = actions.new(app)
+  app.analysis.heed = function(result, occasion)
+    if occasion == "exit" then return end
+    app.alerts:update(result, occasion == "scheduled")
+    if occasion then app.actions:consider(result) end
+  end
   app.refresh_findings = refresher(app)
   if config.record then
-    app.recorder, message = recorder.new(host)
+    app.recorder, message = recorder.new(host, app.surroundings)
     if not app.recorder then return nil, message end
   end
 
@@ -96,11 +120,10 @@ function server.new(host)
       local now_ms = host.monotonic_ms()
       if now_ms - last_totals_ms >= config.memory_interval_secs * 1000 then
         last_totals_ms = now_ms
-        app.totals:update()
-        local figures = host.memory()
-        if figures then app.thresholds:update("all", figures.rss_bytes / 2 ^ 20) end
+        measure(app)
       end
       app.analysis:tick(app.views)
+      app.capture:update()
       app.user_routes:tick()
     end,
 

@@ -4,6 +4,7 @@
 -- (nil and a message).
 -- @module lupe.settings
 
+local action_kinds = require("lupe.action_kinds")
 local rule_settings = require("lupe.rule_settings")
 local suppressions = require("lupe.suppressions")
 
@@ -46,11 +47,12 @@ return {
   },
   {
     name = "cpu_hz", flag = "--cpu-hz", env = "LUPE_CPU_HZ", type = "integer", default = 99, min = 0, max = 1000,
-    doc = "CPU samples per second of CPU time of each thread; 0: none",
+    doc = "CPU samples per second of CPU time of each thread; 0: none. Where it is not given: none while no rule needs "
+      .. "them",
   },
   {
     name = "wall_hz", flag = "--wall-hz", env = "LUPE_WALL_HZ", type = "integer", default = 20, min = 0, max = 100,
-    doc = "looks per second at what threads wait for; 0: none",
+    doc = "looks per second at what threads wait for; 0: none. Where it is not given: none while no rule needs them",
   },
   {
     name = "record", flag = "--record", env = "LUPE_RECORD", type = "path", placeholder = "FILE",
@@ -72,6 +74,18 @@ return {
   {
     name = "rules", flag = "--rules", env = "LUPE_RULES", type = "path", placeholder = "DIR",
     doc = "your own rules, added to the shipped ones (the same id shadows)",
+  },
+  {
+    name = "actions", flag = "--actions", env = "LUPE_ACTIONS", type = "words", values = action_kinds.NAMES,
+    default = {}, default_doc = "none", doc = "what rules may do, by name; what they would have done is told anyway",
+  },
+  {
+    name = "action_cooldown_secs", flag = "--action-cooldown", env = "LUPE_ACTION_COOLDOWN_SECS", type = "seconds",
+    default = 300, min = 1, max = 86400, doc = "between two of the same action on the same target",
+  },
+  {
+    name = "alert_cooldown_secs", flag = "--alert-cooldown", env = "LUPE_ALERT_COOLDOWN_SECS", type = "seconds",
+    default = 300, min = 1, max = 86400, doc = "between two words about the same alert",
   },
   {
     name = "routes", flag = "--routes", env = "LUPE_ROUTES", type = "path", placeholder = "DIR",

@@ -1,5 +1,5 @@
 --- Tries the new text of a rule before it is in force: in the worker process it is loaded aside, checked against the
--- contract, and run once on the newest snapshot.
+-- contract, and, where it takes the place of a rule that works, run once on the newest snapshot.
 -- @module lupe.try_rule
 
 local ask_worker = require("lupe.ask_worker")
@@ -31,9 +31,10 @@ return function(analysis)
   return function(entry)
     local loaded, message, kind = load(entry)
     if not loaded then return nil, about(entry, message), kind end
-    local view = analysis.views and analysis.views:merged()
+    local replaced = entry.loaded or analysis.registry.active[loaded.id]
+    local view = replaced and analysis.views and analysis.views:merged()
     if not view then return { loaded = loaded, untried = true } end
-    local request = analysis:check_request(loaded, nil, analysis:findings())
+    local request = analysis:check_request(view, loaded, nil, analysis:findings())
     request.candidate = entry.path
     local answer, _
     answer, message, _, kind = ask_worker(host, view, request, nil, request.deadline_ms)

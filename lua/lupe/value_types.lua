@@ -145,6 +145,31 @@ types.choice = {
   expected = function(spec) return "one of " .. table.concat(spec.values, ", ") end,
 }
 
+--- Some of the words of `values`, separated by commas; in a file also an array of them.
+types.words = {
+  placeholder = "WORD,...",
+  schema = function(spec) return { type = "array", items = { enum = spec.values }, uniqueItems = true } end,
+  parse = function(given, spec)
+    local list, seen = {}, {}
+    if type(given) == "string" then
+      local words = {}
+      for word in (given == "none" and "" or given):gmatch("[^,%s]+") do words[#words + 1] = word end
+      given = words
+    end
+    if type(given) ~= "table" then return nil end
+    for name in pairs(given) do
+      local word = types.choice.parse(given[name], spec)
+      if type(name) ~= "number" or not word then return nil end
+    end
+    for _, word in ipairs(given) do
+      if not seen[word] then list[#list + 1] = word end
+      seen[word] = true
+    end
+    return list
+  end,
+  expected = function(spec) return ("none, or some of %s"):format(table.concat(spec.values, ",")) end,
+}
+
 types.text = {
   placeholder = "TEXT",
   schema = function() return { type = "string", maxLength = LONGEST_TEXT } end,

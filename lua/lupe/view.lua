@@ -11,12 +11,15 @@
 -- * `allocator` nil where no allocator's figures are known; else `name`, bytes `allocated_bytes active_bytes
 --   metadata_bytes resident_bytes mapped_bytes retained_bytes`, ratios 0..1 `fragmentation` (1 - allocated /
 --   active), `efficiency` (allocated / resident), `distribution` (live counts `small_0_1kb medium_1_100kb
---   large_100kb_1mb huge_1mb_plus`, nil where the size classes are not known), and what the caller added
---   (`arena_count`, `dirty_bytes`, `muzzy_bytes`, ...)
+--   large_100kb_1mb huge_1mb_plus`, nil where the size classes are not known), and what was known beside the
+--   snapshot: `arena_count`, `dirty_bytes`, `muzzy_bytes`, `dirty_decay_ms`, `muzzy_decay_ms`, `background_thread`,
+--   `thread_cache`
 -- * `classes` { { size_bytes, live_count } ... }; `targets` { { pid, ppid, name, live, heap_state, allocator,
 --   sample_period_bytes, first_ms, last_ms, memory } ... }; `modules` { { path, name, build_id } ... }
 -- * `dropped_records`, `truncated_stacks`, `stack_overflows`
--- * `findings` of the rules before this one (recommendations only, else empty); `config` limits by name
+-- * `findings` of the rules before this one (recommendations and actions only, else empty); `config` limits by name
+-- * `cgroup` { limit_bytes (nil: none), used_bytes, reclaimable_bytes (of these) }, nil where none is known; `cores`
+--   of the host, nil where not known
 -- @module lupe.view
 -- @usage
 -- return (view.time_ms - view.started_ms) / 1000, view.targets[1].name, words.bytes(view.heap.total_inuse_space)
@@ -146,6 +149,10 @@ local function assemble(columns, shared, extra)
     dropped_records = columns.dropped_records, truncated_stacks = columns.truncated_stacks,
     stack_overflows = columns.stack_overflows,
     findings = extra.findings or {}, config = extra.config or {},
+    cgroup = extra.cgroup, cores = extra.cores,
+    extras = {
+      allocator = extra.allocator, cgroup = extra.cgroup, cores = extra.cores, off_because = extra.off_because,
+    },
     with = with, keepalive = extra.keepalive,
   }, "view")
   groups_of[self] = shared.groups
@@ -163,19 +170,21 @@ local function from_columns(address, size, owner, extra)
   local columns, groups, base = kept.columns, kept.groups, extra.base
   return assemble(columns, {
     groups = groups, heap = heap_view.new(groups, base and groups_of[base]), memory = memory_view.new(columns),
-    profile = profile_view(columns, kept), base = base, base_reason = extra.base_reason,
+    profile = profile_view(columns, kept, extra.off_because), base = base, base_reason = extra.base_reason,
   }, extra)
 end
 
 --- A view of a snapshot in memory.
 -- @param address light userdata or pointer of the header
 -- @tparam number size bytes
--- @tparam[opt] table extra `findings`, `config`, `allocator` (figures to add), `keepalive` (whatever owns the
+-- @tparam[opt] table extra `findings`, `config`, `allocator` (figures to add), `cgroup`, `cores`, `off_because` ("cpu"
+--   and "wall" -> why there are no such samples), `keepalive` (whatever owns the
 --   memory: it lives as long as the view does, and is `view.keepalive`; the worker process gives none), `kept` (a
 --   table, empty at first, that all views of this snapshot share: sums over its columns are worked out once), `base`
 --   (another view, to compare with) or `base_reason` (why there is none)
--- @treturn table the view. `view:with { findings = ... }` is the same one with other extras, at no cost (its base
---   stays). nil, "ENAME: text", "ENAME" where it is not a snapshot
+-- @treturn table the view; its `extras` are what it has beside its snapshot (lupe.surroundings).
+--   `view:with { findings = ... }` is the same one with other extras, at no cost (its base stays).
+--   nil, "ENAME: text", "ENAME" where it is not a snapshot
 function view.from_snapshot(address, size, extra)
   extra = extra or {}
   return from_columns(address, size, extra.keepalive, extra)
@@ -187,6 +196,7 @@ function view.from_table(description)
   local address, size, owner = literal(description)
   return assert(from_columns(address, size, owner, {
     findings = description.findings, config = description.config, allocator = description.allocator,
+    cgroup = description.cgroup, cores = description.cores, off_because = description.off_because,
     base = description.base and view.from_table(description.base), base_reason = description.base_reason,
   }))
 end

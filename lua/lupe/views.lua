@@ -12,22 +12,27 @@ views.__index = views
 local MOST_SINGLE, MOST_WINDOWS = 4, 4 -- a snapshot can be megabytes, so few are kept
 local WINDOW_KEPT_MS = 1000
 
-function views.new(host)
+--- @param host the host
+-- @param surroundings lupe.surroundings: what the views have beside their snapshots
+function views.new(host, surroundings)
   return setmetatable({
-    host = host, single = {}, count = 0, windows = {}, -- windows: { key, view, made_ms }, oldest first
+    host = host, surroundings = surroundings, single = {}, count = 0,
+    windows = {}, -- { key, view, made_ms }, oldest first
     building = {}, building_windows = {}, -- key -> callbacks of those who wait for a build under way
   }, views)
 end
 
-local function wrap(address, size, keepalive)
-  return assert(view.from_snapshot(address, size, { keepalive = keepalive }))
+local function wrap(self, pid, address, size, keepalive)
+  local extras = self.surroundings:of(pid)
+  extras.keepalive = keepalive
+  return assert(view.from_snapshot(address, size, extras))
 end
 
-local function taken(host, pid, window_ms)
-  local failure, address, size, keepalive = async.await(host.take_snapshot, pid, window_ms)
+local function taken(self, pid, window_ms)
+  local failure, address, size, keepalive = async.await(self.host.take_snapshot, pid, window_ms)
   if failure then return nil, failure end
   if not address then return nil, size end
-  return wrap(address, size, keepalive)
+  return wrap(self, pid, address, size, keepalive)
 end
 
 --- What `build` returns, which who asks for the same while it is under way gets too. Inside a task.
@@ -52,7 +57,7 @@ function views:merged()
   if not self.all then
     local address, size, keepalive = self.host.snapshot()
     if not address then return nil, size end
-    self.all = wrap(address, size, keepalive)
+    self.all = wrap(self, nil, address, size, keepalive)
   end
   return self.all
 end
@@ -65,7 +70,7 @@ function views:newest(pid)
 end
 
 --- The merged view as of now, profiles not yet in the merged one included. Inside a task.
-function views:fresh() return taken(self.host, nil) end
+function views:fresh() return taken(self, nil) end
 
 --- The view of one process. Inside a task.
 -- @return as `merged`
@@ -73,7 +78,7 @@ function views:of(pid)
   local single = self.single
   if single[pid] then return single[pid] end
   return shared(self.building, pid, function()
-    local fresh, reason = taken(self.host, pid)
+    local fresh, reason = taken(self, pid)
     if not fresh then return nil, reason end
     if single ~= self.single then return fresh end -- a newer round is in
     if self.count >= MOST_SINGLE then self.single, self.count = {}, 0 end
@@ -100,7 +105,7 @@ function views:profile(pid, window_ms)
     if entry.key == key and entry.made_ms > oldest_ms then return entry.view end
   end
   return shared(self.building_windows, key, function()
-    local fresh, reason = taken(self.host, pid, window_ms)
+    local fresh, reason = taken(self, pid, window_ms)
     if not fresh then return nil, reason end
     local now_ms = self.host.monotonic_ms()
     forget_windows(self, now_ms - WINDOW_KEPT_MS, MOST_WINDOWS - 1)

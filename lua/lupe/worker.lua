@@ -13,8 +13,9 @@
 --   Nothing that is loaded changes. A `check` with `candidate=path` runs that one.
 -- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
 -- * `{op="base"}` likewise: what rules may compare it with, as `view.base`. `{ok=true}`
--- * `{op="check", id, candidate?, params?, findings?, config?, allocator?, deadline_ms?, memory_bytes?, instructions?}`
---   runs one rule: `{ok=true, findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
+-- * `{op="check", id, candidate?, params?, findings?, config?, allocator?, cgroup?, cores?, off_because?,
+--   deadline_ms?, memory_bytes?, instructions?}` runs one rule, over a view with these extras (lupe.view): `{ok=true,
+--   findings, status, needed_seconds, elapsed_us}` as lupe.rule.run returns them
 -- * `{op="export", findings?, extra?}` with a descriptor to write to: the snapshot as JSON, see lupe.export.
 --   `{ok=true, bytes}`
 -- * `{op="flamegraph", type, format, title, subtitle, base?}`: the snapshot as a flame graph, see lupe.flamegraph;
@@ -186,7 +187,8 @@ function operations.check(self, request)
   -- Each check gets a view of its own: what one rule does to the tables in it, the next one does not see. `kept` is
   -- out of reach of rules.
   local view, message = view_of(address, size, {
-    findings = request.findings, config = request.config, allocator = request.allocator, kept = self.kept,
+    findings = request.findings, config = request.config, allocator = request.allocator, cgroup = request.cgroup,
+    cores = request.cores, off_because = request.off_because, kept = self.kept,
     base = base, keepalive = keepalive,
   })
   if not view then return failure("system", message) end

@@ -7,6 +7,7 @@ local time = require("lupe.time")
 
 local MOST, MOST_FRAMES = 500, 32
 
+local ALERT = json.shape({ "state raised|clearing", "since time", "notified time?" })
 local SUPPRESSED = json.shape({ "reason string", "until_date string" })
 local FINDING = json.shape({
   "rule string", "kind " .. table.concat(rule.KINDS, "|"), "component string?", "module string?",
@@ -14,7 +15,7 @@ local FINDING = json.shape({
   "confidence number?", "summary string", "evidence object", "advice string[]", "first_found time", "last_found time",
   "times integer", "current boolean", "id string", "about memory|time", "score number?", "reasons string[]",
   "stack string[]", "file_location string?", "line_number integer?", "location_reason string?",
-  "suppressed Suppressed?", Suppressed = SUPPRESSED,
+  "suppressed Suppressed?", "alert Alert?", Suppressed = SUPPRESSED, Alert = ALERT,
 })
 local LIST = json.shape({
   "timestamp time", "checked_at time?", "findings Finding[]", "total integer", Finding = FINDING,
@@ -26,7 +27,8 @@ local function first(list, count)
   return cut
 end
 
-local function described(known)
+--- @param known of lupe.known_findings; @param alert what lupe.alerts says of it, or nil
+local function described(known, alert)
   local finding = known.finding
   local place = finding.site or finding.hotspot
   return FINDING({
@@ -39,6 +41,9 @@ local function described(known)
     file_location = place and place.file, line_number = place and place.line,
     location_reason = place and places.missing(place) or not place and "it is about no single function" or nil,
     suppressed = finding.suppressed and SUPPRESSED(finding.suppressed),
+    alert = alert and ALERT({
+      state = alert.state, since = time.rfc3339(alert.since_ms), notified = time.rfc3339(alert.notified_ms),
+    }),
   })
 end
 
@@ -72,7 +77,7 @@ return {
       for _, known in ipairs(app.analysis:known()) do
         if wanted(known, params, since_ms) then
           total = total + 1
-          if total <= params.limit then list[total] = described(known) end
+          if total <= params.limit then list[total] = described(known, app.alerts:of(known.finding)) end
         end
       end
       local latest = app.analysis:latest()

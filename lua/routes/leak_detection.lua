@@ -32,7 +32,7 @@ return {
       local _, reason = targets.allocator(selected)
       local params, wrong = app.analysis:params_of(request.params)
       if wrong then problem.raise(400, "invalid-parameter", wrong) end
-      local result = app.analysis:run(view, { pid = pid, params = params })
+      local result = app.analysis:run(view, { pid = pid, params = params, occasion = "leak_check" })
       local accused, observed = leaks.sort(result.findings)
       local trend, unknown = view.heap:trend()
       return {

@@ -34,6 +34,7 @@ return {
     params = {},
     response = LIST,
     handler = function(_, app)
+      app.user_routes.live:first()
       return 200, {}, LIST({
         timestamp = time.rfc3339(app.host.now_ms()), routes = routes_of(app),
         complaints = app.user_routes:complaints(),

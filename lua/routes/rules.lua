@@ -56,6 +56,7 @@ return {
     params = {},
     response = LIST,
     handler = function(_, app)
+      app.analysis.live:first()
       local confined, reason = app.analysis:confinement()
       return 200, {}, LIST({
         timestamp = time.rfc3339(app.host.now_ms()), rules = recent_rules_of(app),

@@ -1,13 +1,11 @@
 --- /api/profiling/snapshot: heap snapshots on disk, made, listed and handed out.
 
-local ask_worker = require("lupe.ask_worker")
 local async = require("lupe.async")
+local heap_snapshot = require("lupe.heap_snapshot")
 local json = require("lupe.json")
 local problem = require("lupe.problem")
 local profiling_route = require("lupe.profiling_route")
 local time = require("lupe.time")
-
-local DEADLINE_MS = 30000
 
 local ENTRY = json.shape({
   "snapshot_id string", "timestamp time", "file_path string?", "size_bytes integer?",
@@ -23,18 +21,10 @@ local FILE = {
 
 local function download_url(id) return ("/api/profiling/snapshot/%s/download"):format(id) end
 
---- Lets the worker write the view, and what the rules find in it, to a file.
-local function write_export(app, view, pid, path)
-  local result = app.analysis:run(view, { pid = pid })
-  local request = { op = "export", findings = json.array(result.findings) }
-  local answer, message, code = ask_worker(app.host, view, request, { file = path }, DEADLINE_MS)
-  if not answer then return nil, message, code end
-  return true
-end
-
 local NO_ROOM = { ENOSPC = true, EDQUOT = true, EFBIG = true }
 
 local function refuse(message, code)
+  if code == "ENODATA" then problem.raise(503, "no-profile", message) end
   if NO_ROOM[code] then
     problem.raise(507, "disk-full", ("the snapshot could not be written, and nothing of it was left behind: %s")
       :format(message))
@@ -42,31 +32,13 @@ local function refuse(message, code)
   problem.raise(500, "snapshot-failed", ("the snapshot could not be written: %s"):format(message))
 end
 
-local function view_of(app, pid)
-  local view, reason
-  if pid then
-    view, reason = app.views:of(pid)
-  else
-    view, reason = app.views:fresh()
-  end
-  if not view then problem.raise(503, "no-profile", reason) end
-  return view
-end
-
 local function make(request, app)
   local pid = request.params.target
   local entry, message, code = app.snapshots:begin()
   if not entry then refuse(message, code) end
 
-  local function work(promised)
-    local view = view_of(app, pid)
-    return app.snapshots:finish(entry, function(path) return write_export(app, view, pid, path) end, promised)
-  end
-
   if not request.params.wait then
-    async.spawn(function() return work(true) end, function(ok, failure, trace)
-      if ok then return end
-      app.snapshots:abandon(entry, problem.is(failure) and failure.detail or tostring(failure))
+    async.spawn(function() return heap_snapshot.take(app, entry, pid, { promised = true }) end, function(_, _, trace)
       if trace then app.host.log("error", "a snapshot failed: " .. trace) end
     end)
     return {
@@ -75,12 +47,9 @@ local function make(request, app)
     }, 202
   end
 
-  local ok, file, failure, kind = pcall(work, false)
-  if not ok then
-    app.snapshots:abandon(entry, "it was not written")
-    error(file, 0)
-  end
-  if not file then refuse(failure, kind) end
+  local file
+  file, message, code = heap_snapshot.take(app, entry, pid)
+  if not file then refuse(message, code) end
   return {
     snapshot_id = file.snapshot_id, file_path = app.snapshots:path(file.snapshot_id), size_bytes = file.size_bytes,
     status = "completed", download_url = download_url(file.snapshot_id),

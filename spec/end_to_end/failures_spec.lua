@@ -45,6 +45,7 @@ return {
     support.write_file(dir .. "/broken.lua", "return {\n  api = 1,\n  id = = 3,\n}\n")
     run = lupe_run.start(host_program("keep=500,20000", "wait=" .. go), { flags = { "--rules", dir } })
     run:await("/api/profiling/allocations", function(a) return #a.top_allocators > 0 end)
+    run:get("/api/rules") -- answers once all files were looked at
   end)
   teardown(support.cleanup)
 

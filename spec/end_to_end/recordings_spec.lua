@@ -10,7 +10,8 @@ return {
   check = function(view)
     local findings = {}
     for site in view.heap:sites { limit = 1 } do
-      findings[1] = { site = site, summary = ("%d profiles"):format(view.heap.profiles) }
+      local base = view.base and (", %d before"):format(view.base.heap.profiles) or ""
+      findings[1] = { site = site, summary = ("%d profiles%s"):format(view.heap.profiles, base) }
     end
     return findings
   end,
@@ -113,8 +114,8 @@ describe("a run that is recorded", function()
     assert.matches("spec.sees ok\n  ok    .*/run.lupe: %d+ frames, 1 finding at the last\n", done.out)
     support.write_file(rules .. "/sees.test.lua", [[
 return {
-  { name = "sees the recorded one", view = "../run.lupe",
-    expect = { { component = "spec_leaf", summary = "profiles" } } },
+  { name = "sees the recorded one", view = "../run.lupe", base = { sites = { { name = "a", history = { 1, 2, 3 } } } },
+    expect = { { component = "spec_leaf", summary = "profiles, 3 before" } } },
   { name = "sees a made-up one", view = { sites = { { name = "a", history = { 1, 2 } } } },
     expect = { { component = "b" } } },
 }
@@ -128,6 +129,26 @@ return {
     done = lupe("rules", "list", "--rules", rules)
     assert.equal(0, done.code, done.out)
     assert.matches("spec.sees +pattern +%- +active", done.out)
+  end)
+
+  it("is what another run is compared with, and that one holds what was written when lupe is killed", function()
+    local other = dir .. "/other.lupe"
+    local run, let_end = start(other, { "--rules", rules, "--base", file })
+    local live_too = run:post("/api/profiling/leak-detection")
+    run.process:kill(SIGKILL)
+    run.process:wait(10)
+    let_end() -- the program goes on without lupe
+    local profiles = live.measurement.profiles
+    assert.matches(("^%%d+ profiles, %d before$"):format(profiles), live_too.suspicious_patterns[1])
+    local told = replay(other, "--rule", rules .. "/sees.lua", "--base", file)
+    assert.same({ false, "it ends without an end mark" }, { told.complete, told.ending })
+    local found = told.frames[#told.frames].findings[1]
+    assert.matches(("^%%d+ profiles, %d before$"):format(profiles), found.summary)
+    local words = lupe("report", other)
+    assert.equal(0, words.code, words.err)
+    assert.matches("how it ended is not in the recording", words.out, 1, true)
+    assert.matches("Live heap, %d%d.%d MiB by the function", words.out)
+    os.remove(other)
   end)
 
   it("stops a rule that loops, as live, and says so", function()
@@ -170,21 +191,7 @@ return {
 end)
 
 describe("a recording", function()
-  teardown(support.cleanup)
-
-  it("holds what was written when lupe is killed", function()
-    local file = support.temp_dir() .. "/run.lupe"
-    local run, let_end = start(file)
-    run.process:kill(SIGKILL)
-    run.process:wait(10)
-    let_end() -- the program goes on without lupe
-    local told = replay(file)
-    assert.same({ false, "it ends without an end mark" }, { told.complete, told.ending })
-    local words = lupe("report", file)
-    assert.equal(0, words.code, words.err)
-    assert.matches("how it ended is not in the recording", words.out, 1, true)
-    assert.matches("Live heap, %d%d.%d MiB by the function", words.out)
-  end)
+  after_each(support.cleanup)
 
   it("is made without a report, and of a program that cannot be profiled", function()
     local file = support.temp_dir() .. "/run.lupe"

@@ -8,11 +8,9 @@ local view = require("lupe.view")
 
 local example_rule = {}
 
-function example_rule.path(name) return support.root .. "/examples/rules/" .. name .. ".lua" end
-
 --- @treturn table what lupe.rule.run answers
 function example_rule.run(name, described, params)
-  local path = example_rule.path(name)
+  local path = support.root .. "/examples/rules/" .. name .. ".lua"
   local source = assert(support.read_file(path))
   local loaded = assert(rule.load(path, source, sandbox.new(function() end)))
   return rule.run(path, loaded, view.from_table(described), params)

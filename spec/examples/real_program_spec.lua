@@ -1,30 +1,37 @@
---- Two of the examples on a real program, with their parameters changed as a reader would: in a copy of the file.
-local example = require("spec.examples.example_rule")
+--- The examples on a real program, two of them with parameters of the operator's.
 local lupe_run = require("spec.lupe_run")
 local support = require("spec.support")
 
-describe("the example rules, in a folder of one's own", function()
+local CONFIG = [[
+return {
+  rule_params = {
+    ["pattern.never-allocates"] = { names = "on_request_bytes, idle" },
+    ["pattern.growth-since-deploy"] = { min_growth = 2, settled_after = 0 },
+  },
+}
+]]
+
+describe("the example rules, all of them", function()
   teardown(support.cleanup)
 
-  local function copy(folder, name, changes)
-    local text = assert(support.read_file(example.path(name)))
-    for from, to in pairs(changes) do
-      local first, last = text:find(from, 1, true)
-      assert(first, name .. " has no " .. from)
-      text = text:sub(1, first - 1) .. to .. text:sub(last + 1)
+  it("find in made-up programs what the cases beside them say", function()
+    local tried = 0
+    for _, file in ipairs(require("lupe.ffi").list(support.root .. "/examples/rules")) do
+      local name = file:match("^(.*)%.test%.lua$")
+      if name then
+        local path = support.root .. "/examples/rules/" .. name .. ".lua"
+        local done = support.run({ support.built("lupe"), "rules", "test", path })
+        assert.equal(0, done.code, done.out .. done.err)
+        tried = tried + 1
+      end
     end
-    support.write_file(folder .. "/" .. name .. ".lua", text)
-  end
+    assert.is_true(tried >= 3)
+  end)
 
   it("find what a program under lupe does", function()
-    local folder = support.temp_dir()
-    copy(folder, "never_allocates", { ['names = { default = ""'] = 'names = { default = "on_request_bytes, idle"' })
-    copy(folder, "growth_since_deploy", {
-      ["min_growth = { default = 8"] = "min_growth = { default = 2",
-      ["settled_after = { default = 10"] = "settled_after = { default = 0",
-    })
+    local config = support.write_file(support.temp_dir() .. "/lupe.conf.lua", CONFIG)
     local run = lupe_run.start({ support.built("examples/leaky_server"), "--self-drive", 7 },
-      { flags = { "--rules", folder, "--sample-bytes", "32K" } })
+      { flags = { "--rules", support.root .. "/examples/rules", "--config", config, "--sample-bytes", "32K" } })
     local report, code = run:finish(nil, 60)
     assert.equal(0, code)
     assert.same({}, report.rule_errors)

@@ -89,6 +89,8 @@ describe("the command line", function()
       assert.same({ at = 60 }, replay.options)
       assert.equal("mine", replay.config.rules)
     end
+    local with = parse("rules", "replay", "run.lupe", "--param.share=0.5", "--param.a.b.share=")
+    assert.same({ share = "0.5", ["a.b.share"] = "" }, with.options.params)
     assert.same({ "a.lua", "b.lua" }, parse("rules", "check", "a.lua", "b.lua").words)
     assert.same({}, parse("rules", "list").words)
     assert.equal("json", parse("report", "run.lupe", "--report", "json").config.report)
@@ -109,6 +111,9 @@ describe("the command line", function()
       ["--listen is not for lupe report"] = { "report", "a", "--listen", "1" },
       ["unknown flag --rul, did you mean --rule?"] = { "rules", "replay", "a", "--rul", "x" },
       ["unknown flag --nonsense; see lupe help rules replay"] = { "rules", "replay", "a", "--nonsense", "x" },
+      ["--param.share: expected --param.NAME=VALUE or --param.RULE.NAME=VALUE"] =
+        { "rules", "replay", "a", "--param.share", "5" },
+      ["unknown flag --param.x; see lupe help report"] = { "report", "a", "--param.x=1" },
       ["--at needs a value: a time in seconds from 0 to 31536000, such as 5, 500ms, 2m or 1h"] =
         { "report", "a", "--at" },
       ['--at: cannot understand "noon", expected a time in seconds from 0 to 31536000, such as 5, 500ms, 2m or 1h'] =

@@ -49,6 +49,21 @@ describe("the configuration", function()
     assert.equal("default", values.sources.report)
   end)
 
+  it("understands a list of words, as text or as an array in the file", function()
+    local function actions(file) return assert(config.resolve({}, env_of({ LUPE_CONFIG = file }))).actions end
+    local path = with_file("return { actions = { 'decay', 'purge', 'decay' } }")
+    finally(function() os.remove(path) end)
+    assert.same({}, actions(nil))
+    assert.same({ "decay", "purge" }, actions(path))
+    local spec = config.by_name.actions
+    assert.same({ "purge", "snapshot" }, config.value(spec, "purge, snapshot", "x"))
+    assert.same({}, config.value(spec, "none", "x"))
+    local expected = ", expected none, or some of purge,decay,snapshot,sampling"
+    assert.same({ nil, 'x: cannot understand "purge,kill"' .. expected }, { config.value(spec, "purge,kill", "x") })
+    assert.same({ nil, "x: cannot understand true" .. expected }, { config.value(spec, true, "x") })
+    assert.is_nil((config.value(spec, { name = "purge" }, "x")))
+  end)
+
   it("understands sizes and times with a unit", function()
     local values = assert(config.resolve({}, env_of({
       LUPE_SAMPLE_BYTES = "64K", LUPE_HEAP_INTERVAL_SECS = "250ms", PROFILING_LEAK_CHECK_INTERVAL_SECS = "2m",

@@ -2,6 +2,7 @@ require("spec.support")
 local async = require("lupe.async")
 local fake = require("spec.fake_host")
 local recorder = require("lupe.recorder")
+local surroundings = require("lupe.surroundings")
 
 local SECOND, MIB = 1000, 2 ^ 20
 
@@ -14,7 +15,7 @@ describe("the recorder", function()
     host.config.record = "run.lupe"
     for name, value in pairs(settings or {}) do host.config[name] = value end
     host.clock_ms = host.started_ms
-    local one, message = recorder.new(host)
+    local one, message = recorder.new(host, surroundings.new(host, function() return { wall = "nobody asked" } end))
     recording = host.recordings["run.lupe"]
     return one, message
   end
@@ -67,6 +68,9 @@ describe("the recorder", function()
     assert.equal(8, notes.allocator.arena_count)
     assert.equal(1024 * MIB, notes.cgroup.limit_bytes)
     assert.equal(2, notes.load.cores)
+    local beside = notes.surroundings
+    assert.same({ 2, 8, 1024 * MIB, "nobody asked" },
+      { beside.cores, beside.allocator.arena_count, beside.cgroup.limit_bytes, beside.off_because.wall })
     assert.is_nil(notes.info)
   end)
 

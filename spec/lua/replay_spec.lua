@@ -162,6 +162,15 @@ at 60 s: nothing found
     assert.same({ "failed", {} }, { told.frames[2].status, told.frames[2].findings })
   end)
 
+  it("is replayed with other params, which must be some rule's", function()
+    rule("speaks_up", (SPEAKS_UP:gsub("needs =", "params = { least = { default = 20, min = 1 } }, needs =")
+      :gsub("view%)", "view, params)"):gsub("profiles < 20", "profiles < params.least")))
+    assert.equal(0, #replayed({ format = "json", params = { least = "50" } }).frames[3].findings)
+    assert.equal(1, #replayed({ format = "json", params = { ["spec.speaks-up.least"] = "2" } }).frames[1].findings)
+    assert.same({ nil, 'parameter "param.laest": no rule that runs has a param \'laest\', did you mean \'least\'?' },
+      { in_task(replay.run, host, opened(), { params = { laest = "2" } }) })
+  end)
+
   it("is replayed around a damaged frame", function()
     host.recordings["run.lupe"].frames[2].wrong = "a frame is damaged: its checksum differs"
     local told = replayed({ format = "json" })
@@ -232,6 +241,18 @@ end }
     assert.equal("100 200", replayed({ format = "json" }).frames[1].findings[1].summary)
     host.config.memory_alert_mb, host.config.sources.memory_alert_mb = 300, "flag"
     assert.equal("100 300", replayed({ format = "json" }).frames[1].findings[1].summary)
+  end)
+
+  it("is compared with another", function()
+    rule("grew", [[
+return { api = 1, id = "spec.grew", kind = "pattern", title = "grew", check = function(view)
+  return { { summary = view.base and view.base.heap.profiles .. " before" or view.base_reason } }
+end }
+]])
+    local function found(at) return replayed({ format = "json", at = at }).frames[1].findings[1].summary end
+    assert.equal("there is no other snapshot to compare with", found(5))
+    host.base = recording.last_view(host, "run.lupe")
+    assert.equal("60 before", found(5))
   end)
 
   it("gives its last snapshot to compare with", function()

@@ -7,7 +7,7 @@ describe("a rule's health", function()
   before_each(function()
     logged = {}
     health = rule_health.new(function(_, message) logged[#logged + 1] = message end)
-    entry = { path = "rules/mine.lua", source = "return {}", rule = { id = "leak.mine" } }
+    entry = { path = "rules/mine.lua", source = "return {}", loaded = { id = "leak.mine" } }
   end)
 
   local function fail(...)
@@ -34,7 +34,7 @@ describe("a rule's health", function()
 
   it("is new with the file's text, and not with its time", function()
     fail("memory", "memory", "memory")
-    entry = { path = "rules/mine.lua", source = "return {}", rule = entry.rule }
+    entry = { path = "rules/mine.lua", source = "return {}", loaded = entry.loaded }
     assert.is_true(health:of(entry).quarantined)
     entry.source = "return { }"
     assert.same({ false, 0, 3 }, { health:of(entry).quarantined, health:of(entry).strikes, health:of(entry).errors })
@@ -44,7 +44,7 @@ describe("a rule's health", function()
 
   it("is each file's own, also where two have the same id", function()
     fail("memory", "memory", "memory")
-    local other = { path = "mine/other.lua", source = "return {}", rule = entry.rule }
+    local other = { path = "mine/other.lua", source = "return {}", loaded = entry.loaded }
     assert.is_false(health:of(other).quarantined)
     health:keep({ ["mine/other.lua"] = true })
     assert.is_false(health:of(entry).quarantined)

@@ -178,6 +178,46 @@ describe("a check's answer", function()
     assert.equal("my.lua: check: second value: field 'needed_seconds': expected number, got nothing", refused({}, {}))
   end)
 
+  local function run_action(action)
+    local loaded = assert(load())
+    loaded.kind = "action"
+    loaded.check = function() return { { summary = "x", action = action } } end
+    return pcall(rule.run, NAME, loaded, seen)
+  end
+
+  it("asks for an action in plain arguments", function()
+    local _, answer = run_action({ name = "decay", dirty_ms = 500, pid = 7, cooldown_secs = 60 })
+    assert.same({ name = "decay", dirty_ms = 500, pid = 7, cooldown_secs = 60 }, answer.findings[1].action)
+    _, answer = run_action({ name = "snapshot" })
+    assert.same({ name = "snapshot" }, answer.findings[1].action)
+  end)
+
+  it("that asks for what there is not is an error which says what there is", function()
+    for _, case in ipairs({
+      { "field 'action': expected table, got nothing", nil },
+      { "field 'action.name': expected string, got nothing", {} },
+      { "field 'action.name': expected one of purge, decay, snapshot, sampling, got 'purg' (did you mean 'purge'?)",
+        { name = "purg" } },
+      { "unknown field 'action.dirty', did you mean 'action.dirty_ms'?",
+        { name = "decay", dirty_ms = 1, dirty = 1 } },
+      { "field 'action': expected dirty_ms or muzzy_ms in an action 'decay', got neither", { name = "decay" } },
+      { "field 'action.dirty_ms': expected at least -1, got -2", { name = "decay", dirty_ms = -2 } },
+      { "field 'action.cpu_hz': expected a whole number, got 1.5", { name = "sampling", cpu_hz = 1.5 } },
+      { "field 'action.wall_hz': expected at most 100, got 101", { name = "sampling", wall_hz = 101 } },
+      { "field 'action.reason': expected string, got table", { name = "snapshot", reason = {} } },
+      { "field 'action.cooldown_secs': expected at least 1, got 0", { name = "purge", cooldown_secs = 0 } },
+    }) do
+      local ok, why = run_action(case[2])
+      assert.is_false(ok)
+      assert.equal("my.lua: finding 1: " .. case[1], why)
+    end
+  end)
+
+  it("asks for nothing in a rule of another kind", function()
+    assert.equal("my.lua: finding 1: field 'action': expected nothing in a rule of kind 'leak' (only those of kind "
+      .. "'action' ask for one), got table", refused({ { summary = "x", action = { name = "purge" } } }))
+  end)
+
   it("is read once, and nothing of it is asked again later", function()
     local asked = 0
     local confidence = setmetatable({ summary = "x" }, { __index = function(_, name)

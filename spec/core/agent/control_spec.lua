@@ -26,7 +26,7 @@ describe("the agent's thread", function()
     local stat = support.read_file("/proc/" .. host.pid .. "/stat"):match("%) (.*)")
     local fields = {}
     for word in stat:gmatch("%S+") do fields[#fields + 1] = word end
-    assert.are.same({ 2, host.pid, 0 }, { hello.version, hello.pid, hello.forked })
+    assert.are.same({ ffi.C.LUPE_WIRE_VERSION, host.pid, 0 }, { hello.version, hello.pid, hello.forked })
     assert.are.same({ tonumber(fields[2]), fields[20] },
       { hello.ppid, (tostring(hello.start_ticks):gsub("ULL", "")) })
     release()
@@ -189,7 +189,7 @@ describe("the agent's thread", function()
 
   it("leaves at a runtime that speaks another version, or nonsense", function()
     for _, talk in ipairs({
-      function(c) c:welcome({ version = 3 }) end,
+      function(c) c:welcome({ version = ffi.C.LUPE_WIRE_VERSION + 1 }) end,
       function(c) c:say(2, ffi.new("char[4]")) end,
       function(c) c:say(99) end,
       function(c) ffi.C.send(c.fd, "abc", 3, 0x4000) end,

@@ -114,7 +114,7 @@ function fake_runtime.read_whole(fd)
   end
 end
 
-local names = { "hello", "welcome", "profile", "profiled", "goodbye", "maps" }
+local names = { "hello", "welcome", "profile", "profiled", "goodbye", "maps", "command", "commanded" }
 
 --- Takes one message if there is one: its name, its body (cdata, false), its descriptor. "gone" at the end.
 function connection:try()
@@ -145,6 +145,10 @@ function connection:try()
       ffi.C.close(fd[0])
     end
     return name, reply, text
+  elseif name == "commanded" then
+    local reply = ffi.new("lupe_command_reply")
+    ffi.copy(reply, body, ffi.sizeof(reply))
+    return name, reply
   elseif name == "maps" then
     local text = fake_runtime.read_whole(fd[0])
     ffi.C.close(fd[0])
@@ -174,7 +178,7 @@ end
 function connection:welcome(options)
   options = options or {}
   return self:say(2, ffi.new("lupe_welcome", {
-    version = options.version or 2, enabled = options.enabled == false and 0 or 1,
+    version = options.version or ffi.C.LUPE_WIRE_VERSION, enabled = options.enabled == false and 0 or 1,
     figures_interval_ms = options.figures_interval_ms or 50,
     cpu_hz = options.cpu_hz or 0, wall_hz = options.wall_hz or 0,
   }))
@@ -185,6 +189,19 @@ function connection:profile(serial)
   assert(self:say(3, ffi.new("lupe_profile_request", { serial = serial or 1 })) == OK)
   local reply, text = self:expect("profiled")
   return text, reply
+end
+
+local commands = { sampling = 1, purge = 2, decay = 3 }
+
+--- Has a command carried out; what does not fit a name is sent as it is. Returns the reply.
+function connection:command(kind, fields)
+  local command = ffi.new("lupe_agent_command", fields or {})
+  command.serial, command.kind = self.commanded or 1, commands[kind] or kind
+  self.commanded = (self.commanded or 1) + 1
+  assert(self:say(7, command) == OK)
+  local reply = self:expect("commanded")
+  assert(reply.serial == command.serial, "the reply to another command")
+  return reply
 end
 
 local kinds = { [2] = "heap", [3] = "cpu", [4] = "wall" }
@@ -200,7 +217,8 @@ function connection:drain()
     for i = 0, copy.depth - 1 do frames[i + 1] = copy.frames[i] end
     self.samples[#self.samples + 1] = {
       kind = kinds[copy.kind], state = copy.state,
-      depth = copy.depth, flags = copy.flags, tid = copy.tid, weight = copy.weight, time_ns = copy.time_ns,
+      period_ns = copy.period_ns, depth = copy.depth, flags = copy.flags, tid = copy.tid, weight = copy.weight,
+      time_ns = copy.time_ns,
       frames = frames,
     }
   end

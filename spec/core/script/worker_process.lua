@@ -57,6 +57,9 @@ end
 local function run(self) self.core.uv_run(self.loop, 2) end -- UV_RUN_NOWAIT
 jit.off(run)
 
+--- The loop, once.
+function worker_process:turn() run(self) end
+
 function worker_process:wait(id, seconds)
   return support.eventually(function()
     run(self)

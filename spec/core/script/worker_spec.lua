@@ -175,6 +175,41 @@ describe("the rules' worker", function()
     end
   end)
 
+  it("shows a rule what it was sent to compare with, until that is another", function()
+    load({ path = "rules/base.lua", source = rule_of("pattern.base", [[
+      if not view.base then return { { summary = view.base_reason } } end
+      local found = {}
+      for change in view.heap:changes() do
+        found[#found + 1] = { summary = ("%s %d"):format(change.name, change.change) }
+      end
+      return found
+    ]]) })
+    local function send(op, bytes)
+      local block, size = view_literal({ sites = { { name = "f", history = { bytes } } } })
+      local descriptor = worker_process.memfd(block, tonumber(size))
+      local _, reply = worker:call({ op = op }, descriptor)
+      require("ffi").C.close(descriptor)
+      return reply
+    end
+    local function found()
+      local _, reply = check("pattern.base")
+      return reply.findings and reply.findings[1].summary or reply.error
+    end
+    assert.is_true(send("snapshot", 5000000).ok)
+    assert.are.equal("there is no other snapshot to compare with", found())
+    assert.is_true(send("base", 2000000).ok)
+    assert.are.equal("f 3000000", found())
+    assert.is_true(send("base", 4000000).ok)
+    assert.are.equal("f 1000000", found())
+    assert.is_true(send("snapshot", 6000000).ok)
+    assert.are.equal("f 2000000", found())
+    local fd = worker_process.memfd("x")
+    local _, reply = worker:call({ op = "base" }, fd)
+    require("ffi").C.close(fd)
+    assert.are.same({ false, "system" }, { reply.ok, reply.kind })
+    assert.are.equal("f 2000000", found())
+  end)
+
   it("counts what is in use against the memory budget, not garbage", function()
     prepare({ path = "rules/garbage.lua", source = rule_of("a.garbage",
       'local s = ("x"):rep(1000) for i = 1, 100000 do local _ = s .. i end return {}') })
@@ -257,6 +292,31 @@ describe("the rules' worker", function()
     support.sleep(0.3) -- the loop does not run meanwhile, and its timer is due before it looks at the socket
     assert.are.equal("replied", worker:wait(id).outcome)
     assert.are.equal(0, worker:kills())
+  end)
+
+  describe("on a machine that gives it no time", function()
+    local function signal(name) os.execute(("kill -%s %d"):format(name, worker:pid())) end
+    local function asked_while_stopped()
+      prepare()
+      signal("STOP")
+      return worker:send({ op = "check", id = "good.largest" }, -1, 20)
+    end
+
+    it("is waited for, far past its deadline", function()
+      local id, began = asked_while_stopped(), support.now()
+      support.eventually(function() -- the runtime looks at it again and again
+        worker:turn()
+        return support.now() - began > 0.4
+      end)
+      signal("CONT")
+      assert.are.equal("replied", worker:wait(id).outcome)
+      assert.are.equal(0, worker:kills())
+    end)
+
+    it("is killed all the same after ten times as long", function()
+      assert.are.equal("deadline", worker:wait(asked_while_stopped()).outcome)
+      assert.are.equal(1, worker:kills())
+    end)
   end)
 
   it("answers every call of a queue in which one has to be killed", function()

@@ -163,6 +163,26 @@ describe("a memory cgroup", function()
     assert.are.same({ core.LUPE_OK, 1073741824, 5000 }, { read("0::/app\n", v2) })
   end)
 
+  it("tells what the kernel can take back of the use", function()
+    local function reclaimable(membership, mounts)
+      read(membership, mounts)
+      local out = ffi.new("lupe_cgroup_memory")
+      core.lupe__cgroup_memory_from(folder .. "/cgroup", folder .. "/mountinfo", out)
+      return tonumber(out.reclaimable_bytes)
+    end
+    local stat = "anon 100\ninactive_file 70\nactive_file 30"
+    group("/v2/app", { ["memory.max"] = "500", ["memory.current"] = "200", ["memory.stat"] = stat })
+    group("/v2/odd", { ["memory.max"] = "500", ["memory.current"] = "20", ["memory.stat"] = stat })
+    group("/v2/bare", { ["memory.max"] = "500", ["memory.current"] = "20" })
+    group("/v1/app", {
+      ["memory.limit_in_bytes"] = "500", ["memory.usage_in_bytes"] = "200",
+      ["memory.stat"] = "inactive_file 1\ntotal_inactive_file 60",
+    })
+    assert.are.same({ 70, 20, 0 }, { reclaimable("0::/app\n", v2), reclaimable("0::/odd\n", v2),
+      reclaimable("0::/bare\n", v2) })
+    assert.are.equal(60, reclaimable("4:memory:/app\n", v1))
+  end)
+
   it("is the one up the tree that will be hit first", function()
     group("/v2/slice", { ["memory.max"] = "300", ["memory.current"] = "200" })
     group("/v2/slice/app", { ["memory.max"] = "max", ["memory.current"] = "100" })

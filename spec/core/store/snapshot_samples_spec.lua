@@ -101,6 +101,45 @@ describe("a snapshot's samples", function()
     assert.are.equal(2, #all)
   end)
 
+  it("weigh what their own timer says, whatever rate holds by now", function()
+    local _, samples = build {
+      time_ms = 5000,
+      samples = {
+        { stack = { "slow", "main" }, weight = 2, period_ns = 50000000, time_ms = 1000 },
+        { stack = { "usual", "main" }, weight = 2, time_ms = 1000 },
+        { stack = { "nonsense", "main" }, weight = 2, period_ns = 1, time_ms = 1000 },
+      },
+    }
+    local ns = {}
+    for _, sample in ipairs(samples) do ns[sample.stack[1]] = sample.ns end
+    assert.are.same({ slow = 1e8, usual = 2e7 }, ns)
+  end)
+
+  it("are none of what is off, nor from before a kind was switched on", function()
+    local run = snapshots.run(RATES)
+    local target = run:add({})
+    local function kinds(time_ms)
+      local built, list = valid(run:snapshot(0, T0 + time_ms)), {}
+      for _, sample in ipairs(snapshots.samples(built.header)) do
+        list[#list + 1] = sample.state == 3 and "wall" or "cpu"
+      end
+      table.sort(list)
+      return table.concat(list, " "), built.header
+    end
+    run:thread_sample(target, { time_ms = 1000 }, { 16 })
+    run:thread_sample(target, { kind = "wall", state = 3, weight = 1000, time_ms = 1000 }, { 16 })
+    assert.are.equal("cpu wall", (kinds(5000)))
+    run:set_rates(0, 20, 6000)
+    local seen, header = kinds(7000)
+    assert.are.same({ "wall", 0, 20 }, { seen, header.cpu_hz, header.wall_hz })
+    run:set_rates(100, 20, 8000)
+    run:thread_sample(target, { time_ms = 8500 }, { 16 })
+    seen, header = kinds(9000)
+    assert.are.same({ "cpu", T0 + 8000 }, { seen, header.profile_from_ms })
+    run:set_rates(50, 20, 9500)
+    assert.are.same({ "cpu", 50 }, { kinds(10000), select(2, kinds(10000)).cpu_hz })
+  end)
+
   it("are one process's where one is asked for, and everybody's otherwise", function()
     local built, samples, threads = build {
       time_ms = 5000,
