@@ -7,7 +7,7 @@ local support = require("spec.support")
 
 local zoo_runs = {}
 
-local SAMPLE_BYTES = 65536
+local SAMPLE_BYTES, REPLAYS_AT_ONCE = 65536, 4
 
 --- One run per entry and seed.
 -- @tparam number seeds how many, from `first_seed` on
@@ -74,7 +74,7 @@ end
 
 --- Replays all recordings: each run gets `frames`, as `lupe rules replay --report json` prints them.
 function zoo_runs.replay(list)
-  zoo_runs.at_once(list, 2, 0, function(run)
+  zoo_runs.at_once(list, REPLAYS_AT_ONCE, 0, function(run)
     return support.spawn({ support.built("lupe"), "rules", "replay", run.path, "--report", "json" })
   end, function(run, process)
     if process.code ~= 0 then failed(run, process, "replay") end
