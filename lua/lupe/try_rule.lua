@@ -34,7 +34,7 @@ return function(analysis)
     local replaced = entry.loaded or analysis.registry.active[loaded.id]
     local view = replaced and analysis.views and analysis.views:merged()
     if not view then return { loaded = loaded, untried = true } end
-    local request = analysis:check_request(view, loaded, nil, analysis:findings())
+    local request = analysis.runner:check_request(view, loaded, nil, analysis:findings())
     request.candidate = entry.path
     local answer, _
     answer, message, _, kind = ask_worker(host, view, request, nil, request.deadline_ms)
