@@ -69,6 +69,7 @@ typedef struct worker_result {
 static int push_worker_result(lua_State *L, lupe__task *t) {
   static const char *const kinds[] = {
       [LUPE_WORKER_DEADLINE] = "deadline",
+      [LUPE_WORKER_STARVED] = "starved",
       [LUPE_WORKER_DIED] = "died",
       [LUPE_WORKER_CLOSED] = "closed",
       [LUPE_WORKER_UNAVAILABLE] = "unavailable",
