@@ -70,6 +70,12 @@ end
 
 local key_of = known_findings.key
 
+--- What is told once in one check: of findings without a place, those that say the same word for word.
+local function told_once(finding)
+  local key = key_of(finding)
+  return (finding.site or finding.hotspot) and key or key .. "\0" .. finding.summary
+end
+
 --- Ordered by kind and urgency; of several about one site by one rule the first stays.
 local function settle(findings)
   table.sort(findings, function(a, b)
@@ -82,7 +88,7 @@ local function settle(findings)
   end)
   local seen, kept = {}, json.array()
   for _, finding in ipairs(findings) do
-    local key = key_of(finding)
+    local key = told_once(finding)
     if not seen[key] then
       seen[key] = true
       kept[#kept + 1] = finding
