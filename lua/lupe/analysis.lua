@@ -189,8 +189,9 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 --- All that was found so far: see lupe.known_findings.
 function analysis:known() return self.known_findings:list() end
 
---- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that are not the
--- defaults: name -> value), needs, state, error, shadowed_by, loaded_ms, runs, errors, elapsed_us, findings }.
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that the operator's
+-- settings give, be they the defaults: name -> value), needs, state, error, shadowed_by, loaded_ms, runs, errors,
+-- elapsed_us, findings }.
 -- `state`: "active", "shadowed", "disabled", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
