@@ -4,9 +4,10 @@
 -- found, not run: see lupe.actions. Loop thread.
 --
 -- A result: { findings, suppressed = findings that the operator does not want to be told (lupe.suppressions),
--- errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds, lacking = { id of a rule that
--- had too little to say anything = seconds that it would need }, failed = { id of a rule that gave no answer = true },
--- elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
+-- errors = { text ... }, status = "ok" | "insufficient_data" | "failed", reason, needed_seconds, lacking = { id of a
+-- rule that had too little to say anything = seconds that it would need }, failed = { id of a rule that gave no
+-- answer, or is quarantined = true }, elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed"
+-- where none of them answered, and `reason` says why.
 -- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
@@ -112,6 +113,20 @@ local function status_of(answers)
   return status, status == "insufficient_data" and needed or nil
 end
 
+--- Why no leak rule answered, rule by rule.
+local function why_failed(self, outcome)
+  local said = {}
+  for _, entry in ipairs(self.registry:in_force({ leak = true })) do
+    local id = entry.rule.id
+    if self.settings:disabled(id) then
+      said[#said + 1] = id .. " is switched off (rules_disabled)"
+    elseif outcome.failed[id] then
+      said[#said + 1] = id .. (self.health:of(entry).quarantined and " is quarantined" or " failed")
+    end
+  end
+  return said[1] and table.concat(said, ", ") or "no rule of kind leak is in force"
+end
+
 local function compute(self, view, options)
   local began = self.host.monotonic_ms()
   local outcome = {
@@ -131,7 +146,8 @@ local function compute(self, view, options)
   local status, needed_seconds = status_of(outcome.answers)
   return {
     findings = settle(outcome.findings), suppressed = settle(outcome.suppressed), errors = outcome.errors,
-    status = status, needed_seconds = needed_seconds, lacking = outcome.lacking, failed = outcome.failed,
+    status = status, reason = status == "failed" and why_failed(self, outcome) or nil, needed_seconds = needed_seconds,
+    lacking = outcome.lacking, failed = outcome.failed,
     elapsed_ms = self.host.monotonic_ms() - began, time_ms = view.time_ms, generation = view.generation,
   }
 end
