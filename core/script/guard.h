@@ -14,9 +14,8 @@
 enum { LUPE_GUARD_COUNT = 1000 };
 
 typedef struct lupe_guard_limits {
-  uint64_t deadline_ms; /* of CPU time, from arm */
-  size_t memory_bytes;  /* on top of what the state holds at arm; past three times that an allocation fails at
-                           once */
+  uint64_t deadline_ms;  /* of CPU time, from arm */
+  size_t memory_bytes;   /* on top of what the state holds at arm; an eighth beyond, allocations fail */
   uint64_t instructions; /* of Lua's virtual machine, counted in steps of LUPE_GUARD_COUNT; compiled code has
                             none */
 } lupe_guard_limits;

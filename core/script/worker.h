@@ -19,7 +19,7 @@ typedef struct lupe_worker lupe_worker;
 enum {
   LUPE_WORKER_FD = 3,        /* where the process finds its socket */
   LUPE_WORKER_QUEUE = 256,   /* calls that may wait */
-  LUPE_WORKER_GRACE_MS = 80, /* past its deadline a call's process is killed */
+  LUPE_WORKER_GRACE_MS = 50, /* past its deadline a call's process is killed */
   LUPE_WORKER_PATIENCE = 10,
   LUPE_WORKER_START_MS = 10000 /* a process that has not reported by then is killed */
 };

@@ -255,8 +255,8 @@ describe("the rules' worker", function()
     local outcome, reply = worker:call(request, -1, kill_ms or 60000)
     if outcome ~= "replied" then return outcome, reply end
     if not reply.rules[1].ok then return outcome, reply.rules[1] end
-    local deadline_ms = given.kind == "deadline" and 50 or 20000
-    return check(given.id, { memory_bytes = 8 * 2 ^ 20, deadline_ms = deadline_ms }, kill_ms)
+    local late = given.kind == "deadline"
+    return check(given.id, { memory_bytes = (late and 64 or 8) * 2 ^ 20, deadline_ms = late and 50 or 20000 }, kill_ms)
   end
 
   for _, given in ipairs(bad_rules) do
@@ -266,7 +266,7 @@ describe("the rules' worker", function()
       local outcome, reply = try(given)
       if given.stops == "killed" then
         assert.are.equal("deadline", outcome)
-        assert.are.equal("the worker was killed 80 ms past the deadline of 100 ms", reply)
+        assert.are.equal("the worker was killed 50 ms past the deadline of 100 ms", reply)
         assert.are.equal(1, worker:kills())
         local _, told = check("good.largest")
         assert.are.equal("no_rule", told.kind)
