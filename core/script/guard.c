@@ -67,7 +67,7 @@ static void check(lua_State *L, lua_Debug *ar) {
   (void)ar;
   if (!guard.armed) return;
   lupe_vm *vm = lupe_vm_of(L);
-  guard.executed += LUPE_GUARD_COUNT;
+  guard.executed += LUPE_GUARD_COUNT; /* whole, also where the memory budget ended it: Lua does not tell */
   if (!guard.tripped && guard.executed > guard.limits.instructions) trip(L, "instructions");
   if (!guard.tripped && past_deadline()) trip(L, "deadline");
   if (!guard.tripped && lupe_vm_memory_bytes(vm) > guard.soft_bytes) {
@@ -114,8 +114,9 @@ void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limi
   lua_sethook(lupe_vm_state(vm), check, LUA_MASKCOUNT, LUPE_GUARD_COUNT);
 }
 
-uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes) {
+uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes, uint64_t *cpu_us) {
   guard.armed = false;
+  *cpu_us = (cpu_ns() - guard.start_cpu_ns) / 1000;
   lua_sethook(lupe_vm_state(vm), NULL, 0, 0);
   lupe_vm_set_limits(vm, 0, memory_bytes, NULL, NULL);
   return (now_ns() - guard.start_ns) / 1000;

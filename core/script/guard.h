@@ -33,6 +33,6 @@ uint64_t lupe_guard_limit_us(const lupe_vm *vm);
 void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limits);
 
 /* Takes the hook and the budget away; `memory_bytes` caps the state from now on. Returns microseconds since
- * arm. */
-uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes);
+ * arm, and in *cpu_us those of the process's CPU time, as the deadline counts. */
+uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes, uint64_t *cpu_us);
 #endif

@@ -39,7 +39,7 @@ local function is_power_of_two(n)
   return n == 1
 end
 
---- @string kind as the worker tells it: "error", "instructions", "deadline", "memory", "died", "system"
+--- @string kind as the worker tells it: "error", "instructions", "deadline", "memory", "starved", "died", "system"
 -- @string message in words, with file and line where they are known
 -- @string[opt] id that somebody was told, to find this one in the log: then it is logged, repeated or not
 function rule_health:failed(entry, kind, message, elapsed_us, id)

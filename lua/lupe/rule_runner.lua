@@ -13,6 +13,7 @@ local RULE_DEADLINE_MS = 500
 local SYSTEM_DEADLINE_MS = 2000
 local BATCH = 100 -- calls queued at once; the worker's queue takes 256
 local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
+local KILLED = { deadline = true, starved = true, died = true } -- kinds of failures that took the process with them
 local SAMPLES = { cpu = true, wall = true }
 
 --- @param host what C offers
@@ -192,7 +193,7 @@ function rule_runner:run(view, options, kinds, findings, outcome)
     for _, entry in ipairs(now) do
       local reply = replies[entry]
       local refused = self.refused and self.refused[entry.path]
-      if not reply.ok and (reply.kind == "deadline" or reply.kind == "died") then self.loaded_revision = nil end
+      if KILLED[reply.kind] then self.loaded_revision = nil end
       if reply.kind == "no_rule" and refused then
         refused.source = reply.source
         taken(entry, refused)

@@ -22,7 +22,7 @@ local function in_process(world)
     handle = worker.new({
       guarded = function(_, _, body)
         local ok, result = pcall(body)
-        return ok, result, 1500, not ok and "error" or nil
+        return ok, result, 1500, 1400, not ok and "error" or nil
       end,
       tripped = function() end, memory = function() return 0 end, confined = function() return true end,
       map = function()
