@@ -200,7 +200,9 @@ lupe_status lupe_recorder_write(lupe_recorder *r, const lupe_snapshot *s, const 
     end = sizeof(lupe_recording_head) + r->about_bytes;
   }
   if (status == LUPE_OK) status = append(r, &piece, notes, s, &end);
-  if (status == LUPE_OK && first && rename(temporary, r->path) != 0) status = refused(errno);
+  /* What it replaces may be all that there is of another run: never by something that is not on the disk. */
+  if (status == LUPE_OK && first && (fdatasync(r->fd) != 0 || rename(temporary, r->path) != 0))
+    status = refused(errno);
   if (status == LUPE_OK) {
     r->bytes = end;
     r->done = last;

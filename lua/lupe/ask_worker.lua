@@ -8,7 +8,7 @@ local json = require("lupe.json")
 -- @param view whose snapshot it is
 -- @tparam table request of lupe.worker; @param attachment of the host's `worker`, or nil
 -- @treturn table the answer; or nil, a message, a code such as "ENOSPC" or nil, and the kind: that of the answer, or
---   "deadline", "died", "closed" or "file" where there is none
+--   "deadline", "starved", "died", "closed" or "file" where there is none
 return function(host, view, request, attachment, deadline_ms)
   local sent -- before the second call answers: the worker does one after the other
   host.worker(json.encode({ op = "snapshot" }), view.keepalive, deadline_ms, function(...) sent = { ... } end)
