@@ -78,8 +78,10 @@ function rules:settle()
     local clash
     if entry.rule then
       local other = self.active[entry.rule.id]
-      if other and other.order == entry.order then
-        clash = ("%s: field 'id': '%s' is also the id of %s"):format(entry.path, entry.rule.id, other.path)
+      if other and other.order == entry.order and not other.missing then
+        -- One whose file is missing has another name by now, or is about to be gone.
+        clash = not entry.missing
+          and ("%s: field 'id': '%s' is also the id of %s"):format(entry.path, entry.rule.id, other.path) or nil
         entry.shadowed_by = other.path
       else
         if other then other.shadowed_by = entry.path end

@@ -216,6 +216,26 @@ describe("the registry of rules", function()
     assert.equal(folder .. "/c.lua", r.active["leak.a"].path)
   end)
 
+  it("takes a file that was renamed for no second one of its id, whichever name comes first", function()
+    for _, names in ipairs({ { "a.lua", "c.lua" }, { "c.lua", "a.lua" } }) do
+      local r = registry()
+      r:refresh()
+      local from, to = folder .. "/" .. names[1], folder .. "/" .. names[2]
+      assert.equal(from, r.active["leak.a"].path)
+      assert(os.rename(from, to))
+      for _, entry in ipairs(r:look().changed) do
+        r:adopt(entry, { id = "leak.a", kind = "leak", title = "x" }, entry.text, 1000)
+      end
+      r:settle()
+      assert.equal(to, r.active["leak.a"].path)
+      r:look()
+      r:settle()
+      assert.same({ to, 2 }, { r.active["leak.a"].path, #r:in_force() })
+      assert.is_nil(r.active["leak.a"].clash)
+      assert.same({}, logged)
+    end
+  end)
+
   it("falls back to the version before one that was never tried and fails", function()
     local r = registry()
     r:refresh()
