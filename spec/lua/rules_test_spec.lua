@@ -101,6 +101,27 @@ describe("lupe rules", function()
     end
   end)
 
+  it("fails only the case whose pattern is none, and names what is wrong with it", function()
+    host.made = assert(loadstring("return " .. VIEW))()
+    cases(("return { { name = 'bad', view = %s, expect = { { summary = 'holds much %%' } } },\n"
+      .. "{ name = 'worse', view = %s, error = '[', params = { share = 'x' } },\n"
+      .. "{ name = 'good', view = %s, expect = {}, params = { share = 0.9 } } }"):format(VIEW, VIEW, VIEW))
+    local text, code = test()
+    assert.equal(1, code)
+    assert.matches("  FAIL  bad\n        field 'summary': 'holds much %' is no Lua pattern: malformed", text, 1, true)
+    assert.matches("  FAIL  worse\n        field 'error': '[' is no Lua pattern: malformed", text, 1, true)
+    assert.matches("  ok    good\n3 cases, 2 failed", text, 1, true)
+  end)
+
+  it("ends a file of cases that never comes to its end, whatever it catches", function()
+    for _, text in ipairs({ "while true do end", "while true do pcall(function() while true do end end) end" }) do
+      cases(text)
+      assert.same({ nil, folder .. "/holder.test.lua: its cases are not made within 50 million instructions" },
+        { test() })
+      assert.is_nil((debug.gethook()))
+    end
+  end)
+
   it("can expect the rule to ask for more history, or to fail", function()
     assert.equal(0, (select(2, test_case("{ sites = {} }", "insufficient = true"))))
     assert.equal(1, (select(2, test_case("{ sites = {} }", "insufficient = false"))))
