@@ -54,7 +54,7 @@ function analysis.new(host)
   self.runner = rule_runner.new(host, self)
   local paths = {}
   for i, directory in ipairs(directories) do paths[i] = directory.path end
-  self.live = live_scripts.new(host, self.registry, try_rule(self), paths)
+  self.live = live_scripts.new(host, self.registry, try_rule.of(self), paths)
   self.live:stir()
   return self
 end

@@ -14,6 +14,7 @@
 -- * or instead of both `error`: a Lua pattern found in the message that the check fails with
 -- @module lupe.rule_tests
 
+local budgets = require("lupe.budgets")
 local files = require("lupe.ffi")
 local format = require("lupe.format")
 local nearest = require("lupe.nearest")
@@ -30,8 +31,8 @@ local EXPECTED = {
   component = "string", module = "string", verdict = "string", severity = "string", summary = "string",
   confidence = "number",
 }
--- What a file of cases may do until it has made them: as much as a rule's check, for histories are made by loops.
-local INSTRUCTIONS, LOOK_EVERY = 50e6, 10000
+-- A file of cases may do as much as a check until it has made them: histories are made by loops.
+local INSTRUCTIONS, LOOK_EVERY = budgets.instructions, 10000
 local EQUAL = { "component", "module", "verdict", "severity" }
 
 local function names_of(fields)

@@ -4,10 +4,9 @@
 --
 -- Entries are those of lupe.script_files, with `rule`: what is known of the version in force, at least `id`, `kind`,
 -- `title` and where it has them `version`, `needs`, `params`. lupe.live_scripts has new texts tried in the worker
--- process before it says `adopt`; `refresh` takes what keeps to the contract, in this process.
+-- process before it says `adopt`.
 -- @module lupe.rules
 
-local rule_loading = require("lupe.rule_loading")
 local script_files = require("lupe.script_files")
 
 local rules = {}
@@ -49,22 +48,6 @@ function rules:fall_back(entry, message)
   self:reject(entry, message)
   self:settle()
   return true
-end
-
---- Looks at the directories again, and takes what keeps to the contract. It runs the files' own code here, which
--- lupe's loop must not: for commands that do nothing else.
--- @return true where something changed; then `revision` is another one
-function rules:refresh()
-  local found = self:look(true)
-  for _, entry in ipairs(found.changed) do
-    if entry.text then
-      local loaded, message = rule_loading.load(entry.path, entry.text)
-      if loaded then self:adopt(entry, loaded, entry.text, os.time() * 1000) else self:reject(entry, message) end
-    end
-  end
-  local changed = #found.changed + #found.gone > 0
-  if changed then self:settle() end
-  return changed
 end
 
 function rules:entries() return self.files:entries() end

@@ -4,6 +4,7 @@
 -- @module lupe.user_routes
 
 local async = require("lupe.async")
+local budgets = require("lupe.budgets")
 local json = require("lupe.json")
 local live_scripts = require("lupe.live_scripts")
 local problem = require("lupe.problem")
@@ -15,12 +16,12 @@ local script_files = require("lupe.script_files")
 local user_routes = {}
 user_routes.__index = user_routes
 
-local DEADLINE_MS = 500 -- lupe.route_worker keeps to it; past it the process is killed
 local SECRET = { authorization = true, ["proxy-authorization"] = true, cookie = true }
 
 --- One call of the worker process: the reply, and the body behind it. What fails has `kind` and `error`.
 local function call(self, request, attachment)
-  local ok, failure, text = pcall(async.await, self.host.routes_worker, json.encode(request), attachment, DEADLINE_MS)
+  local ok, failure, text = pcall(async.await, self.host.routes_worker, json.encode(request), attachment,
+    budgets.call_ms)
   if not ok then return { ok = false, kind = "system", error = tostring(failure) } end
   if failure then
     self.sent, self.snapshot = {}, nil -- the process is another one
