@@ -10,18 +10,18 @@ local function duration(seconds) return words.duration(seconds * 1000) end
 
 --- Even what it comes back to between its ups and downs rises, from one time to the next and to the end.
 local function rises_from_below(trend, params)
-  return trend.troughs >= 5 and trend.trough_tau >= params.trough_order and trend.trough_late >= params.still_growing
-    and trend.trough_steadiness >= params.trough_order
+  return trend.troughs >= params.fewest_troughs and trend.trough_tau >= params.trough_order
+    and trend.trough_steadiness >= params.trough_order and trend.trough_late >= params.still_growing
 end
 
 --- What stands against a leak: verdict and reason, or nil. A third value where the later part, looked at alone, may
 -- tell another story: it grew unevenly, or ever slower.
 local function objection(site, trend, params)
   local slower = trend.pace_z < -params.slower_errors
-  if trend.fall > 0.5 and trend.new_high < 0.2 and not rises_from_below(trend, params) then
+  if trend.fall > params.much_fallen and trend.new_high < params.new_high and not rises_from_below(trend, params) then
     return "bounded", ("it fell by %s and has not passed its earlier height"):format(
       words.bytes(trend.fall * (trend.highest - trend.lowest)))
-  elseif 1 - trend.step_fit < 0.5 * (1 - math.max(trend.line_fit, trend.exponential_fit)) then
+  elseif 1 - trend.step_fit < params.step_better * (1 - math.max(trend.line_fit, trend.exponential_fit)) then
     return "bounded", ("one step of %s explains it better than growth does"):format(words.bytes(trend.step_height)),
       "uneven"
   elseif trend.late < params.still_growing and slower then
@@ -29,10 +29,11 @@ local function objection(site, trend, params)
   elseif trend.late < params.steady and slower then
     return "saturating", ("the last third grew at %.0f %% of the mean pace"):format(100 * math.max(0, trend.late)),
       "slower"
-  elseif (trend.kept_early or 0) > 0.7 and trend.kept_late and trend.kept_late < 0.5 * trend.kept_early then
+  elseif (trend.kept_early or 0) > params.kept_at_first and trend.kept_late
+    and trend.kept_late < params.kept_less * trend.kept_early then
     return "saturating", ("it kept %.0f %% of what it allocated at first, and %.0f %% lately"):format(
       100 * trend.kept_early, 100 * math.max(0, trend.kept_late))
-  elseif (trend.kept_late or 1) < params.mostly_kept and (trend.load_ratio or 1) > 1.1
+  elseif (trend.kept_late or 1) < params.mostly_kept and (trend.load_ratio or 1) > params.more_load
     and site.inuse_objects >= params.several and trend.level_ratio < params.load_slack * trend.load_ratio then
     return "bounded", ("it allocates %.1f times as much as at first, and holds %.1f times as much"):format(
       trend.load_ratio, trend.level_ratio)
@@ -55,7 +56,7 @@ local function allocated_since(site, time_ms)
 end
 
 --- A site that at its pace should have grown by many samples since it last did, and has not. Where it went on
--- allocating it has reached its limit; else its load has stopped, and nothing told so far says what it is.
+-- allocating it has reached its limit; else its load has stopped, and only after a while that is an end of it.
 local function standstill(view, site, trend, params)
   local newest = view.heap.ticks[view.heap.profiles].time_ms
   local seconds = site.last_grown_ms and (newest - site.last_grown_ms) / 1000 or 0
@@ -63,7 +64,8 @@ local function standstill(view, site, trend, params)
   local missed = trend.slope * MIB / 3600 * seconds
   if missed <= params.missed_samples * each or seconds < 3 * trend.seconds / trend.intervals then return nil end
   local went_on = (allocated_since(site, site.last_grown_ms) or 0) > missed / 2
-  return went_on and "saturating" or "growing", ("it has not grown for the last %s%s"):format(duration(seconds),
+  local verdict = went_on and "saturating" or seconds > params.long_stop * trend.seconds and "bounded" or "growing"
+  return verdict, ("it has not grown for the last %s%s"):format(duration(seconds),
     went_on and ", and allocates as before" or "")
 end
 
@@ -71,18 +73,19 @@ end
 local function resized(site, trend, params)
   if site.inuse_objects >= params.several then return false end
   local objects = site:trend("inuse_objects", { since_ms = trend.from_ms })
-  return objects ~= nil and trend.last > 1.5 * trend.first and objects.last < 1.5 * objects.first
+  return objects ~= nil and trend.last > params.larger * trend.first and objects.last < params.larger * objects.first
 end
 
 --- 0..1: sure growth, long enough seen, as steady to the end as its samples can tell, and what it allocates stays.
 -- Who frees much is as a rule a cache or a buffer at work, and noisy besides: it takes longer to accuse.
 local function confidence(trend, survival, params)
   local seen = 1 - math.exp(-trend.seconds / params.full_trust_seconds)
-  local steady = math.sqrt(math.max(0, math.min(1, trend.late + trend.late_error)))
-  local kept = survival or 0.5
+  local kept, late = survival or 0.5, trend.late + trend.late_error
   if rises_from_below(trend, params) then
+    late = math.max(late, trend.trough_late)
     kept = math.max(kept, 1 - math.exp(-trend.seconds / params.trough_trust_seconds))
   end
+  local steady = math.sqrt(math.max(0, math.min(1, late)))
   local excused = 1 - math.exp(-trend.seconds / params.freed_trust_seconds)
   return trend.confidence * seen * steady * (kept + (1 - kept) * excused)
 end
@@ -111,12 +114,12 @@ local function judge(view, site, since, params)
   local grows = significant(trend, params)
   local verdict, why, open
   if grows then verdict, why, open = objection(site, trend, params) end
-  if open or not grows and (trend.fall < 0.5 or rises_from_below(trend, params)) then
+  if open or not grows and (trend.fall < params.much_fallen or rises_from_below(trend, params)) then
     -- A start-up, or other traffic, and then a steady leak: where the later part is long enough to be looked at
     -- alone, nothing stands against it, and what is allocated stays, it counts.
-    local late = site:trend("inuse_space", { since_ms = trend.from_ms + trend.seconds * 400 })
-    if late and enough(late, 1.5, params) and significant(late, params) and late.steady_z > params.late_errors
-      and late.pace_z > -params.slower_errors / 2 and (late.kept_late or 1) > params.mostly_kept
+    local late = site:trend("inuse_space", { since_ms = trend.from_ms + 1000 * trend.seconds * params.later_from })
+    if late and enough(late, params.later_more, params) and significant(late, params)
+      and late.steady_z > params.late_errors and (late.kept_late or 1) > params.mostly_kept
       and (open ~= "slower" or math.max(late.deceleration, late.deceleration_error) < params.deceleration)
       and not objection(site, late, params) then
       trend, grows, verdict = late, true, nil
@@ -148,7 +151,7 @@ local function finding(site, trend, params, verdict, objected)
   local sure = confidence(trend, site.survival, params)
   if not verdict then
     verdict = sure >= params.leak_confidence and "leak" or sure >= params.growing_confidence and "growing" or "info"
-    if verdict == "info" then objected = ("that it goes on is only %.0f %% sure"):format(100 * sure) end
+    if verdict ~= "leak" then objected = ("that it goes on is only %.0f %% sure"):format(100 * sure) end
   end
   local reasons = reasons_of(site, trend)
   if objected then table.insert(reasons, 1, objected) end
@@ -191,6 +194,16 @@ return {
     mostly_kept = { default = 0.3, min = 0, max = 1, doc = "of what is allocated; who keeps less may grow by load" },
     load_slack = { default = 1.4, min = 1, doc = "how much faster than its load a site may grow that frees most" },
     several = { default = 8, min = 1, doc = "objects; fewer may be one that is resized again and again" },
+    much_fallen = { default = 0.5, min = 0, max = 1, doc = "share of the range; who fell by more must come back" },
+    new_high = { default = 0.2, min = 0, max = 1, doc = "how far it must have come past the height it fell from" },
+    step_better = { default = 0.5, min = 0, max = 1, doc = "of what a line leaves, what one step leaves at most" },
+    kept_at_first = { default = 0.7, min = 0, max = 1, doc = "share kept at first of who frees nothing yet" },
+    kept_less = { default = 0.5, min = 0, max = 1, doc = "of that, what is kept lately of who has come to a limit" },
+    more_load = { default = 1.1, min = 1, doc = "allocations per second, late / early, from which load is looked at" },
+    later_from = { default = 0.4, min = 0, max = 1, doc = "share of the time after which the later part begins" },
+    later_more = { default = 1.5, min = 1, doc = "times the least history that the later part must have" },
+    larger = { default = 1.5, min = 1, doc = "growth of bytes, and not of their number, of what is resized" },
+    fewest_troughs = { default = 5, min = 3, doc = "times without which nothing is said of lowest heights" },
     trough_order = { default = 0.8, min = 0, max = 1, doc = "how orderly the lowest heights rise (Kendall's tau)" },
     trough_trust_seconds = { default = 30, min = 1, unit = "s", doc = "time in which that counts like 63 % kept" },
     min_rises = { default = 4, min = 1, doc = "steps between profiles in which it grew" },
@@ -198,6 +211,7 @@ return {
     growing_confidence = { default = 0.5, min = 0, max = 1, doc = "below it is only told as observed" },
     full_trust_seconds = { default = 13, min = 1, unit = "s", doc = "in this time trust comes to 63 %" },
     freed_trust_seconds = { default = 60, min = 1, unit = "s", doc = "the same where all of it is freed again" },
+    long_stop = { default = 0.25, min = 0, max = 1, doc = "share of its time without growth after which it has ended" },
     missed_samples = { default = 8, min = 1, doc = "growth missed at its pace from which it stands still" },
     most_sites = { default = 100, min = 1, doc = "steepest sites looked at closely" },
     most_observed = { default = 20, min = 0, doc = "of those judged harmless, so many are told" },

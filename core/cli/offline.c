@@ -33,18 +33,18 @@ static int write_text(const lupe_command *command, const char *text, size_t byte
   return error;
 }
 
-/* done(text | nil, exit code) */
+/* done(text | nil, exit code). Ends the loop whatever it is given. */
 static int take_result(lua_State *L) {
   offline *o = lua_touserdata(L, lua_upvalueindex(1));
-  size_t bytes = 0;
-  const char *text = luaL_optlstring(L, 1, NULL, &bytes);
   if (o->done) return luaL_error(L, "a command ends once");
   o->done = true;
-  o->exit_code = (int)luaL_checkinteger(L, 2);
-  if (text && write_text(o->command, text, bytes) != 0) o->exit_code = EXIT_LUPE_FAILED;
   lupe_host_close(o->host);
   lupe_worker_close(o->worker);
   o->worker = NULL;
+  size_t bytes = 0;
+  const char *text = luaL_optlstring(L, 1, NULL, &bytes);
+  int exit_code = (int)luaL_checkinteger(L, 2);
+  if (!text || write_text(o->command, text, bytes) == 0) o->exit_code = exit_code;
   return 0;
 }
 

@@ -58,11 +58,16 @@ static bool past_deadline(void) {
   return cpu_ns() - guard.start_cpu_ns > guard.limits.deadline_ms * 1000000;
 }
 
+/* An allocation fails: where, is known only now, since Lua unwinds to us without telling. */
+static void refused(lua_State *L) {
+  if (guard.armed && !guard.tripped) trip(L, "memory");
+}
+
 static void check(lua_State *L, lua_Debug *ar) {
   (void)ar;
   if (!guard.armed) return;
   lupe_vm *vm = lupe_vm_of(L);
-  guard.executed += LUPE_GUARD_COUNT;
+  guard.executed += LUPE_GUARD_COUNT; /* whole, also where the memory budget ended it: Lua does not tell */
   if (!guard.tripped && guard.executed > guard.limits.instructions) trip(L, "instructions");
   if (!guard.tripped && past_deadline()) trip(L, "deadline");
   if (!guard.tripped && lupe_vm_memory_bytes(vm) > guard.soft_bytes) {
@@ -73,7 +78,7 @@ static void check(lua_State *L, lua_Debug *ar) {
     lua_pushstring(L, guard.message);
     lua_error(L);
   }
-  lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check);
+  lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check, refused);
   lua_sethook(L, check, LUA_MASKCOUNT, LUPE_GUARD_COUNT);
 }
 
@@ -99,18 +104,20 @@ void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limi
   guard.limits = *limits;
   guard.executed = 0;
   guard.soft_bytes = lupe_vm_memory_bytes(vm) + limits->memory_bytes;
-  guard.hard_bytes =
-      guard.soft_bytes + 2 * limits->memory_bytes; /* one doubling of a text passes, and is then caught */
+  /* Beyond a little, what is large is refused before it is written: to write it would take longer than all
+   * else. */
+  guard.hard_bytes = guard.soft_bytes + limits->memory_bytes / 8;
   guard.start_ns = now_ns();
   guard.start_cpu_ns = cpu_ns();
   guard.armed = true;
-  lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check);
+  lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check, refused);
   lua_sethook(lupe_vm_state(vm), check, LUA_MASKCOUNT, LUPE_GUARD_COUNT);
 }
 
-uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes) {
+uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes, uint64_t *cpu_us) {
   guard.armed = false;
+  *cpu_us = (cpu_ns() - guard.start_cpu_ns) / 1000;
   lua_sethook(lupe_vm_state(vm), NULL, 0, 0);
-  lupe_vm_set_limits(vm, 0, memory_bytes, NULL);
+  lupe_vm_set_limits(vm, 0, memory_bytes, NULL, NULL);
   return (now_ns() - guard.start_ns) / 1000;
 }

@@ -14,9 +14,8 @@
 enum { LUPE_GUARD_COUNT = 1000 };
 
 typedef struct lupe_guard_limits {
-  uint64_t deadline_ms; /* of CPU time, from arm */
-  size_t memory_bytes;  /* on top of what the state holds at arm; past three times that an allocation fails at
-                           once */
+  uint64_t deadline_ms;  /* of CPU time, from arm */
+  size_t memory_bytes;   /* on top of what the state holds at arm; an eighth beyond, allocations fail */
   uint64_t instructions; /* of Lua's virtual machine, counted in steps of LUPE_GUARD_COUNT; compiled code has
                             none */
 } lupe_guard_limits;
@@ -34,6 +33,6 @@ uint64_t lupe_guard_limit_us(const lupe_vm *vm);
 void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limits);
 
 /* Takes the hook and the budget away; `memory_bytes` caps the state from now on. Returns microseconds since
- * arm. */
-uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes);
+ * arm, and in *cpu_us those of the process's CPU time, as the deadline counts. */
+uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes, uint64_t *cpu_us);
 #endif

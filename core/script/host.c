@@ -15,8 +15,7 @@
 
 enum {
   CHECKPOINT_MS = 30000,
-  THREADS_MAX = 512,        /* of one process */
-  LARGE_SNAPSHOT = 1 << 20, /* bytes */
+  THREADS_MAX = 512, /* of one process */
 };
 
 #define HELD_KEY "lupe.snapshots held"
@@ -328,7 +327,7 @@ void lupe_host_push_snapshot(lua_State *L, lupe_snapshot *s) {
   uint32_t *held = held_snapshots(L);
   size_t bytes = lupe_snapshot_bytes(s);
   /* So what nobody uses any more goes before a second large one, or a handful of small ones, is forgotten. */
-  if (*held >= (bytes > LARGE_SNAPSHOT ? 2 : 8)) lua_gc(L, LUA_GCCOLLECT, 0);
+  if (*held >= (bytes > LUPE__LARGE_SNAPSHOT ? 2 : 8)) lua_gc(L, LUA_GCCOLLECT, 0);
   lua_pushlightuserdata(L, (void *)lupe_snapshot_block(s));
   lua_pushnumber(L, (double)bytes);
   lupe_snapshot **box = lua_newuserdata(L, sizeof(lupe_snapshot *));

@@ -18,7 +18,7 @@ static void push_failure(lua_State *L, const char *path, lupe_status status, int
   const char *code = "EINVAL";
   if (status == LUPE_EIO || status == LUPE_ENOSPC) {
     text = strerror(error);
-    code = strerrorname_np(error);
+    code = lupe__errno_name(error);
   } else if (status == LUPE_ECORRUPT) {
     code = "ECORRUPT";
   } else if (status == LUPE_EVERSION) {
@@ -27,7 +27,7 @@ static void push_failure(lua_State *L, const char *path, lupe_status status, int
     code = "ENOMEM";
   }
   lua_pushfstring(L, "%s: %s", path, text);
-  lua_pushstring(L, code ? code : "EIO");
+  lua_pushstring(L, code);
 }
 
 /* -- writing ------------------------------------------------------------------------------------ */
@@ -190,6 +190,9 @@ static int recorded_frame(lua_State *L) {
   lupe_recording *r = check_recording(L);
   lua_Integer index = luaL_checkinteger(L, 2);
   luaL_argcheck(L, index >= 1 && (size_t)index <= lupe_recording_count(r), 2, "no such frame");
+  /* Those before it go first: to Lua's collector each is a few bytes, whatever it weighs. */
+  if (lupe_recording_at(r, (size_t)index - 1)->block_bytes > LUPE__LARGE_SNAPSHOT)
+    lua_gc(L, LUA_GCCOLLECT, 0);
   lupe_snapshot *s;
   char *notes;
   const char *why;

@@ -12,7 +12,7 @@
 
 #include "core/script/host_internal.h"
 
-static const char *errno_name(int error) {
+const char *lupe__errno_name(int error) {
   const char *name = strerrorname_np(error);
   return name ? name : "EIO";
 }
@@ -69,6 +69,7 @@ typedef struct worker_result {
 static int push_worker_result(lua_State *L, lupe__task *t) {
   static const char *const kinds[] = {
       [LUPE_WORKER_DEADLINE] = "deadline",
+      [LUPE_WORKER_STARVED] = "starved",
       [LUPE_WORKER_DIED] = "died",
       [LUPE_WORKER_CLOSED] = "closed",
       [LUPE_WORKER_UNAVAILABLE] = "unavailable",
@@ -122,7 +123,7 @@ static int refuse_file(lua_State *L, int callback, int error) {
   lua_createtable(L, 0, 3);
   lua_pushliteral(L, "file");
   lua_setfield(L, -2, "kind");
-  lua_pushstring(L, errno_name(error));
+  lua_pushstring(L, lupe__errno_name(error));
   lua_setfield(L, -2, "code");
   lua_pushstring(L, strerror(error));
   lua_setfield(L, -2, "message");
@@ -195,7 +196,7 @@ static int push_commit_result(lua_State *L, lupe__task *t) {
     return 1;
   }
   lua_pushfstring(L, "%s: %s", c->final, strerror(c->error));
-  lua_pushstring(L, errno_name(c->error));
+  lua_pushstring(L, lupe__errno_name(c->error));
   return 2;
 }
 
@@ -233,16 +234,16 @@ static int commit_file(lua_State *L) {
 
 /* -- small file questions: true or a value; nil, text, code ------------------------------------ */
 
-static int failed(lua_State *L, const char *path, int error) {
+int lupe__failed(lua_State *L, const char *path, int error) {
   lua_pushnil(L);
   lua_pushfstring(L, "%s: %s", path, strerror(error));
-  lua_pushstring(L, errno_name(error));
+  lua_pushstring(L, lupe__errno_name(error));
   return 3;
 }
 
 static int remove_file(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
-  if (unlink(path) != 0) return failed(L, path, errno);
+  if (unlink(path) != 0) return lupe__failed(L, path, errno);
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -255,16 +256,16 @@ static int make_folder(lua_State *L) {
   for (char *p = path + 1; *p; p++) {
     if (*p != '/') continue;
     *p = '\0';
-    if (mkdir(path, 0755) != 0 && errno != EEXIST) return failed(L, path, errno);
+    if (mkdir(path, 0755) != 0 && errno != EEXIST) return lupe__failed(L, path, errno);
     *p = '/';
   }
   if (mkdir(path, mode) != 0) {
     struct stat st;
-    if (errno != EEXIST) return failed(L, path, errno);
-    if (lstat(path, &st) != 0) return failed(L, path, errno);
-    if (!S_ISDIR(st.st_mode)) return failed(L, path, ENOTDIR);
-    if (st.st_uid != geteuid()) return failed(L, path, EPERM);
-    if ((st.st_mode & 0777) != mode && chmod(path, mode) != 0) return failed(L, path, errno);
+    if (errno != EEXIST) return lupe__failed(L, path, errno);
+    if (lstat(path, &st) != 0) return lupe__failed(L, path, errno);
+    if (!S_ISDIR(st.st_mode)) return lupe__failed(L, path, ENOTDIR);
+    if (st.st_uid != geteuid()) return lupe__failed(L, path, EPERM);
+    if ((st.st_mode & 0777) != mode && chmod(path, mode) != 0) return lupe__failed(L, path, errno);
   }
   lua_pushboolean(L, 1);
   return 1;
@@ -286,7 +287,7 @@ static int list_folder(lua_State *L) {
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
   *folder = opendir(path);
-  if (!*folder) return failed(L, path, errno);
+  if (!*folder) return lupe__failed(L, path, errno);
   lua_newtable(L);
   int count = 0;
   for (struct dirent *e; (e = readdir(*folder));) {

@@ -1,62 +1,107 @@
-/* host_watch.c -- being told once that a directory changed. */
+/* host_watch.c -- being told once that a directory changed. By inotify itself: what libuv asks of it for one
+ * entry's name tells of every write to every file beside. */
+#include <errno.h>
 #include <lauxlib.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
 
 #include "core/script/host_internal.h"
 
-enum { WATCHES_MAX = 64 };
+enum {
+  WATCHES_MAX = 64,
+  EVENTS_BYTES = 4096, /* taken at a time, so that a busy directory cannot hold the loop */
+  NAMES = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF,
+};
 
-typedef struct lupe__watch {
-  uv_fs_event_t event; /* first: uv's handle is the struct */
-  struct lupe__watch *next, *previous;
+/* The kernel has one watch of an inode for each descriptor, whoever asked: so there is one descriptor for
+ * each set of events. */
+static const uint32_t events_of[LUPE__NOTIFIERS] = {
+    [LUPE__OF_A_NAME] = NAMES,
+    [LUPE__OF_ALL] = NAMES | IN_MODIFY | IN_ATTRIB,
+};
+
+struct lupe__notifier {
+  uv_poll_t poll; /* first: uv's handle is the struct */
   lupe_host *host;
-  lupe__task *task; /* NULL: given up, nobody is to be called back */
+  int fd;
+};
+
+/* One of the host's `watches`. Its timer is never started: that it is ended is what calls back. */
+typedef struct dir_watch {
+  lupe__timer timer;
+  lupe__notifier *notifier;
+  int wd;
   uint32_t id;
   char name[NAME_MAX + 1]; /* the entry that counts; empty: all do */
-} lupe__watch;
+} dir_watch;
 
-static int push_nothing(lua_State *L, lupe__task *t) {
-  (void)t;
-  lua_pushnil(L);
-  return 1;
+static void on_notifier_closed(uv_handle_t *handle) {
+  free(handle);
 }
 
-static void on_closed(uv_handle_t *handle) {
-  lupe__watch *w = (lupe__watch *)handle;
-  if (w->task) lupe__task_finish(w->task, push_nothing, NULL);
-  free(w);
-}
-
-static void end(lupe__watch *w) {
-  lupe_host *h = w->host;
-  if (w->previous)
-    w->previous->next = w->next;
-  else
-    h->watches = w->next;
-  if (w->next) w->next->previous = w->previous;
+static void end(lupe_host *h, dir_watch *w) {
+  const lupe__notifier *n = w->notifier;
+  int wd = w->wd;
+  lupe__timer_end(&w->timer);
   h->watch_count--;
-  uv_close((uv_handle_t *)&w->event, on_closed);
+  for (lupe__timer *t = h->watches; t; t = t->next) {
+    const dir_watch *other = (dir_watch *)t;
+    if (other->notifier == n && other->wd == wd) return;
+  }
+  inotify_rm_watch(n->fd, wd);
 }
 
-static void on_event(uv_fs_event_t *event, const char *name, int events, int status) {
-  lupe__watch *w = (lupe__watch *)event;
-  (void)events;
-  if (uv_is_closing((uv_handle_t *)event)) return; /* several events come at once */
-  bool counts = status < 0 || !w->name[0] || (name && strcmp(name, w->name) == 0);
-  if (counts) end(w);
+/* Without a name it is about the directory itself. What was lost (IN_Q_OVERFLOW) may have been about any. */
+static bool concerns(const struct inotify_event *e, const dir_watch *w) {
+  if (e->mask & IN_Q_OVERFLOW) return true;
+  return e->wd == w->wd && (!w->name[0] || e->len == 0 || strcmp(e->name, w->name) == 0);
+}
+
+static void on_events(uv_poll_t *poll, int status, int readable) {
+  lupe__notifier *n = (lupe__notifier *)poll;
+  _Alignas(struct inotify_event) char events[EVENTS_BYTES];
+  (void)status, (void)readable;
+  ssize_t bytes = read(n->fd, events, sizeof events);
+  for (const char *at = events; at < events + bytes;) {
+    const struct inotify_event *e = (const struct inotify_event *)at;
+    at += sizeof *e + e->len;
+    for (lupe__timer *t = n->host->watches, *next; t; t = next) {
+      next = t->next;
+      dir_watch *w = (dir_watch *)t;
+      if (w->notifier == n && concerns(e, w)) end(n->host, w);
+    }
+  }
+}
+
+/* Returns 0 or errno. */
+static int start_notifier(lupe_host *h, lupe__notifier **out) {
+  lupe__notifier *n = calloc(1, sizeof *n);
+  if (!n) return ENOMEM;
+  n->host = h;
+  n->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  int error = n->fd < 0 ? errno : -uv_poll_init(h->services.loop, &n->poll, n->fd);
+  if (error != 0) {
+    if (n->fd >= 0) close(n->fd);
+    free(n);
+    return error;
+  }
+  uv_poll_start(&n->poll, UV_READABLE, on_events);
+  *out = n;
+  return 0;
 }
 
 void lupe__watches_close(lupe_host *h) {
-  while (h->watches) end(h->watches);
-}
-
-static int failed(lua_State *L, const char *directory, int error) {
-  lua_pushnil(L);
-  lua_pushfstring(L, "%s: %s", directory, uv_strerror(error));
-  lua_pushstring(L, uv_err_name(error));
-  return 3;
+  while (h->watches) end(h, (dir_watch *)h->watches);
+  for (int i = 0; i < LUPE__NOTIFIERS; i++) {
+    lupe__notifier *n = h->notifiers[i];
+    h->notifiers[i] = NULL;
+    if (!n) continue;
+    uv_close((uv_handle_t *)&n->poll, on_notifier_closed);
+    close(n->fd);
+  }
 }
 
 /* watch(directory, name | nil, callback(nil)) -> id; or nil, text, code */
@@ -66,23 +111,20 @@ static int watch(lua_State *L) {
   luaL_argcheck(L, bytes <= NAME_MAX, 2, "too long for a name");
   luaL_checktype(L, 3, LUA_TFUNCTION);
   lupe_host *h = lupe__host_of(L);
-  if (h->watch_count >= WATCHES_MAX) return failed(L, directory, UV_EMFILE);
-  lupe__watch *w = calloc(1, sizeof *w);
-  if (!w) return luaL_error(L, "out of memory");
-  w->host = h;
-  memcpy(w->name, name, bytes);
-  int error = uv_fs_event_init(h->services.loop, &w->event);
-  if (error == 0) error = uv_fs_event_start(&w->event, on_event, directory, 0);
-  if (error != 0) {
-    uv_close((uv_handle_t *)&w->event, on_closed);
-    return failed(L, directory, error);
-  }
+  if (h->watch_count >= WATCHES_MAX) return lupe__failed(L, directory, EMFILE);
+  int kind = bytes > 0 ? LUPE__OF_A_NAME : LUPE__OF_ALL;
+  lupe__notifier **n = &h->notifiers[kind];
+  int error = *n ? 0 : start_notifier(h, n);
+  if (error != 0) return lupe__failed(L, directory, error);
+  int wd = inotify_add_watch((*n)->fd, directory, events_of[kind]);
+  if (wd < 0) return lupe__failed(L, directory, errno);
+  /* Raises for want of memory: then the kernel goes on telling, and nobody minds. */
+  dir_watch *w = lupe__timer_create(L, 3, sizeof *w, &h->watches);
+  w->notifier = *n;
+  w->wd = wd;
   w->id = ++h->last_watch_id;
-  w->next = h->watches;
-  if (w->next) w->next->previous = w;
-  h->watches = w;
+  memcpy(w->name, name, bytes);
   h->watch_count++;
-  w->task = lupe__task_create(L, 3); /* raises for want of memory: then the host's end closes the handle */
   lua_pushnumber(L, w->id);
   return 1;
 }
@@ -91,14 +133,14 @@ static int watch(lua_State *L) {
 static int unwatch(lua_State *L) {
   uint32_t id = (uint32_t)luaL_checknumber(L, 1);
   lupe_host *h = lupe__host_of(L);
-  lupe__watch *w = h->watches;
-  while (w && w->id != id) w = w->next;
-  if (w) {
-    if (w->task) lupe__task_abandon(L, w->task);
-    w->task = NULL;
-    end(w);
+  lupe__timer *t = h->watches;
+  while (t && ((dir_watch *)t)->id != id) t = t->next;
+  if (t) {
+    lupe__task_abandon(L, t->task);
+    t->task = NULL;
+    end(h, (dir_watch *)t);
   }
-  lua_pushboolean(L, w != NULL);
+  lua_pushboolean(L, t != NULL);
   return 1;
 }
 

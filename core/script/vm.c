@@ -17,6 +17,7 @@ struct lupe_vm {
   lua_State *L;
   size_t used_bytes, soft_bytes, hard_bytes;
   lua_Hook passed; /* NULL: no soft limit, or it was passed already */
+  void (*refused)(lua_State *L);
   int64_t passed_ns;
   int handler_ref; /* registry: made once, so that a call allocates nothing before it is protected */
   int trampoline_ref;
@@ -35,7 +36,10 @@ static void *allocate(void *ud, void *block, size_t old_bytes, size_t new_bytes)
   if (!block) old_bytes = 0;
   size_t after = vm->used_bytes - old_bytes + new_bytes;
   bool grows = new_bytes > old_bytes;
-  if (grows && vm->hard_bytes && after > vm->hard_bytes) return NULL;
+  if (grows && vm->hard_bytes && after > vm->hard_bytes) {
+    if (vm->refused && vm->L) vm->refused(vm->L);
+    return NULL;
+  }
   void *moved = realloc(block, new_bytes);
   if (!moved) return NULL;
   vm->used_bytes = after;
@@ -266,9 +270,11 @@ size_t lupe_vm_memory_bytes(const lupe_vm *vm) {
   return vm->used_bytes;
 }
 
-void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes, lua_Hook passed) {
+void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes, lua_Hook passed,
+                        void (*refused)(lua_State *L)) {
   vm->soft_bytes = soft_bytes;
   vm->hard_bytes = hard_bytes;
+  vm->refused = refused;
   vm->passed = soft_bytes ? passed : NULL;
 }
 

@@ -43,9 +43,11 @@ size_t lupe_vm_memory_bytes(const lupe_vm *vm); /* allocated by the state now */
 
 /* The memory cap, in two steps. When more than `soft` bytes are in use `passed` is called at the next
  * instruction of the running Lua function: as a hook, so it may collect garbage, or raise an error that names
- * the line. It replaces the state's hook then. Past `hard` bytes an allocation fails. 0: no limit, NULL: no
- * soft limit. Calling it arms again. */
-void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes, lua_Hook passed);
+ * the line. It replaces the state's hook then. Past `hard` bytes an allocation fails, and `refused` (may be
+ * NULL) is told of it first: from inside the allocator, so it may look at the stack and set a hook, and
+ * nothing else. 0: no limit, NULL: no soft limit. Calling it arms again. */
+void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes, lua_Hook passed,
+                        void (*refused)(lua_State *L));
 
 /* When the soft limit was passed last, on the monotonic clock; 0: never. */
 int64_t lupe_vm_passed_ns(const lupe_vm *vm);

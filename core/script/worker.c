@@ -48,8 +48,9 @@ typedef struct process {
   bool started; /* it has been ready */
   size_t sent;  /* of the head's frame */
   bool all_sent;
-  uint64_t busy_since_ms, cpu_before_ms; /* of the head: when it was sent, and the CPU time used by then */
-  lupe__frame frame;                     /* comes in */
+  uint64_t cpu_before_ms;        /* of the head: the CPU time used when it was sent */
+  uint64_t waited_ms, looked_ms; /* since then; and when that was counted */
+  lupe__frame frame;             /* comes in */
 } process;
 
 struct lupe_worker {
@@ -285,11 +286,24 @@ static uint64_t cpu_ms(const process *p) {
   return (uint64_t)lupe_clock_ns(clock) / 1000000;
 }
 
-/* Milliseconds until the head's process is to be looked at again; 0: it has had its time. */
-static uint64_t left_ms(const lupe_worker *w, const process *p) {
-  uint64_t allowed = w->head->deadline_ms + LUPE_WORKER_GRACE_MS;
-  uint64_t used = cpu_ms(p) - p->cpu_before_ms, passed = uv_now(w->loop) - p->busy_since_ms;
-  if (used >= allowed || passed >= LUPE_WORKER_PATIENCE * allowed) return 0;
+/* CPU time that the head may take, and then some. */
+static uint64_t allowed_ms(const lupe_worker *w) {
+  return w->head->deadline_ms + LUPE_WORKER_GRACE_MS;
+}
+
+/* That the head has taken. */
+static uint64_t used_ms(const process *p) {
+  uint64_t now = cpu_ms(p);
+  return now > p->cpu_before_ms ? now - p->cpu_before_ms : 0; /* its clock may be gone */
+}
+
+/* Milliseconds until the head's process is to be looked at again; 0: it has had its time. A look comes within
+ * `allowed`, unless the loop stood still too, as in a stopped process group: that is nobody's waiting. */
+static uint64_t left_ms(const lupe_worker *w, process *p) {
+  uint64_t allowed = allowed_ms(w), used = used_ms(p), now = uv_now(w->loop), passed = now - p->looked_ms;
+  p->waited_ms += passed < allowed ? passed : allowed;
+  p->looked_ms = now;
+  if (used >= allowed || p->waited_ms >= LUPE_WORKER_PATIENCE * allowed) return 0;
   return allowed - used;
 }
 
@@ -303,7 +317,8 @@ static void pump(lupe_worker *w) {
     p->sent = 0;
     p->all_sent = false;
     uv_update_time(w->loop); /* the deadline counts from now, not from when the loop last looked */
-    p->busy_since_ms = uv_now(w->loop);
+    p->looked_ms = uv_now(w->loop);
+    p->waited_ms = 0;
     p->cpu_before_ms = cpu_ms(p);
     uv_timer_start(&w->timer, on_timer, left_ms(w, p), 0);
     write_request(w, p);
@@ -335,8 +350,17 @@ static void on_timer(uv_timer_t *timer) {
     finish_in_words(w, LUPE_WORKER_UNAVAILABLE, "the worker was killed: not ready within %d ms",
                     LUPE_WORKER_START_MS);
   } else if (p->state == BUSY) {
+    uint64_t used = used_ms(p), waited = p->waited_ms;
     kill_process(p);
     w->kills++;
+    if (used < allowed_ms(w)) {
+      finish_in_words(
+          w, LUPE_WORKER_STARVED,
+          "the worker was killed: it got %llu ms of CPU time within %llu ms, and may take %llu ms",
+          (unsigned long long)used, (unsigned long long)waited, (unsigned long long)w->head->deadline_ms);
+      pump(w);
+      return;
+    }
     finish_in_words(w, LUPE_WORKER_DEADLINE, "the worker was killed %d ms past the deadline of %llu ms",
                     LUPE_WORKER_GRACE_MS, (unsigned long long)w->head->deadline_ms);
   } else {

@@ -2,10 +2,10 @@
  * A call sends one request (and at most one file descriptor) and gets one reply. Calls are done one at a
  * time, in order; up to LUPE_WORKER_QUEUE wait. A process that has used its call's deadline and
  * LUPE_WORKER_GRACE_MS of CPU time without an answer is killed; so is one that a busy machine has not given
- * that much in LUPE_WORKER_PATIENCE times as long. The process is started at the first call, and anew at the
- * next call after it ended: whatever it held (rules, snapshot) is gone then; lua/lupe/worker.lua says
- * "no_rule" or "no_snapshot" when asked for it. What requests and replies mean is Lua's business. Thread:
- * loop, for everything here. */
+ * that much in LUPE_WORKER_PATIENCE times as long, time in which the loop itself stood still left out. The
+ * process is started at the first call, and anew at the next call after it ended: whatever it held (rules,
+ * snapshot) is gone then; lua/lupe/worker.lua says "no_rule" or "no_snapshot" when asked for it. What
+ * requests and replies mean is Lua's business. Thread: loop, for everything here. */
 #ifndef LUPE_SCRIPT_WORKER_H
 #define LUPE_SCRIPT_WORKER_H
 #include <stddef.h>
@@ -19,7 +19,7 @@ typedef struct lupe_worker lupe_worker;
 enum {
   LUPE_WORKER_FD = 3,        /* where the process finds its socket */
   LUPE_WORKER_QUEUE = 256,   /* calls that may wait */
-  LUPE_WORKER_GRACE_MS = 80, /* past its deadline a call's process is killed */
+  LUPE_WORKER_GRACE_MS = 50, /* past its deadline a call's process is killed */
   LUPE_WORKER_PATIENCE = 10,
   LUPE_WORKER_START_MS = 10000 /* a process that has not reported by then is killed */
 };
@@ -27,6 +27,7 @@ enum {
 typedef enum lupe_worker_outcome {
   LUPE_WORKER_REPLIED,    /* `text` is the reply */
   LUPE_WORKER_DEADLINE,   /* killed past the deadline; here and below `text` says in words what happened */
+  LUPE_WORKER_STARVED,    /* killed since it was not given the CPU time to answer */
   LUPE_WORKER_DIED,       /* ended by itself or by a signal, or broke the framing */
   LUPE_WORKER_CLOSED,     /* the worker was closed first */
   LUPE_WORKER_UNAVAILABLE /* its process could not be started: nobody has seen the call */
@@ -54,5 +55,5 @@ lupe_status lupe_worker_call(lupe_worker *w, const void *request, size_t bytes, 
 
 int lupe_worker_pid(const lupe_worker *w);         /* 0: none runs */
 uint64_t lupe_worker_starts(const lupe_worker *w); /* processes started so far */
-uint64_t lupe_worker_kills(const lupe_worker *w);  /* of these killed past a deadline */
+uint64_t lupe_worker_kills(const lupe_worker *w);  /* of these killed past a deadline, or starved */
 #endif

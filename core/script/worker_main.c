@@ -52,8 +52,8 @@ static lua_Number limit_of(lua_State *L, int limits, const char *name, lua_Numbe
 
 /* guarded(file, limits, f, ...) calls f(...) under guard.h's limits: { deadline_ms, memory_bytes,
  * instructions }.
- * -> true, its first result, microseconds; or false, "FILE:LINE: message", microseconds, kind: "error",
- * "instructions", "deadline", "memory", and microseconds until that limit was passed */
+ * -> true, its first result, microseconds, those of CPU time; or false, "FILE:LINE: message", likewise twice,
+ * kind: "error", "instructions", "deadline", "memory", and microseconds until that limit was passed */
 static int host_guarded(lua_State *L) {
   const char *file = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
@@ -67,13 +67,15 @@ static int host_guarded(lua_State *L) {
   char error[LUPE_VM_ERROR_BYTES];
   lupe_guard_arm(worker.vm, file, &limits);
   lupe_status status = lupe_vm_call(worker.vm, lua_gettop(L) - 3, 1, error, sizeof error);
-  lua_Number elapsed_us = (lua_Number)lupe_guard_disarm(worker.vm, STATE_BYTES);
+  uint64_t cpu_us;
+  lua_Number elapsed_us = (lua_Number)lupe_guard_disarm(worker.vm, STATE_BYTES, &cpu_us);
   const char *tripped = lupe_guard_tripped(L);
   lua_pushboolean(L, status == LUPE_OK);
   lua_insert(L, 3); /* before the result */
   if (status == LUPE_OK) {
     lua_pushnumber(L, elapsed_us);
-    return 3;
+    lua_pushnumber(L, (lua_Number)cpu_us);
+    return 4;
   }
   const char *kind = tripped ? tripped : status == LUPE_ENOMEM ? "memory" : "error";
   if (tripped) {
@@ -84,9 +86,10 @@ static int host_guarded(lua_State *L) {
     lua_pushstring(L, error);
   }
   lua_pushnumber(L, elapsed_us);
+  lua_pushnumber(L, (lua_Number)cpu_us);
   lua_pushstring(L, kind);
   lua_pushnumber(L, (lua_Number)lupe_guard_limit_us(worker.vm));
-  return 5;
+  return 6;
 }
 
 /* tripped() -> "FILE:LINE: ..." once the guard has tripped, else nil */

@@ -9,7 +9,7 @@ local ask_worker = {}
 --- One request.
 -- @tparam table request of lupe.worker; @param attachment of the host's `worker`, or nil
 -- @treturn table the answer; or nil, a message, a code such as "ENOSPC" or nil, and the kind: that of the answer, or
---   "deadline", "died", "closed" or "file" where there is none
+--   "deadline", "starved", "died", "closed" or "file" where there is none
 function ask_worker.once(host, request, attachment, deadline_ms)
   local failure, text = async.await(host.worker, json.encode(request), attachment, deadline_ms)
   if failure then return nil, failure.message, failure.code, failure.kind end

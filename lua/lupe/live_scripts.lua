@@ -13,7 +13,7 @@ live_scripts.__index = live_scripts
 
 --- Nothing is said about the script by a failure of these kinds: it is tried again.
 local NOT_ITS_FAULT = {
-  unavailable = true, closed = true, system = true, request = true, no_rule = true, no_snapshot = true,
+  unavailable = true, starved = true, closed = true, system = true, request = true, no_rule = true, no_snapshot = true,
 }
 
 --- A script that took too long may have been unlucky, on a busy machine: it gets so many tries.

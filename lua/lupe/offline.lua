@@ -50,13 +50,13 @@ commands["rules replay"] = function(host, command)
   if path then
     local entry, message = rule_file.load(host, path)
     if not entry then return nil, message end
-    only = entry.rule.id
+    only, path = entry.rule.id, entry.path
     host.config.rules = rule_file.place(path) -- it shadows the shipped one, as it would when live
   end
   local recorded, message = opened(host, command)
   if not recorded then return nil, message end
   return replay.run(host, recorded, {
-    at = command.options.at, only = only, params = command.options.params, format = host.config.report,
+    at = command.options.at, only = only, path = path, params = command.options.params, format = host.config.report,
     columns = command.columns, color = command.color,
   })
 end

@@ -52,9 +52,7 @@ end
 
 --- Inside a task.
 local function write(self, keepalive, info)
-  self.writing = true
   local failure, bytes = async.await(self.host.record, self.handle, keepalive, notes_of(self, info), info ~= nil)
-  self.writing = false
   if failure then
     self.stopped = true
     self.host.log("warning", ("the recording ends here, after %s: %s"):format(format.plural(self.frames, "frame"),
@@ -63,9 +61,26 @@ local function write(self, keepalive, info)
     self.largest = math.max(self.largest, bytes - self.bytes)
     self.bytes, self.frames = bytes, self.frames + 1
   end
-  local waiting = self.waiting
-  self.waiting = nil
-  if waiting then waiting() end
+end
+
+--- `writing` until it is done, well or not; then `waiting` is called.
+local function start(self, keepalive, info)
+  self.writing = true
+  async.spawn(write, function(ok, failure, trace)
+    self.writing = false
+    if not ok then
+      self.stopped = true
+      self.host.log("error", "recording failed: " .. (trace or tostring(failure)))
+    end
+    local waiting = self.waiting
+    self.waiting = nil
+    if waiting then waiting() end
+  end, self, keepalive, info)
+end
+
+--- Inside a task.
+local function settle(self)
+  if self.writing then async.await(function(go) self.waiting = go end) end
 end
 
 local function any_live(host)
@@ -92,23 +107,20 @@ function recorder:on_snapshot()
     self.skipped = self.skipped + 1
     return
   end
-  async.spawn(write, function(ok, failure, trace)
-    if ok then return end
-    self.stopped = true
-    self.host.log("error", "recording failed: " .. (trace or tostring(failure)))
-  end, self, keepalive)
+  start(self, keepalive)
 end
 
 --- Adds the last frame. Inside a task.
 -- @param info what C knows of the run's end: see lupe.report
 function recorder:finish(info)
-  if self.writing then async.await(function(go) self.waiting = go end) end
+  settle(self)
   if self.stopped then return end
   self.stopped = true
   local kept = {}
   for name, value in pairs(info) do kept[name] = value end
   kept.snapshot, kept.color, kept.columns = nil, nil, nil
-  write(self, info.snapshot and info.snapshot.keepalive, kept)
+  start(self, info.snapshot and info.snapshot.keepalive, kept)
+  settle(self)
 end
 
 return recorder

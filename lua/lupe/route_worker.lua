@@ -10,8 +10,8 @@
 --   answers like `serve`; kind "no_route": it is not there any more. A number is the token of one request only,
 --   whatever process that one went to
 --
--- A handler has LIMITS.deadline_ms from its begin to its answer, the time that it waits left out; memory and
--- instructions count from one wait to the next.
+-- A handler has LIMITS.deadline_ms of CPU time from its begin to its answer; memory and instructions count from one
+-- wait to the next. `elapsed_us` is what passed while it worked, waiting left out.
 -- @module lupe.route_worker
 
 local budgets = require("lupe.budgets")
@@ -95,7 +95,7 @@ end
 --- Compiles, runs and checks one file's text.
 -- @return the route; or nil and a failure
 local function load(self, path, source)
-  local ok, result, _, kind = self.host.guarded(rule.label(path), LOADING, function()
+  local ok, result, _, _, kind = self.host.guarded(rule.label(path), LOADING, function()
     local env = sandbox.new(self.host.tripped, { lupe = library(self) })
     local loaded, message = route.load(path, source, env, function(chunk) return true, chunk() end)
     return { loaded = loaded, message = message }
@@ -121,27 +121,27 @@ local function drive(self, job, ...)
 
   self.running = job
   local limits = {
-    deadline_ms = math.max(1, LIMITS.deadline_ms - job.used_us / 1000), memory_bytes = LIMITS.memory_bytes,
+    deadline_ms = math.max(1, LIMITS.deadline_ms - job.cpu_us / 1000), memory_bytes = LIMITS.memory_bytes,
     instructions = LIMITS.instructions,
   }
-  local ok, result, elapsed_us, kind = self.host.guarded(label, limits, function()
+  local ok, result, elapsed_us, cpu_us, kind = self.host.guarded(label, limits, function()
     return outcome(coroutine.resume(job.thread, unpack(arguments, 1, count)))
   end)
   self.running = nil
-  job.used_us = job.used_us + elapsed_us
+  job.elapsed_us, job.cpu_us = job.elapsed_us + elapsed_us, job.cpu_us + cpu_us
   if not ok then
     local failed = failure(kind, result)
-    failed.elapsed_us = job.used_us
+    failed.elapsed_us = job.elapsed_us
     return failed
   end
   if not result.waits then
-    return { ok = true, status = result.status, headers = result.headers, elapsed_us = job.used_us }, result.body
+    return { ok = true, status = result.status, headers = result.headers, elapsed_us = job.elapsed_us }, result.body
   end
   if self.waiting_count >= MOST_WAITING then
     return failure("system", ("more than %d handlers wait for an analysis"):format(MOST_WAITING))
   end
   self.waiting[job.token], self.waiting_count = job, self.waiting_count + 1
-  return { ok = true, waits = result.waits, elapsed_us = job.used_us }
+  return { ok = true, waits = result.waits, elapsed_us = job.elapsed_us }
 end
 
 local operations = {}
@@ -177,8 +177,8 @@ function operations.serve(self, request)
   local loaded = self.routes[request.path]
   if not loaded then return failure("no_route", "no route of that file was sent to this process") end
   local job = {
-    file = request.path, route = loaded, token = request.token, thread = coroutine.create(loaded.handler), used_us = 0,
-    waits = 0,
+    file = request.path, route = loaded, token = request.token, thread = coroutine.create(loaded.handler),
+    elapsed_us = 0, cpu_us = 0, waits = 0,
   }
   return drive(self, job, request.request)
 end

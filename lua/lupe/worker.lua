@@ -87,7 +87,7 @@ end
 --- Compiles, runs and checks one file's text.
 -- @return the rule and what there is to say of it; or nil, a message and a kind
 local function load_one(self, path, source, limits)
-  local ok, result, _, kind = self.host.guarded(rule.label(path), limits, function()
+  local ok, result, _, _, kind = self.host.guarded(rule.label(path), limits, function()
     local env = sandbox.new(self.host.tripped)
     local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
     return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
@@ -194,7 +194,7 @@ function operations.check(self, request)
     base = base, keepalive = keepalive,
   })
   if not view then return failure("system", message) end
-  local ok, result, elapsed_us, kind, limit_us = self.host.guarded(rule.label(kept.path), limits, function()
+  local ok, result, elapsed_us, _, kind, limit_us = self.host.guarded(rule.label(kept.path), limits, function()
     local answer = rule.run(kept.path, kept.rule, view, request.params)
     answer.findings = json.array(answer.findings)
     answer.ok = true

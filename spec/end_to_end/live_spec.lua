@@ -65,6 +65,17 @@ describe("rules and routes of a running lupe", function()
   end)
   teardown(support.cleanup)
 
+  it("are watched without being told of each write beside their folders", function()
+    local inode = support.run({ "stat", "-c", "%i", (rules:gsub("/[^/]*$", "")) }).out
+    local kept = ("ino:%x "):format(tonumber(inode))
+    local masks = {}
+    for line in support.run({ "sh", "-c", ("cat /proc/%d/fdinfo/*"):format(run.process.pid) }).out:gmatch("[^\n]+") do
+      if line:find(kept, 1, true) then masks[#masks + 1] = tonumber(line:match("mask:(%x+)"), 16) end
+    end
+    assert.equal(1, #masks) -- for both folders
+    assert.equal(0, bit.band(masks[1], 0x2 + 0x4)) -- IN_MODIFY, IN_ATTRIB
+  end)
+
   it("takes a new rule, an edit and a rename within moments", function()
     support.write_file(rules .. "/a.lua", RULE:format("1", "1"))
     await_version("1")

@@ -117,6 +117,19 @@ describe("the recorder", function()
     assert.same({ "warning: the recording ends here, after 2 frames: run.lupe: No space left on device" }, host.logged)
   end)
 
+  it("stops where writing raises an error, and holds up no end of a run", function()
+    for frames = 0, 1 do
+      local one = start()
+      run(one, frames)
+      host.record = function() error("no such recorder") end
+      run(one, 10 * (1 - frames)) -- it fails here, or with the last frame
+      assert.is_true(finish(one, { pid = 100, exit_code = 0 }))
+      assert.equal(frames, #recording.frames)
+      assert.equal(1, #host.logged)
+      assert.matches("^error: recording failed: .*no such recorder", host.logged[1])
+    end
+  end)
+
   it("writes one frame at a time, and the last one after all others", function()
     local one = start()
     host.immediate = false

@@ -26,7 +26,7 @@ describe("a rule's health", function()
   it("does not where something else came between", function()
     fail("died", "died")
     health:succeeded(entry, 1, 0)
-    fail("died", "died", "error", "died", "died", "system", "died")
+    fail("died", "died", "error", "died", "died", "system", "died", "starved")
     assert.is_false(health:of(entry).quarantined)
     for _ = 1, 20 do fail("error") end -- what only fails costs nothing
     assert.is_false(health:of(entry).quarantined)

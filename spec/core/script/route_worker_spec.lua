@@ -146,6 +146,26 @@ describe("the worker of users' routes", function()
     assert.equal("no_route", call({ op = "serve", path = "routes/a.lua", request = {} }).kind)
   end)
 
+  it("counts a handler's CPU time, not that in which the machine gave it none", function()
+    tokens = tokens + 1
+    local id = worker:send({ op = "serve", path = "routes/a.lua", request = {}, token = tokens,
+      source = file("for i = 1, 2e7 do local _ = i end lupe.analyze() for i = 1, 3e6 do local _ = i end return 200") },
+      -1, 60000)
+    local function signal(name) os.execute(("kill -%s %d"):format(name, worker:pid())) end
+    local began = support.now()
+    support.eventually(function() -- it is sent, and at work
+      worker:turn()
+      return support.now() - began > 0.05
+    end)
+    signal("STOP")
+    support.sleep(0.7)
+    signal("CONT")
+    local reply = support.json.decode(worker:wait(id).text:match("^[^\n]*"))
+    assert.is_truthy(reply.waits, reply.error)
+    reply = call({ op = "resume", token = tokens })
+    assert.same({ 200, nil }, { reply.status, reply.error })
+  end)
+
   it("keeps a bounded number of handlers waiting", function()
     local reply
     for _ = 1, 65 do reply = serve("lupe.analyze()") end

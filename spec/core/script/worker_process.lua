@@ -17,7 +17,7 @@ support.declare("core/script/worker.h")
 local worker_process = {}
 worker_process.__index = worker_process
 
-local OUTCOMES = { [0] = "replied", "deadline", "died", "closed", "unavailable" }
+local OUTCOMES = { [0] = "replied", "deadline", "starved", "died", "closed", "unavailable" }
 
 local function argv_of(words)
   local array = ffi.new("const char *[?]", #words + 1)

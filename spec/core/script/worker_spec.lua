@@ -255,8 +255,8 @@ describe("the rules' worker", function()
     local outcome, reply = worker:call(request, -1, kill_ms or 60000)
     if outcome ~= "replied" then return outcome, reply end
     if not reply.rules[1].ok then return outcome, reply.rules[1] end
-    local deadline_ms = given.kind == "deadline" and 50 or 20000
-    return check(given.id, { memory_bytes = 8 * 2 ^ 20, deadline_ms = deadline_ms }, kill_ms)
+    local late = given.kind == "deadline"
+    return check(given.id, { memory_bytes = (late and 64 or 8) * 2 ^ 20, deadline_ms = late and 50 or 20000 }, kill_ms)
   end
 
   for _, given in ipairs(bad_rules) do
@@ -266,7 +266,7 @@ describe("the rules' worker", function()
       local outcome, reply = try(given)
       if given.stops == "killed" then
         assert.are.equal("deadline", outcome)
-        assert.are.equal("the worker was killed 80 ms past the deadline of 100 ms", reply)
+        assert.are.equal("the worker was killed 50 ms past the deadline of 100 ms", reply)
         assert.are.equal(1, worker:kills())
         local _, told = check("good.largest")
         assert.are.equal("no_rule", told.kind)
@@ -313,9 +313,22 @@ describe("the rules' worker", function()
       assert.are.equal(0, worker:kills())
     end)
 
-    it("is killed all the same after ten times as long", function()
-      assert.are.equal("deadline", worker:wait(asked_while_stopped()).outcome)
+    it("is killed all the same after ten times as long, and that is not called late", function()
+      local answer = worker:wait(asked_while_stopped())
+      assert.are.equal("starved", answer.outcome)
+      assert.matches("^the worker was killed: it got %d ms of CPU time within 1%d%d%d ms, and may take 20 ms$",
+        answer.text)
       assert.are.equal(1, worker:kills())
+    end)
+
+    it("is not charged with time in which the loop stood still as well", function()
+      local id = asked_while_stopped()
+      worker:turn()
+      support.sleep(1.2)
+      worker:turn()
+      signal("CONT")
+      assert.are.equal("replied", worker:wait(id).outcome)
+      assert.are.equal(0, worker:kills())
     end)
   end)
 
