@@ -16,6 +16,7 @@ local async = require("lupe.async")
 local json = require("lupe.json")
 local known_findings = require("lupe.known_findings")
 local live_scripts = require("lupe.live_scripts")
+local rule = require("lupe.rule")
 local rule_health = require("lupe.rule_health")
 local rule_runner = require("lupe.rule_runner")
 local rule_settings = require("lupe.rule_settings")
@@ -54,7 +55,7 @@ function analysis.new(host)
   self.runner = rule_runner.new(host, self)
   local paths = {}
   for i, directory in ipairs(directories) do paths[i] = directory.path end
-  self.live = live_scripts.new(host, self.registry, try_rule(self), paths)
+  self.live = live_scripts.new(host, self.registry, try_rule.of(self), paths)
   self.live:stir()
   return self
 end
@@ -235,6 +236,13 @@ function analysis:ids(kind)
   local ids = {}
   for i, entry in ipairs(self.registry:in_force({ [kind] = true })) do ids[i] = entry.rule.id end
   return ids
+end
+
+--- The values that a rule's params have now: name -> value; nil where no rule of that id runs.
+function analysis:params_in_force(id)
+  local entry = self.registry.active[id]
+  if not entry or self.settings:disabled(id) then return nil end
+  return rule.params(entry.rule, self.settings:params(entry.rule))
 end
 
 --- What is wrong with the directories of rules, and with what the configuration says about rules: array of texts.

@@ -4,7 +4,7 @@
 -- wait. What a file that is broken needs is not known, so it may be both.
 -- An action may set another rate; that stays.
 --
--- Heap profiles and jemalloc's figures (0.1 ms a second) are not switched: series, routes and metrics live on them.
+-- Heap profiles and jemalloc's figures are not switched: series, routes and metrics live on them.
 -- @module lupe.capture
 
 local capture = {}

@@ -38,7 +38,7 @@ end
 
 commands["rules list"] = function(host) return rules_list(host, host.config.report) end
 
-commands["rules check"] = function(_, command) return rules_test.check(command.words) end
+commands["rules check"] = function(host, command) return rules_test.check(host, command.words) end
 
 commands["rules test"] = function(host, command)
   local recordings = { unpack(command.words, 2) }
@@ -48,7 +48,7 @@ end
 commands["rules replay"] = function(host, command)
   local path, only = command.options.rule, nil
   if path then
-    local entry, message = rule_file.load(path)
+    local entry, message = rule_file.load(host, path)
     if not entry then return nil, message end
     only, path = entry.rule.id, entry.path
     host.config.rules = rule_file.place(path) -- it shadows the shipped one, as it would when live

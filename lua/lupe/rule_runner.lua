@@ -3,14 +3,14 @@
 -- @module lupe.rule_runner
 
 local async = require("lupe.async")
+local budgets = require("lupe.budgets")
 local json = require("lupe.json")
 local live_scripts = require("lupe.live_scripts")
 
 local rule_runner = {}
 rule_runner.__index = rule_runner
 
-local RULE_DEADLINE_MS = 500
-local SYSTEM_DEADLINE_MS = 2000
+local RULE_DEADLINE_MS, SYSTEM_DEADLINE_MS = budgets.call_ms, budgets.system_ms
 local BATCH = 100 -- calls queued at once; the worker's queue takes 256
 local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
 local KILLED = { deadline = true, starved = true, died = true } -- kinds of failures that took the process with them
