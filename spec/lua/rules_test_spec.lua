@@ -214,6 +214,19 @@ describe("lupe rules", function()
     assert.matches("run.lupe: 1 frame, 1 finding at the last\n        set a, 77 MiB\n", text, 1, true)
   end)
 
+  it("sends all once more where the worker process has forgotten it", function()
+    local worker, forgot = host.worker, 0
+    host.worker = function(text, attach, deadline_ms, callback)
+      if json.decode(text).op == "check" and forgot == 0 then
+        forgot = forgot + 1
+        return callback(nil, json.encode({ ok = false, kind = "no_rule", error = "no rule was sent to this process" }))
+      end
+      return worker(text, attach, deadline_ms, callback)
+    end
+    assert.equal(0, (select(2, test_case(VIEW, "expect = { { component = 'a' } }"))))
+    assert.equal(1, forgot)
+  end)
+
   it("runs a rule without cases on a program that is made up", function()
     host.made = require("lupe.sample_view")
     local text, code = test()
