@@ -1,6 +1,6 @@
 --- Resident memory is above the limits the operator set.
--- It rises above a limit at the limit, and falls below it 5 % lower, so that a figure that wavers does not
--- make the alert waver. A rule remembers nothing: it replays the series to know where it comes from.
+-- It rises above a limit at the limit, and falls below it only `hysteresis` lower, so that a figure that wavers does
+-- not make the alert waver. A rule remembers nothing: it replays the series to know where it comes from.
 local MIB = 2 ^ 20
 
 local function next_state(state, rss, params)
@@ -28,11 +28,12 @@ return {
     if state == "normal" then return {} end
     local rss, limit = view.memory.latest.rss_bytes / MIB, params[state]
     local slope = view.memory:slope("rss_bytes", 60)
+    local below = ("was above, and is less than %.14g %% below,"):format(100 * params.hysteresis)
     return {
       {
-        score = rss / limit, verdict = "info", severity = state == "critical" and "critical" or "medium",
+        score = rss / math.max(1, limit), verdict = "info", severity = state == "critical" and "critical" or "medium",
         summary = ("Resident memory %.1f MiB %s the %s limit of %.14g MiB"):format(rss,
-          rss > limit and "is above" or "was above, and is less than 5 % below,", state, limit),
+          rss > limit and "is above" or below, state, limit),
         evidence = { rss_mib = rss, limit_mib = limit, mib_per_second = slope and slope / MIB, state = state },
       },
     }

@@ -2,7 +2,7 @@
 local function what_to_change(survival, params)
   if survival < params.kept then return "Part of it is freed: look at the paths that skip the free, errors first" end
   return ("%s of it is freed: free it, or give what keeps it a size limit and eviction"):format(
-    survival > 0.995 and "Nothing" or "Hardly any")
+    survival > params.nothing_freed and "Nothing" or "Hardly any")
 end
 
 return {
@@ -14,7 +14,8 @@ return {
   needs = { "findings" },
   params = {
     most = { default = 5, min = 1, doc = "recommendations, the steepest growth first" },
-    kept = { default = 0.9, min = 0, max = 1, doc = "live share from which nothing seems to be freed at all" },
+    kept = { default = 0.9, min = 0, max = 1, doc = "live share from which hardly anything seems to be freed" },
+    nothing_freed = { default = 0.995, min = 0, max = 1, doc = "live share from which it is called nothing" },
   },
   check = function(view, params)
     local growing, found = {}, {}

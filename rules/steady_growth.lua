@@ -151,7 +151,7 @@ local function finding(site, trend, params, verdict, objected)
   local sure = confidence(trend, site.survival, params)
   if not verdict then
     verdict = sure >= params.leak_confidence and "leak" or sure >= params.growing_confidence and "growing" or "info"
-    if verdict == "info" then objected = ("that it goes on is only %.0f %% sure"):format(100 * sure) end
+    if verdict ~= "leak" then objected = ("that it goes on is only %.0f %% sure"):format(100 * sure) end
   end
   local reasons = reasons_of(site, trend)
   if objected then table.insert(reasons, 1, objected) end

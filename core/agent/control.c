@@ -164,21 +164,27 @@ static bool doze(const lupe_session *se, int64_t timeout_ms) {
   return poll(&socket, 1, 0) > 0;
 }
 
-/* Until the runtime is gone or the thread is to leave. */
+/* Waits until something is due. Returns whether there is a message. */
+static bool pause_until(const lupe_session *se, int *wake, int64_t due_ms) {
+  int64_t now = lupe_session_now_ms(), sampling_due = lupe_sampler_due_ms(&se->sampler);
+  if (se->enabled && se->figures_due_ms < due_ms) due_ms = se->figures_due_ms;
+  if (sampling_due < due_ms) due_ms = sampling_due;
+  int64_t left_ms = due_ms > now ? due_ms - now : 0;
+  return sampling_due == INT64_MAX ? listen_for(se, wake, left_ms) : doze(se, left_ms);
+}
+
+/* Until the runtime is gone or the thread is to leave. While a command has more to do, that goes on between
+ * the other work. */
 static void serve(lupe_session *se, int *wake) {
   int64_t look_due_ms = lupe_session_now_ms() + LOOK_AROUND_MS;
   for (;;) {
-    int64_t now = lupe_session_now_ms(), due = look_due_ms;
-    if (se->enabled && se->figures_due_ms < due) due = se->figures_due_ms;
-    int64_t sampling_due = lupe_sampler_due_ms(&se->sampler);
-    if (sampling_due < due) due = sampling_due;
-    int64_t left_ms = due > now ? due - now : 0;
-    bool message = sampling_due == INT64_MAX ? listen_for(se, wake, left_ms) : doze(se, left_ms);
+    bool message = !se->busy && pause_until(se, wake, look_due_ms);
     uint32_t leave = atomic_load(&control.leave);
     if (leave == LEAVE_POLITELY) lupe_session_farewell(se);
     if (leave != STAY) return;
+    if (se->busy && lupe_session_go_on(se) != LUPE_OK) return;
     if (message && lupe_session_answer(se) != LUPE_OK) return;
-    now = lupe_session_now_ms();
+    int64_t now = lupe_session_now_ms();
     if (now >= look_due_ms) {
       leader l = read_leader(); /* a zombie after pthread_exit */
       if (l.state == 'Z' && l.threads <= OWN_THREADS) {

@@ -47,17 +47,24 @@ int lupe_heap_dump(int fd);
 /* Reads jemalloc's statistics now. LUPE_ENOENT where there are none. About 0.1 ms. */
 lupe_status lupe_heap_read_figures(lupe_allocator_figures *out);
 
-/* Gives back all pages that hold nothing, of all arenas. 0 or an errno; ENOTSUP where jemalloc is not the
- * allocator, or is to be left alone. As long as it takes (about 1 ms per 4 MiB); threads of the program that
- * free meanwhile do not wait for it. Thread: any but inside malloc. */
-int lupe_heap_purge(void);
+/* ---- All arenas, one at a call: *arena is 0 at the beginning, and counted up. ----
+ * EINPROGRESS: there are more, to be called again; 0 or an errno at the end; ENOTSUP where jemalloc is not
+ * the allocator, or is to be left alone. A call takes as long as its arena gives back (about 1 ms per 4 MiB),
+ * and nothing can interrupt it. Threads of the program that free meanwhile do not wait for it. One call at a
+ * time; thread: the agent's. */
 
-/* How long pages that hold nothing are kept, in all arenas, those to come included; LUPE_DECAY_NEVER,
- * LUPE_DECAY_SAME. An arena that gives back at once where others do not (jemalloc has one for huge blocks)
- * goes on with that. 0 or an errno, as above. Thread: any but inside malloc. */
-int lupe_heap_set_decay(int32_t dirty_ms, int32_t muzzy_ms);
+/* Gives back all pages that hold nothing. */
+int lupe_heap_purge(uint32_t *arena);
 
-/* In a forked child, on the thread that forked: forgets what was true of the parent only. */
-void lupe_heap_after_fork(void);
+/* How long pages that hold nothing are kept, in arenas to come as well; LUPE_DECAY_NEVER, LUPE_DECAY_SAME.
+ * jemalloc's arena for huge blocks goes on with giving back at once, where it does. */
+int lupe_heap_set_decay(int32_t dirty_ms, int32_t muzzy_ms, uint32_t *arena);
+
+/* ---- Around fork, on the thread that forks. ---- */
+
+/* An arena that gives back is waited for, 20 ms at most: in a child forked meanwhile it never would again. */
+void lupe_heap_before_fork(void);
+void lupe_heap_after_fork(void);          /* in the parent */
+void lupe_heap_after_fork_in_child(void); /* forgets what was true of the parent only */
 
 #endif

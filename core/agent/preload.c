@@ -9,9 +9,19 @@
 #include "core/agent/heap.h"
 #include "core/agent/wiped.h"
 
-static void after_fork_in_child(void) {
+static void before_fork(void) {
+  lupe_heap_before_fork();
+  lupe_cpu_before_fork();
+}
+
+static void after_fork(void) {
   lupe_cpu_after_fork();
   lupe_heap_after_fork();
+}
+
+static void after_fork_in_child(void) {
+  lupe_cpu_after_fork();
+  lupe_heap_after_fork_in_child();
   if (lupe_control_has_left()) return; /* behind a filter: no system call */
   lupe_wiped_after_fork();
   lupe_control_after_fork();
@@ -22,13 +32,14 @@ __attribute__((constructor)) static void enter(void) {
   if (!path || path[0] == '\0') return;
   const char *allocator = secure_getenv("LUPE_ALLOCATOR");
   /* A first allocation makes jemalloc register its fork handlers. Ours must come later: in the child
-   * they run in this order, and ours needs an allocator that works again. */
+   * they run in this order, and ours needs an allocator that works again. Before a fork they run the other
+   * way round, so what ours waits for does not wait for the allocator. */
   void *volatile block = malloc(1);
   free(block);
   lupe_heap_info heap;
   if (lupe_wiped_create() != LUPE_OK) return;
   lupe_heap_prepare(allocator && strcmp(allocator, "system") == 0, &heap);
-  if (pthread_atfork(lupe_cpu_before_fork, lupe_cpu_after_fork, after_fork_in_child) != 0) return;
+  if (pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0) return;
   lupe_control_start(path, &heap);
 }
 

@@ -168,6 +168,7 @@ static bool is_decay(int32_t ms) {
   return ms >= LUPE_DECAY_SAME && ms <= LUPE_DECAY_MAX_MS;
 }
 
+/* EINPROGRESS: part of it. */
 static int carry_out(lupe_session *se, const lupe_agent_command *c) {
   if (!se->enabled) return EPERM;
   switch (c->kind) {
@@ -175,22 +176,31 @@ static int carry_out(lupe_session *se, const lupe_agent_command *c) {
       set_sampling(se, c->cpu_hz, c->wall_hz);
       return 0;
     case LUPE_COMMAND_PURGE:
-      return lupe_heap_purge();
+      return lupe_heap_purge(&se->arena);
     case LUPE_COMMAND_DECAY:
       if (!is_decay(c->dirty_decay_ms) || !is_decay(c->muzzy_decay_ms)) return EINVAL;
-      return lupe_heap_set_decay(c->dirty_decay_ms, c->muzzy_decay_ms);
+      return lupe_heap_set_decay(c->dirty_decay_ms, c->muzzy_decay_ms, &se->arena);
     default:
       return ENOSYS;
   }
 }
 
-static lupe_status on_command(lupe_session *se, const lupe_agent_command *c) {
-  int64_t start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
+lupe_status lupe_session_go_on(lupe_session *se) {
+  const lupe_agent_command *c = &se->command;
   lupe_command_reply reply = {.serial = c->serial, .status = carry_out(se, c)};
-  reply.elapsed_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
+  se->busy = reply.status == EINPROGRESS;
+  if (se->busy) return LUPE_OK;
+  reply.elapsed_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - se->command_ns);
   if (se->enabled && c->kind != LUPE_COMMAND_SAMPLING)
     lupe_session_refresh(se); /* who asks sees what it did */
   return say(se, LUPE_COMMANDED, &reply, sizeof reply, -1);
+}
+
+static lupe_status on_command(lupe_session *se, const lupe_agent_command *c) {
+  se->command = *c;
+  se->arena = 0;
+  se->command_ns = lupe_clock_ns(CLOCK_MONOTONIC);
+  return lupe_session_go_on(se);
 }
 
 lupe_status lupe_session_answer(lupe_session *se) {

@@ -18,8 +18,12 @@ typedef struct lupe_session {
   bool has_profiles;     /* heap profiling is on in this program */
   bool enabled;          /* the runtime wants something; true until it says otherwise */
   int64_t figures_interval_ms;
-  int64_t figures_due_ms; /* lupe_session_now_ms() */
-  lupe_sampler sampler;   /* of CPU and wall */
+  int64_t figures_due_ms;     /* lupe_session_now_ms() */
+  bool busy;                  /* with `command`, which has more to do */
+  lupe_agent_command command; /* the last one */
+  uint32_t arena;             /* of the command: the next one */
+  int64_t command_ns;         /* when it began; CLOCK_MONOTONIC */
+  lupe_sampler sampler;       /* of CPU and wall */
 } lupe_session;
 
 /* CLOCK_MONOTONIC in milliseconds. */
@@ -37,8 +41,12 @@ lupe_status lupe_session_connect(lupe_session *se, const char *path);
  * runtime's WELCOME. */
 lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello);
 
-/* Takes one message and does what it says. LUPE_OK also when there is none; else the conversation is over. */
+/* Takes one message and does what it says. LUPE_OK also when there is none; else the conversation is over.
+ * Afterwards the session may be busy: then not to be called. */
 lupe_status lupe_session_answer(lupe_session *se);
+
+/* Does the next part of what the session is busy with, and answers after the last one. As above. */
+lupe_status lupe_session_go_on(lupe_session *se);
 
 /* Reads the allocator's figures into the segment, and what this thread has cost. */
 void lupe_session_refresh(lupe_session *se);

@@ -122,7 +122,19 @@ static void add_word(writer *w, uint64_t word) {
 }
 
 static bool is_sample(const lupe_columns *c, size_t row) {
-  return lupe_row_is_cpu(c, row) && c->sample_stack[row] != LUPE_NO_STACK;
+  return lupe_row_is_cpu(c, row) && c->sample_stack[row] != LUPE_NO_STACK && c->sample_count[row] > 0 &&
+         c->sample_ns[row] > 0;
+}
+
+/* All samples of a file are of one period, whatever rates they were taken at: the finest one, so that none of
+ * the others comes to nothing. */
+static double finest_period_us(const lupe_columns *c) {
+  double finest = INFINITY;
+  for (size_t i = 0; i < c->row_count; i++) {
+    if (is_sample(c, i)) finest = fmin(finest, c->sample_ns[i] / c->sample_count[i] / 1000);
+  }
+  if (isfinite(finest) && finest >= 1) return finest;
+  return c->header->cpu_hz ? 1e6 / c->header->cpu_hz : 0;
 }
 
 lupe_status lupe_gperftools_cpu(const lupe_snapshot *s, char **out, size_t *out_bytes) {
@@ -135,15 +147,16 @@ lupe_status lupe_gperftools_cpu(const lupe_snapshot *s, char **out, size_t *out_
     if (is_sample(c, i)) use_frames(&w, c->stack_first[stack], c->stack_first[stack + 1]);
   }
   choose_addresses(&w);
-  uint64_t period_us = c->header->cpu_hz ? 1000000 / c->header->cpu_hz : 0;
-  const uint64_t head[] = {0, 3 /* words of this that follow */, 0 /* version */, period_us, 0};
+  double period_us = finest_period_us(c);
+  const uint64_t head[] = {0, 3 /* words of this that follow */, 0 /* version */,
+                           (uint64_t)llround(period_us), 0};
   const uint64_t tail[] = {0, 1, 0};
   lupe_text_add(&w.text, head, sizeof head);
   for (size_t i = 0; i < c->row_count; i++) {
-    if (!is_sample(c, i)) continue;
+    int64_t count = is_sample(c, i) && period_us > 0 ? llround(c->sample_ns[i] / 1000 / period_us) : 0;
+    if (count <= 0) continue;
     uint32_t first = c->stack_first[c->sample_stack[i]], behind = c->stack_first[c->sample_stack[i] + 1];
-    /* All of one period, whatever rates the samples were taken at. */
-    add_word(&w, (uint64_t)llround(c->sample_ns[i] * c->header->cpu_hz / 1e9));
+    add_word(&w, (uint64_t)count);
     add_word(&w, behind - first);
     for (uint32_t k = first; k < behind; k++) add_word(&w, w.address_of[c->stack_frames[k]] + (k > first));
   }

@@ -16,7 +16,7 @@ static int set_rates(lua_State *L) {
   return 0;
 }
 
-/* -- command(pid, { name, dirty_ms, muzzy_ms }, callback(error, elapsed_ms)) -------------------- */
+/* -- command(pid, { name, dirty_ms, muzzy_ms }, callback(error, elapsed_ms, code)) -------------- */
 
 typedef struct outcome {
   lupe_status status;

@@ -297,9 +297,17 @@ lupe__rates lupe__rates_now(lupe_aggregator *a) {
 
 void lupe_aggregator_set_rates(lupe_aggregator *a, uint32_t cpu_hz, uint32_t wall_hz, double time_ms) {
   pthread_mutex_lock(&a->lock);
-  bool begins = (cpu_hz && !a->rates.cpu_hz) || (wall_hz && !a->rates.wall_hz);
-  a->rates = (lupe__rates){cpu_hz, wall_hz, begins ? time_ms : a->rates.since_ms};
+  if (cpu_hz && !a->rates.cpu_hz) a->rates.cpu_since_ms = time_ms;
+  if (wall_hz && !a->rates.wall_hz) a->rates.wall_since_ms = time_ms;
+  a->rates.cpu_hz = cpu_hz;
+  a->rates.wall_hz = wall_hz;
   pthread_mutex_unlock(&a->lock);
+}
+
+/* Since when all that is on has been on. */
+static double whole_since_ms(const lupe__rates *rates) {
+  if (!rates->cpu_hz) return rates->wall_since_ms;
+  return rates->wall_hz ? fmax(rates->cpu_since_ms, rates->wall_since_ms) : rates->cpu_since_ms;
 }
 
 void lupe__sample_window(const lupe_aggregator *a, const lupe__rates *rates, double time_ms,
@@ -310,10 +318,11 @@ void lupe__sample_window(const lupe_aggregator *a, const lupe__rates *rates, dou
   if (!rates->cpu_hz && !rates->wall_hz) return;
   out->to = (int64_t)floor(time_ms / 1000) + 1;
   out->from = (int64_t)ceil((time_ms - window_ms) / 1000);
-  int64_t whole = lupe_sample_log_from(a->samples), since = (int64_t)floor(rates->since_ms / 1000);
+  double since_ms = whole_since_ms(rates);
+  int64_t whole = lupe_sample_log_from(a->samples), since = (int64_t)floor(since_ms / 1000);
   if (whole < since) whole = since;
   if (out->from < whole) out->from = whole < out->to ? whole : out->to;
-  out->from_ms = fmin(time_ms, fmax((double)out->from * 1000, rates->since_ms));
+  out->from_ms = fmin(time_ms, fmax((double)out->from * 1000, since_ms));
 }
 
 /* -- whose they are --------------------------------------------------------------------------- */

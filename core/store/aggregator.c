@@ -26,7 +26,7 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
   a->started_ms = isfinite(o->started_ms) && o->started_ms > 0 ? o->started_ms : 0;
   a->next_tick = 1;
   a->swept_from = INT64_MIN;
-  a->rates = (lupe__rates){o->cpu_hz, o->wall_hz, a->started_ms};
+  a->rates = (lupe__rates){o->cpu_hz, o->wall_hz, a->started_ms, a->started_ms};
   lupe_status status = LUPE_ENOMEM;
   if (pthread_mutex_init(&a->work, NULL) != 0) goto fail_work;
   if (pthread_mutex_init(&a->lock, NULL) != 0) goto fail_lock;

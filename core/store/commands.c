@@ -37,6 +37,8 @@ void lupe_commands_forget(lupe_commands *c, const lupe_session *s) {
 
 void lupe_commands_expire(lupe_commands *c, double now_ms) {
   for (lupe_waiting_command *w = c->waiting; w < c->waiting + LUPE_COMMANDS_MAX; w++) {
-    if (w->session && w->deadline_ms < now_ms) finish(w, LUPE_EAGAIN, NULL);
+    if (!w->session || w->deadline_ms >= now_ms) continue;
+    lupe_session_overdue(w->session, w->serial);
+    finish(w, LUPE_EAGAIN, NULL);
   }
 }

@@ -11,8 +11,9 @@
 #include "core/wire/message.h"
 
 enum {
-  LUPE_COMMANDS_MAX = 32,      /* under way, to all agents */
-  LUPE_COMMAND_WAIT_MS = 5000, /* for the answer: a process may be stopped or swapped out */
+  LUPE_COMMANDS_MAX = 32,       /* under way, to all agents */
+  LUPE_COMMAND_WAIT_MS = 15000, /* for the answer: a process may be stopped or swapped out, or have tens of
+                                   gigabytes to give back */
 };
 
 /* Called once on the loop. LUPE_OK: the agent's `reply`; LUPE_EAGAIN: it has not answered in time (and may
@@ -20,7 +21,7 @@ enum {
 typedef void (*lupe_command_cb)(void *arg, lupe_status status, const lupe_command_reply *reply);
 
 typedef struct lupe_waiting_command {
-  const lupe_session *session; /* NULL: free */
+  lupe_session *session; /* NULL: free */
   uint64_t serial;
   double deadline_ms; /* Unix time */
   lupe_command_cb done;
@@ -34,7 +35,8 @@ typedef struct lupe_commands {
 } lupe_commands;
 
 /* Sends `what` (its serial is filled in here). LUPE_EFULL: too many are under way; LUPE_EAGAIN: the agent
- * does not read; LUPE_ENOENT, LUPE_EIO. Then `done` is not called. */
+ * does not read, or one that was given up on is unanswered still; LUPE_ENOENT, LUPE_EIO. Then `done` is not
+ * called. */
 lupe_status lupe_commands_send(lupe_commands *c, lupe_session *s, const lupe_agent_command *what,
                                lupe_command_cb done, void *arg);
 /* An answer came. One that nobody waits for (any more) is passed over. */

@@ -9,7 +9,6 @@
 #include "core/store/heap_parser.h"
 
 enum { FIRST_ROWS = 64 };
-#define HISTORY_MAX 1e24 /* no sum of these over stacks and processes leaves a float */
 
 struct lupe_heap_profile {
   lupe_heap_row *rows;
@@ -138,9 +137,9 @@ lupe_status lupe_heap_profile_record(lupe_heap_profile *p, size_t tick, double a
   c->allocated_bytes = allocated_bytes;
   for (size_t i = 0; i < p->count; i++) {
     float *values = &c->values[LUPE_HEAP_VALUES * i];
-    values[LUPE_HEAP_SPACE] = (float)fmin(p->rows[i].inuse_space, HISTORY_MAX);
-    values[LUPE_HEAP_OBJECTS] = (float)fmin(p->rows[i].inuse_objects, HISTORY_MAX);
-    values[LUPE_HEAP_SAMPLES] = (float)fmin(p->rows[i].samples, HISTORY_MAX);
+    values[LUPE_HEAP_SPACE] = (float)fmin(p->rows[i].inuse_space, LUPE_HISTORY_MAX);
+    values[LUPE_HEAP_OBJECTS] = (float)fmin(p->rows[i].inuse_objects, LUPE_HISTORY_MAX);
+    values[LUPE_HEAP_SAMPLES] = (float)fmin(p->rows[i].samples, LUPE_HISTORY_MAX);
     c->sum_space += p->rows[i].inuse_space;
   }
   drop_column(p, tick);

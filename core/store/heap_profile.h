@@ -12,6 +12,8 @@
 #include "core/lupe.h"
 #include "core/store/snapshot.h"
 
+#define LUPE_HISTORY_MAX 1e24 /* no sum of these over stacks and processes leaves a float */
+
 typedef struct lupe_heap_profile lupe_heap_profile;
 
 typedef struct lupe_heap_row {

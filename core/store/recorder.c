@@ -91,10 +91,6 @@ static lupe_status put(const lupe_recorder *r, const void *bytes, size_t count, 
   return LUPE_OK;
 }
 
-static uint32_t checksum(const void *bytes, size_t count) {
-  return (uint32_t)crc32_z(0, bytes, count);
-}
-
 /* -- pieces ------------------------------------------------------------------------------------- */
 
 typedef struct packer {
@@ -145,7 +141,7 @@ static lupe_status put_packed(const lupe_recorder *r, lupe_recording_piece *piec
 }
 
 static lupe_status put_piece(const lupe_recorder *r, lupe_recording_piece *piece, uint64_t at) {
-  piece->head_crc32 = checksum(piece, offsetof(lupe_recording_piece, head_crc32));
+  piece->head_crc32 = lupe__recording_checksum(piece, offsetof(lupe_recording_piece, head_crc32));
   return put(r, piece, sizeof *piece, at);
 }
 
@@ -154,9 +150,9 @@ static lupe_status put_head(const lupe_recorder *r) {
       .magic = LUPE_RECORDING_MAGIC,
       .version = LUPE_RECORDING_VERSION,
       .about_bytes = (uint32_t)r->about_bytes,
-      .about_crc32 = checksum(r->about, r->about_bytes),
+      .about_crc32 = lupe__recording_checksum(r->about, r->about_bytes),
   };
-  head.head_crc32 = checksum(&head, offsetof(lupe_recording_head, head_crc32));
+  head.head_crc32 = lupe__recording_checksum(&head, offsetof(lupe_recording_head, head_crc32));
   lupe_status status = put(r, &head, sizeof head, 0);
   return status == LUPE_OK ? put(r, r->about, r->about_bytes, sizeof head) : status;
 }

@@ -30,7 +30,7 @@ static lupe_status wrong(lupe_status status, const char *text, const char **why)
   return status;
 }
 
-static uint32_t checksum(const void *bytes, size_t count) {
+uint32_t lupe__recording_checksum(const void *bytes, size_t count) {
   return (uint32_t)crc32_z(0, bytes, count);
 }
 
@@ -60,7 +60,7 @@ static lupe_status read_head(lupe_recording *r, const char **why) {
     return wrong(LUPE_ECORRUPT, "it is no recording: it does not begin with LUPEREC1", why);
   if (head.version != LUPE_RECORDING_VERSION)
     return wrong(LUPE_EVERSION, "it is of another version of the format than this lupe reads", why);
-  if (head.head_crc32 != checksum(&head, offsetof(lupe_recording_head, head_crc32)))
+  if (head.head_crc32 != lupe__recording_checksum(&head, offsetof(lupe_recording_head, head_crc32)))
     return wrong(LUPE_ECORRUPT, "its head is damaged", why);
   if (head.about_bytes > LUPE_RECORDING_TEXT_MAX || head.about_bytes > r->size)
     return wrong(LUPE_ECORRUPT, "it is cut off within its head", why);
@@ -69,13 +69,13 @@ static lupe_status read_head(lupe_recording *r, const char **why) {
   if (!r->about) return LUPE_ENOMEM;
   status = take(r, r->about, r->about_bytes, sizeof head);
   if (status == LUPE_EAGAIN) return wrong(LUPE_ECORRUPT, "it is cut off within its head", why);
-  if (status == LUPE_OK && head.about_crc32 != checksum(r->about, r->about_bytes))
+  if (status == LUPE_OK && head.about_crc32 != lupe__recording_checksum(r->about, r->about_bytes))
     return wrong(LUPE_ECORRUPT, "its head is damaged", why);
   return status;
 }
 
 static const char *check_piece(const lupe_recording_piece *p) {
-  if (p->head_crc32 != checksum(p, offsetof(lupe_recording_piece, head_crc32)))
+  if (p->head_crc32 != lupe__recording_checksum(p, offsetof(lupe_recording_piece, head_crc32)))
     return p->tag ? "a frame's head is damaged" : "it is cut off within a frame";
   if (!isfinite(p->time_ms)) return "a frame's time is no number";
   if (p->tag == LUPE_RECORDING_DONE) return p->packed_bytes ? "the end mark is damaged" : NULL;

@@ -43,6 +43,9 @@ typedef struct lupe_recording_piece {
   uint32_t head_crc32; /* of the 36 bytes before this field */
 } lupe_recording_piece;
 
+/* CRC-32, of heads and texts. */
+uint32_t lupe__recording_checksum(const void *bytes, size_t count);
+
 /* -- writing: one call at a time, on any thread ------------------------------------------------- */
 
 typedef struct lupe_recorder lupe_recorder;

@@ -55,10 +55,10 @@ struct lupe_target {
   char why[LUPE__WHY_BYTES];                        /* work */
 };
 
-/* What the agents are asked for, and since when all that is on has been on. */
+/* What the agents are asked for. */
 typedef struct lupe__rates {
-  uint32_t cpu_hz, wall_hz; /* 0: off */
-  double since_ms;
+  uint32_t cpu_hz, wall_hz;           /* 0: off */
+  double cpu_since_ms, wall_since_ms; /* when each was switched on last */
 } lupe__rates;
 
 struct lupe_aggregator {

@@ -32,6 +32,8 @@ struct lupe_session {
   bool profiles;
   lupe_memory_figures last;        /* what /proc said; time_ms 0: nothing yet */
   bool asked;                      /* for a heap profile that has not come */
+  bool rates_asked;                /* for other rates, without an answer yet */
+  uint64_t overdue;                /* a command that nobody waits for any more; 0: none */
   lupe_allocator_figures *figures; /* 4 KiB of scratch, kept off the stack */
 };
 
@@ -133,7 +135,10 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
     s->events.profiled(s->events.arg, s, body, fd);
     return LUPE_OK;
   } else if (m->type == LUPE_COMMANDED && m->body_bytes == sizeof(lupe_command_reply) && s->target) {
-    s->events.commanded(s->events.arg, s, body);
+    const lupe_command_reply *reply = body;
+    if (reply->serial == 0) s->rates_asked = false;
+    if (reply->serial >= s->overdue) s->overdue = 0; /* answers come in the order of their commands */
+    s->events.commanded(s->events.arg, s, reply);
   } else if (m->type == LUPE_MAPS && m->body_bytes == 0 && s->target) {
     /* Without one its samples have no names, no more than that. */
     if (fd < 0) return LUPE_OK;
@@ -253,16 +258,23 @@ lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial) {
 }
 
 lupe_status lupe_session_command(lupe_session *s, const lupe_agent_command *command) {
-  if (!s->target) return LUPE_EAGAIN;
+  if (!s->target || s->overdue) return LUPE_EAGAIN;
   return lupe_channel_send(s->fd, LUPE_COMMAND, command, sizeof *command, -1);
+}
+
+void lupe_session_overdue(lupe_session *s, uint64_t serial) {
+  if (s->overdue < serial) s->overdue = serial;
 }
 
 lupe_status lupe_session_set_rates(lupe_session *s, uint32_t cpu_hz, uint32_t wall_hz) {
   s->welcome.cpu_hz = cpu_hz;
   s->welcome.wall_hz = wall_hz;
   if (!s->target) return LUPE_OK;
+  if (s->rates_asked) return LUPE_EAGAIN;
   lupe_agent_command command = {.kind = LUPE_COMMAND_SAMPLING, .cpu_hz = cpu_hz, .wall_hz = wall_hz};
-  return lupe_session_command(s, &command);
+  lupe_status status = lupe_channel_send(s->fd, LUPE_COMMAND, &command, sizeof command, -1);
+  s->rates_asked = status == LUPE_OK;
+  return status;
 }
 
 pid_t lupe_session_pid(const lupe_session *s) {

@@ -52,11 +52,14 @@ void lupe_session_measure(lupe_session *s);
  * (or its socket is full); LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial);
 
-/* Sends a command; what comes of it is told by `commanded`. LUPE_EAGAIN: its socket is full, or it has not
- * said HELLO; LUPE_ENOENT, LUPE_EIO. */
+/* Sends a command, whose serial is above those before; what comes of it is told by `commanded`. LUPE_EAGAIN:
+ * its socket is full, one is overdue, or it has not said HELLO; LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_command(lupe_session *s, const lupe_agent_command *command);
-/* What it is asked for from now on: in its WELCOME, or else by a command. LUPE_EAGAIN: its socket is full, so
- * it is to be tried again; LUPE_ENOENT, LUPE_EIO. */
+/* The command of that serial is not waited for any more. Until its answer comes there are no others: not a
+ * pile of them for when a process that is stopped goes on. */
+void lupe_session_overdue(lupe_session *s, uint64_t serial);
+/* What it is asked for from now on: in its WELCOME, or else by a command. LUPE_EAGAIN: its socket is full, or
+ * the last such command is unanswered, so it is to be tried again; LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_set_rates(lupe_session *s, uint32_t cpu_hz, uint32_t wall_hz);
 
 pid_t lupe_session_pid(const lupe_session *s);

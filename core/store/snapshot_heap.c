@@ -5,7 +5,6 @@
 #include "core/store/snapshot_build.h"
 #include "core/wire/message.h"
 
-#define HISTORY_MAX 1e24 /* as in heap_profile.c: sums stay within a float */
 enum { WANTED_SHARE = 200 /* a site with one part of the live memory has its lines looked for first */ };
 
 void lupe__number_heap_stacks(lupe__builder *b) {
@@ -44,7 +43,7 @@ static void add_history(lupe__builder *b, const lupe_heap_profile *profile, bool
       const float *values = &columns[t]->values[LUPE_HEAP_VALUES * i];
       space[at + t] += values[LUPE_HEAP_SPACE];
       objects[at + t] += values[LUPE_HEAP_OBJECTS];
-      alloc[at + t] += (float)fmin(each * values[LUPE_HEAP_SAMPLES], HISTORY_MAX);
+      alloc[at + t] += (float)fmin(each * values[LUPE_HEAP_SAMPLES], LUPE_HISTORY_MAX);
     }
   }
 }

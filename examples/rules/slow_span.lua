@@ -12,12 +12,15 @@ return {
   check = function(view, params)
     local span = view.spans:named(params.span)
     if not span then return {} end
-    if span.count < params.min_count then return {}, { needed_seconds = params.min_count / span.per_second } end
+    if span.count < params.min_count then
+      local each = span.per_second or 0
+      return {}, each > 0 and { needed_seconds = params.min_count / each } or nil
+    end
     local p95 = span.p95_ns / NS_PER_MS
     if p95 <= params.p95 then return {} end
     return {
       {
-        score = p95 / params.p95, severity = p95 > 2 * params.p95 and "high" or "medium",
+        score = p95 - params.p95, severity = p95 > 2 * params.p95 and "high" or "medium",
         summary = ("One of 20 %ss takes longer than %s; promised are %s"):format(span.name, words.duration(p95),
           words.duration(params.p95)),
         evidence = {

@@ -33,10 +33,10 @@ return {
   check = function(view, params)
     local findings = {}
     for _, tenant in ipairs(tenants_of(view, params.pattern)) do
-      local over = tenant.bytes / MIB / params.budget
-      if over > 1 then
+      local over = tenant.bytes / MIB - params.budget
+      if over > 0 then
         findings[#findings + 1] = {
-          site = tenant.site, score = over, severity = over > 2 and "high" or "medium",
+          site = tenant.site, score = over, severity = over > params.budget and "high" or "medium",
           summary = ("Tenant %s holds %s, and may hold %s"):format(tenant.name, words.bytes(tenant.bytes),
             words.bytes(params.budget * MIB)),
           evidence = { tenant = tenant.name, bytes = tenant.bytes, budget_bytes = params.budget * MIB },

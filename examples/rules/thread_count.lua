@@ -22,8 +22,9 @@ return {
     if not threads.count then return {} end
     local history = view.history:change("threads", { since_ms = view.time_ms - 1000 * params.window })
     local long_enough = history and history.to_ms - history.from_ms >= 500 * params.window
-    local per_hour = long_enough and 3600 * threads:slope(params.window) or 0
-    local growing = per_hour > params.growth and threads.count == threads.highest
+    local slope = long_enough and threads:slope(params.window)
+    local per_hour = slope and 3600 * slope or nil
+    local growing = per_hour and per_hour > params.growth and threads.count == threads.highest
     if threads.count <= params.most and not growing then return {} end
     local what = growing and ("%.0f more per hour"):format(per_hour) or ("more than %d"):format(params.most)
     return {

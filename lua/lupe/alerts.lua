@@ -4,7 +4,8 @@
 -- raised a reminder comes with each cooldown; one that comes back within the cooldown of the last word about it is
 -- raised without a word. The words are lines of lupe's log.
 --
--- What is told depends on the checks and their times alone. A rule that failed says nothing: its alerts stay.
+-- What is told depends on the checks and their times alone. A rule that failed, is quarantined or lacks history says
+-- nothing: its alerts stay.
 -- @module lupe.alerts
 
 local format = require("lupe.format")
@@ -20,7 +21,8 @@ local LEAST = 6
 
 local key_of = known_findings.key
 
---- What an alert is known by: its rule and place. A threshold's words change with each check, and mean the same.
+--- What an alert is known by: its rule and place. Without a place it is the rule's only one, since the words of a
+-- finding change with its urgency ("above the critical limit"), and that is the same alert, worse.
 local function alert_key(finding)
   local place = finding.site or finding.hotspot
   return place and key_of(finding) or finding.rule
@@ -97,7 +99,9 @@ function alerts:update(result, scheduled)
   for _, key in ipairs(order) do found(self, key, now_found[key]) end
   local gone = {}
   for key, alert in pairs(self.raised) do
-    if scheduled and not now_found[key] and not result.failed[alert.finding.rule] then gone[#gone + 1] = key end
+    local rule = alert.finding.rule
+    local silent = result.failed[rule] or result.lacking[rule]
+    if scheduled and not now_found[key] and not silent then gone[#gone + 1] = key end
   end
   table.sort(gone)
   for _, key in ipairs(gone) do missed(self, key, self.raised[key]) end

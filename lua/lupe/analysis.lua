@@ -4,9 +4,10 @@
 -- found, not run: see lupe.actions. Loop thread.
 --
 -- A result: { findings, suppressed = findings that the operator does not want to be told (lupe.suppressions),
--- errors = { text ... }, status = "ok" | "insufficient_data" | "failed", needed_seconds, lacking = { id of a rule that
--- had too little to say anything = seconds that it would need }, failed = { id of a rule that gave no answer = true },
--- elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed" where none of them answered.
+-- errors = { text ... }, status = "ok" | "insufficient_data" | "failed", reason, needed_seconds, lacking = { id of a
+-- rule that had too little to say anything = seconds that it would need }, failed = { id of a rule that gave no
+-- answer, or is quarantined = true }, elapsed_ms, time_ms, generation }. `status` is that of the leak rules: "failed"
+-- where none of them answered, and `reason` says why.
 -- A finding is what lupe.rule.run makes of it, with `rule` (id), `kind`, `component` (the site's or hotspot's name) and
 -- `about`: "time" where its rule needs CPU or wall samples, else "memory".
 -- @module lupe.analysis
@@ -15,6 +16,7 @@ local async = require("lupe.async")
 local json = require("lupe.json")
 local known_findings = require("lupe.known_findings")
 local live_scripts = require("lupe.live_scripts")
+local rule = require("lupe.rule")
 local rule_health = require("lupe.rule_health")
 local rule_runner = require("lupe.rule_runner")
 local rule_settings = require("lupe.rule_settings")
@@ -53,7 +55,7 @@ function analysis.new(host)
   self.runner = rule_runner.new(host, self)
   local paths = {}
   for i, directory in ipairs(directories) do paths[i] = directory.path end
-  self.live = live_scripts.new(host, self.registry, try_rule(self), paths)
+  self.live = live_scripts.new(host, self.registry, try_rule.of(self), paths)
   self.live:stir()
   return self
 end
@@ -70,6 +72,12 @@ end
 
 local key_of = known_findings.key
 
+--- What is told once in one check: of findings without a place, those that say the same word for word.
+local function told_once(finding)
+  local key = key_of(finding)
+  return (finding.site or finding.hotspot) and key or key .. "\0" .. finding.summary
+end
+
 --- Ordered by kind and urgency; of several about one site by one rule the first stays.
 local function settle(findings)
   table.sort(findings, function(a, b)
@@ -82,7 +90,7 @@ local function settle(findings)
   end)
   local seen, kept = {}, json.array()
   for _, finding in ipairs(findings) do
-    local key = key_of(finding)
+    local key = told_once(finding)
     if not seen[key] then
       seen[key] = true
       kept[#kept + 1] = finding
@@ -106,6 +114,20 @@ local function status_of(answers)
   return status, status == "insufficient_data" and needed or nil
 end
 
+--- Why no leak rule answered, rule by rule.
+local function why_failed(self, outcome)
+  local said = {}
+  for _, entry in ipairs(self.registry:in_force({ leak = true })) do
+    local id = entry.rule.id
+    if self.settings:disabled(id) then
+      said[#said + 1] = id .. " is switched off (rules_disabled)"
+    elseif outcome.failed[id] then
+      said[#said + 1] = id .. (self.health:of(entry).quarantined and " is quarantined" or " failed")
+    end
+  end
+  return said[1] and table.concat(said, ", ") or "no rule of kind leak is in force"
+end
+
 local function compute(self, view, options)
   local began = self.host.monotonic_ms()
   local outcome = {
@@ -125,7 +147,8 @@ local function compute(self, view, options)
   local status, needed_seconds = status_of(outcome.answers)
   return {
     findings = settle(outcome.findings), suppressed = settle(outcome.suppressed), errors = outcome.errors,
-    status = status, needed_seconds = needed_seconds, lacking = outcome.lacking, failed = outcome.failed,
+    status = status, reason = status == "failed" and why_failed(self, outcome) or nil, needed_seconds = needed_seconds,
+    lacking = outcome.lacking, failed = outcome.failed,
     elapsed_ms = self.host.monotonic_ms() - began, time_ms = view.time_ms, generation = view.generation,
   }
 end
@@ -183,8 +206,9 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 --- All that was found so far: see lupe.known_findings.
 function analysis:known() return self.known_findings:list() end
 
---- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that are not the
--- defaults: name -> value), needs, state, error, shadowed_by, loaded_ms, runs, errors, elapsed_us, findings }.
+--- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that the operator's
+-- settings give, be they the defaults: name -> value), needs, state, error, shadowed_by, loaded_ms, runs, errors,
+-- elapsed_us, findings }.
 -- `state`: "active", "shadowed", "disabled", "broken", "quarantined".
 function analysis:rules()
   local list = json.array()
@@ -212,6 +236,13 @@ function analysis:ids(kind)
   local ids = {}
   for i, entry in ipairs(self.registry:in_force({ [kind] = true })) do ids[i] = entry.rule.id end
   return ids
+end
+
+--- The values that a rule's params have now: name -> value; nil where no rule of that id runs.
+function analysis:params_in_force(id)
+  local entry = self.registry.active[id]
+  if not entry or self.settings:disabled(id) then return nil end
+  return rule.params(entry.rule, self.settings:params(entry.rule))
 end
 
 --- What is wrong with the directories of rules, and with what the configuration says about rules: array of texts.

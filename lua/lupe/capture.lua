@@ -1,9 +1,10 @@
 --- Which samples are taken: what the operator asked for by name, else what some rule in force needs.
 -- A rate that was given (flag, environment, file) stays as it is. One at its default is used while a rule that is
--- active needs "cpu" or "wall", and is 0 otherwise. What a file that is broken needs is not known, so it may be both.
+-- active needs "cpu" or "wall", and is 0 otherwise; "threads" counts as "wall", which sees those that only
+-- wait. What a file that is broken needs is not known, so it may be both.
 -- An action may set another rate; that stays.
 --
--- Heap profiles and jemalloc's figures (0.1 ms a second) are not switched: series, routes and metrics live on them.
+-- Heap profiles and jemalloc's figures are not switched: series, routes and metrics live on them.
 -- @module lupe.capture
 
 local capture = {}
@@ -25,7 +26,7 @@ local function needed(rules)
   local found = { cpu = not rules, wall = not rules }
   for _, rule in ipairs(rules or {}) do
     local needs = rule.state == "active" and rule.needs or rule.state == "broken" and KINDS or {}
-    for _, need in ipairs(needs) do found[need] = true end
+    for _, need in ipairs(needs) do found[need == "threads" and "wall" or need] = true end
   end
   return found
 end

@@ -13,7 +13,7 @@ local DEADLINE_MS = 30000
 local function write_export(app, view, pid, extra, path)
   local result = app.analysis:run(view, { pid = pid })
   local request = { op = "export", findings = json.array(result.findings), extra = extra }
-  local answer, message, code = ask_worker(app.host, view, request, { file = path }, DEADLINE_MS)
+  local answer, message, code = ask_worker.about(app.host, view, request, { file = path }, DEADLINE_MS)
   if not answer then return nil, message, code end
   return true
 end

@@ -10,17 +10,49 @@ known_findings.__index = known_findings
 
 local MOST = 500
 
---- What makes two findings the same one: their rule, and the function they speak of, or else their words; and what
--- they ask for.
+local UNITS = {}
+for unit in ("B bytes kB KiB MB MiB GB GiB TB TiB ns us ms s min h"):gmatch("%S+") do
+  for _, per in ipairs({ "", "/s", "/min", "/h" }) do UNITS[unit .. per], UNITS[per] = true, true end
+end
+
+--- A sentence without its figures and their units, which differ from one check to the next. Digits in names stay.
+local function without_figures(summary)
+  local words, after_figure = {}, false
+  for word in summary:gmatch("%S+") do
+    local bare = word:gsub("^%p+", ""):gsub("%p+$", "")
+    local is_figure = UNITS[bare:match("^%d[%d.,]*(.*)$")] or false
+    if not is_figure and not (after_figure and UNITS[bare]) then words[#words + 1] = word end
+    after_figure = is_figure
+  end
+  return table.concat(words, " ")
+end
+
+--- What makes two findings the same one: their rule, and the function they speak of, or else their words but for the
+-- figures in them; and what they ask for.
+-- @param finding as lupe.analysis has it, or with `component` and `module` in the place of its site
 function known_findings.key(finding)
   local place = finding.site or finding.hotspot
   return table.concat({
-    finding.rule, place and place.module or "", place and place.name or finding.summary,
+    finding.rule, (place or finding).module or "",
+    place and place.name or finding.component or without_figures(finding.summary),
     finding.action and finding.action.name,
   }, "\0")
 end
 
-local key_of = known_findings.key
+--- The keys of what one check found, in order. Where several are the same but for their figures, they are told apart
+-- by their order.
+-- @param findings array
+-- @tparam[opt] table counts of keys so far, where there are several arrays
+function known_findings.keys(findings, counts)
+  local keys = {}
+  counts = counts or {}
+  for i, finding in ipairs(findings) do
+    local key = known_findings.key(finding)
+    counts[key] = (counts[key] or 0) + 1
+    keys[i] = counts[key] == 1 and key or ("%s\0%d"):format(key, counts[key])
+  end
+  return keys
+end
 
 --- A short name for a key, the same in every run: its FNV-1a hash.
 local function id_of(key)
@@ -38,26 +70,32 @@ function known_findings.new(now_ms)
   }, known_findings)
 end
 
---- Takes the findings of one check; past 500 those go that were there longest ago.
--- @tparam table ... lists of them
-function known_findings:add(...)
-  local now, keys, entries = self.now_ms(), {}, self.entries
-  self.current = {}
-  for _, findings in ipairs({ ... }) do
-    for _, finding in ipairs(findings) do
-      local key = key_of(finding)
-      local known = entries[key] or { first_ms = now, times = 0 }
-      known.finding, known.last_ms, known.times = finding, now, known.times + 1
-      entries[key], self.current[key] = known, true
-    end
-  end
+local function newest_first(entries)
+  local keys = {}
   for key in pairs(entries) do keys[#keys + 1] = key end
-  if #keys <= MOST then return end
   table.sort(keys, function(a, b)
     local at, bt = entries[a].last_ms, entries[b].last_ms
     if at ~= bt then return at > bt end
     return a < b
   end)
+  return keys
+end
+
+--- Takes the findings of one check; past 500 those go that were there longest ago.
+-- @tparam table ... lists of them
+function known_findings:add(...)
+  local now, entries, counts = self.now_ms(), self.entries, {}
+  self.current = {}
+  for _, findings in ipairs({ ... }) do
+    local keys = known_findings.keys(findings, counts)
+    for i, finding in ipairs(findings) do
+      local key = keys[i]
+      local known = entries[key] or { first_ms = now, times = 0 }
+      known.finding, known.last_ms, known.times = finding, now, known.times + 1
+      entries[key], self.current[key] = known, true
+    end
+  end
+  local keys = newest_first(entries)
   for i = MOST + 1, #keys do entries[keys[i]] = nil end
 end
 
@@ -65,16 +103,13 @@ end
 --   finding in every run; `current`: the newest check found it too
 function known_findings:list()
   local list = json.array()
-  for key, known in pairs(self.entries) do
-    list[#list + 1] = {
+  for i, key in ipairs(newest_first(self.entries)) do
+    local known = self.entries[key]
+    list[i] = {
       id = id_of(key), finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
       current = self.current[key] or false,
     }
   end
-  table.sort(list, function(a, b)
-    if a.last_ms ~= b.last_ms then return a.last_ms > b.last_ms end
-    return key_of(a.finding) < key_of(b.finding)
-  end)
   return list
 end
 

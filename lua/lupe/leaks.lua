@@ -113,6 +113,18 @@ function leaks.summaries(findings, kind)
   return list
 end
 
+--- The summaries of patterns, and of findings of kind leak that name no site: no table of leaks has a row for these.
+function leaks.patterns(findings)
+  local list, seen = json.array(), {}
+  for _, finding in ipairs(findings) do
+    local siteless = finding.kind == "leak" and not finding.site
+    if siteless or finding.kind == "pattern" and about_memory(finding) then
+      collect(list, seen, finding.summary, 100)
+    end
+  end
+  return list
+end
+
 --- What to do: recommendations first, then the advice of what no recommendation speaks of.
 -- @param findings as above
 -- @param skipped optional set of rules' ids whose recommendations belong elsewhere

@@ -38,7 +38,7 @@ end
 
 commands["rules list"] = function(host) return rules_list(host, host.config.report) end
 
-commands["rules check"] = function(_, command) return rules_test.check(command.words) end
+commands["rules check"] = function(host, command) return rules_test.check(host, command.words) end
 
 commands["rules test"] = function(host, command)
   local recordings = { unpack(command.words, 2) }
@@ -48,15 +48,15 @@ end
 commands["rules replay"] = function(host, command)
   local path, only = command.options.rule, nil
   if path then
-    local entry, message = rule_file.load(path)
+    local entry, message = rule_file.load(host, path)
     if not entry then return nil, message end
-    only = entry.rule.id
+    only, path = entry.rule.id, entry.path
     host.config.rules = rule_file.place(path) -- it shadows the shipped one, as it would when live
   end
   local recorded, message = opened(host, command)
   if not recorded then return nil, message end
   return replay.run(host, recorded, {
-    at = command.options.at, only = only, params = command.options.params, format = host.config.report,
+    at = command.options.at, only = only, path = path, params = command.options.params, format = host.config.report,
     columns = command.columns, color = command.color,
   })
 end

@@ -32,6 +32,21 @@ local function finding_of(found)
   })
 end
 
+--- Why one rule says nothing in any frame; nil where it runs.
+-- @param options `only`, and `path` of its file where that was given
+local function why_silent(runner, options)
+  for _, listed in ipairs(runner:rules()) do
+    local is_it = listed.path == options.path
+    if not options.path then is_it = listed.id == options.only and listed.state ~= "shadowed" end
+    if is_it and listed.state == "active" then return nil end
+    if is_it then
+      local why = listed.error or listed.shadowed_by or listed.state == "disabled" and "see rules_disabled"
+      return ("%s: not run, it is %s%s"):format(options.only, listed.state, why and ": " .. why or "")
+    end
+  end
+  return ("%s: not run, no rule with this id is in force"):format(options.only)
+end
+
 --- What was said of one rule alone.
 local function narrowed(result, only)
   local kept = { findings = {}, errors = {}, needed_seconds = result.lacking[only] }
@@ -46,10 +61,15 @@ local function narrowed(result, only)
 end
 
 --- What the rules find at one frame.
-local function run_frame(runner, one, frame, only, params)
-  local result = { findings = {}, errors = {}, lacking = {}, status = "no_snapshot" }
-  if one.view then result = runner:run(one.view, { params = params }) end
-  if only and one.view then result = narrowed(result, only) end
+-- @param silent why the rule that was asked for does not run, or nil
+local function run_frame(runner, one, frame, only, params, silent)
+  local result = { findings = {}, errors = {}, status = "no_snapshot" }
+  if one.view and silent then
+    result.errors, result.status = { silent }, "failed"
+  elseif one.view then
+    result = runner:run(one.view, { params = params })
+    if only then result = narrowed(result, only) end
+  end
   local findings = {}
   for i, found in ipairs(result.findings) do findings[i] = finding_of(found) end
   return FRAME({
@@ -62,6 +82,7 @@ end
 -- @param host what C offers where no program runs, with `config` and `rules_dir`
 -- @param recorded a lupe.recording
 -- @tparam table options `at` (seconds: only the frame nearest to it), `only` (id of a rule: its findings alone),
+--   `path` (its file: where that is not in force, no other rule with its id stands in),
 --   `params` (name -> text: see lupe.rule_settings.for_request), `format` "text" or "json", `columns`, `color`
 -- @return the text; or nil and what is wrong with a param
 function replay.run(host, recorded, options)
@@ -70,6 +91,7 @@ function replay.run(host, recorded, options)
   runner.live:first()
   local params, wrong = runner:params_of({ [PARAMETER] = options.params })
   if wrong then return nil, wrong end
+  local silent = options.only and why_silent(runner, options)
   local first, last = 1, #recorded.frames
   if options.at then
     first = recorded:nearest(options.at) or 1
@@ -82,7 +104,7 @@ function replay.run(host, recorded, options)
     if one then
       move(one.notes)
       skipped = one.notes.skipped or skipped
-      frames[#frames + 1] = run_frame(runner, one, frame, options.only, params)
+      frames[#frames + 1] = run_frame(runner, one, frame, options.only, params, silent)
     else
       frames[#frames + 1] = FRAME({
         seconds = frame.seconds, last = frame.last, status = "damaged", findings = {}, errors = { message },

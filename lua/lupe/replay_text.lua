@@ -3,13 +3,10 @@
 -- @module lupe.replay_text
 
 local format = require("lupe.format")
+local keys_of = require("lupe.known_findings").keys
 local page = require("lupe.page")
 
 local INDENT = 12
-
-local function key_of(found)
-  return table.concat({ found.rule, found.module or "", found.component or found.summary }, "\0")
-end
 
 --- "leak.steady-growth, leak, 84 % sure".
 local function told(found)
@@ -19,9 +16,9 @@ local function told(found)
 end
 
 local function changes_of(before, frame)
-  local now, lines = {}, {}
-  for _, found in ipairs(frame.findings) do
-    local key = key_of(found)
+  local now, lines, keys = {}, {}, keys_of(frame.findings)
+  for i, found in ipairs(frame.findings) do
+    local key = keys[i]
     local old = before[key]
     now[key] = found
     if not old then
@@ -76,7 +73,8 @@ return function(data, options)
   if not last then
     out:line("no frame")
   elseif #last.findings == 0 then
-    out:line(("at %s: nothing found"):format(format.duration(last.seconds * 1000)))
+    out:line(("at %s: nothing found%s"):format(format.duration(last.seconds * 1000),
+      last.errors[1] and ", and not all rules gave an answer" or ""))
   else
     out:line(("at %s: %s"):format(format.duration(last.seconds * 1000), format.plural(#last.findings, "finding")))
     for _, found in ipairs(last.findings) do out:paragraph("  - ", told(found) .. ": " .. found.summary) end

@@ -246,10 +246,8 @@ local function leak_answer(leak)
     return ANSWER({ kind = "leak", text = ("Leak: %s%s%s."):format(who, figures,
       kept and kept <= 1 and (", %s of all that it allocated"):format(format.percent(100 * kept)) or "") })
   end
-  return ANSWER({
-    kind = "growing",
-    text = ("Perhaps a leak: %s%s; not seen for long enough to be sure."):format(who, figures),
-  })
+  local doubt = leak.reasons[1] and "; " .. leak.reasons[1] or ""
+  return ANSWER({ kind = "growing", text = ("Perhaps a leak: %s%s%s."):format(who, figures, doubt) })
 end
 
 --- Of all samples that are still there: the last ten minutes at most.
@@ -282,10 +280,15 @@ local function answer_of(data, findings)
     local seen = data.measurement.profiles < 2 and "there is one" or "these cover " .. seconds
     add("unknown", ("Too short to tell a leak from a start: that takes %s of heap profiles, and %s.")
       :format(format.duration((data.needed_seconds or 0) * 1000), seen))
+  elseif data.status == "failed" then
+    add("unknown", ("Whether it leaks is not known: %s."):format(data.reason))
   elseif not answers[1] then
-    add("none", ("No leak: no function's live memory grew steadily in %s."):format(seconds))
+    add("none", ("No leak: no function's live memory grew steadily in %s%s."):format(seconds,
+      data.rule_errors[1] and ", by the rules that gave an answer" or ""))
   end
-  for _, text in ipairs(leaks.summaries(findings, "alert")) do add("alert", text) end
+  for _, about in ipairs({ leaks, bottlenecks }) do
+    for _, text in ipairs(about.summaries(findings, "alert")) do add("alert", text) end
+  end
   local bounds = bottlenecks.bounds(findings)
   for i = 1, math.min(#bounds, MOST_BOUNDS) do add("time", bounds[i]) end
   return answers
@@ -326,13 +329,13 @@ function report.assemble(app, info, view, result)
     }),
     duration_seconds = json.round(duration_seconds),
     status = reason and "unprofiled" or result.status,
-    reason = reason,
+    reason = reason or result.reason,
     needed_seconds = result.needed_seconds,
     potential_leaks = accused,
     observed = observed,
     growth_rate_mb_per_hour = slope and json.round(slope.slope),
     highest_risk_component = accused[1] and accused[1].component,
-    suspicious_patterns = leaks.summaries(findings, "pattern"),
+    suspicious_patterns = leaks.patterns(findings),
     settled = settled,
     recommendations = recommendations_of(findings),
     allocators = view and allocators_of(view) or {},
@@ -358,7 +361,8 @@ end
 -- @param info as for `assemble`
 -- @param view or nil
 function report.of(app, info, view)
-  local result = view and app.analysis:run(view, { occasion = "exit" }) or { findings = {}, errors = {}, status = "ok" }
+  local result = view and app.analysis:run(view, { occasion = "exit" })
+    or { findings = {}, errors = {}, status = "failed", reason = "there is no snapshot to run the rules on" }
   local data = report.assemble(app, info, view, result)
   if app.config.report == "json" then return json.encode(data) .. "\n" end
   return text_report(data, { columns = info.columns, color = info.color, unicode = speaks_utf8() })

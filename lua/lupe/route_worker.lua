@@ -14,13 +14,18 @@
 -- wait to the next. `elapsed_us` is what passed while it worked, waiting left out.
 -- @module lupe.route_worker
 
+local budgets = require("lupe.budgets")
 local route = require("lupe.route")
 local rule = require("lupe.rule")
 local sandbox = require("lupe.sandbox")
 local view_of = require("lupe.view").from_snapshot
 
-local LIMITS = { deadline_ms = 500, memory_bytes = 64 * 2 ^ 20, instructions = 50e6 }
-local LOADING = { deadline_ms = 500, memory_bytes = LIMITS.memory_bytes, instructions = rule.LOAD_INSTRUCTIONS }
+local LIMITS = {
+  deadline_ms = budgets.call_ms, memory_bytes = budgets.memory_bytes, instructions = budgets.instructions,
+}
+local LOADING = {
+  deadline_ms = budgets.call_ms, memory_bytes = budgets.memory_bytes, instructions = budgets.load_instructions,
+}
 local MOST_WAITING = 64 -- handlers that wait for an analysis
 local MOST_WAITS = 8 -- of one handler
 local ABOUT = { memory = true, time = true }

@@ -1,7 +1,6 @@
 --- One rule: its contract, checked field by field, and what its check may return.
--- The registry on the loop and the worker process both use this file, so that a rule that one of them
--- takes, the other takes too. Nothing here runs a rule unprotected: the caller brings the environment, the
--- limits and the protected call.
+-- The worker process loads and runs rules by it; the loop checks with it what is set for their params. Nothing here
+-- runs a rule unprotected: the caller brings the environment, the limits and the protected call.
 -- @module lupe.rule
 
 local action_kinds = require("lupe.action_kinds")
@@ -30,9 +29,6 @@ local MOST_FINDINGS, MOST_TEXT = 1000, 2 ^ 20 -- of one check; bytes of all its 
 local MOST_EVIDENCE, MOST_LINES, MOST_FRAMES = 64, 64, 256
 local MOST_PARAMS, LONGEST_NAME = 100, 64
 local LONGEST_TEXT = expect.LONGEST_TEXT
-
---- What a file's own code may take: it only has to make a table.
-rule.LOAD_INSTRUCTIONS = 200000
 
 -- Params ------------------------------------------------------------------------------------
 

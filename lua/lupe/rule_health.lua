@@ -47,7 +47,7 @@ function rule_health:failed(entry, kind, message, elapsed_us, id)
   record.runs, record.errors, record.findings, record.elapsed_us = record.runs + 1, record.errors + 1, 0, elapsed_us
   record.strikes = STOPPED[kind] and record.strikes + 1 or 0
   record.repeats = record.error == message and record.repeats + 1 or 1
-  record.error, record.error_kind = message, kind
+  record.error = message
   if id or is_power_of_two(record.repeats) then
     local times = record.repeats > 1 and (" (%d times in a row)"):format(record.repeats) or ""
     local shown = id and (" (id %s)"):format(id) or ""

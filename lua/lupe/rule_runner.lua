@@ -3,14 +3,14 @@
 -- @module lupe.rule_runner
 
 local async = require("lupe.async")
+local budgets = require("lupe.budgets")
 local json = require("lupe.json")
 local live_scripts = require("lupe.live_scripts")
 
 local rule_runner = {}
 rule_runner.__index = rule_runner
 
-local RULE_DEADLINE_MS = 500
-local SYSTEM_DEADLINE_MS = 2000
+local RULE_DEADLINE_MS, SYSTEM_DEADLINE_MS = budgets.call_ms, budgets.system_ms
 local BATCH = 100 -- calls queued at once; the worker's queue takes 256
 local IDLE_ROUNDS = 3 -- in which no rule came to an answer: then the worker is broken
 local KILLED = { deadline = true, starved = true, died = true } -- kinds of failures that took the process with them
@@ -90,7 +90,7 @@ function rule_runner:check_request(view, given_rule, params, findings)
 end
 
 --- One round of calls, queued together so that nobody's snapshot comes between, then waited for.
--- @return entry -> reply
+-- @return entry -> reply, which has the `source` that it is about
 local function round(self, view, entries, params, findings, note)
   local replies, left = {}, #entries
   return async.await(function(done)
@@ -102,8 +102,9 @@ local function round(self, view, entries, params, findings, note)
       if not reply.ok then note("snapshot: " .. tostring(reply.error)) end
     end)
     for _, entry in ipairs(entries) do
+      local source = entry.source
       send(self, self:check_request(view, entry.rule, params, findings), nil, RULE_DEADLINE_MS, function(reply)
-        replies[entry] = reply
+        reply.source, replies[entry] = source, reply
         left = left - 1
         if left == 0 then done(replies) end
       end)
@@ -111,11 +112,17 @@ local function round(self, view, entries, params, findings, note)
   end)
 end
 
-local function take(self, outcome, entry, reply)
-  local answer = outcome.answers
+local function give_up(outcome, entry, message)
+  outcome.errors[#outcome.errors + 1] = ("%s: %s"):format(entry.rule.id, message)
+  outcome.failed[entry.rule.id] = true
+  outcome.answers[#outcome.answers + 1] = { kind = entry.rule.kind, status = "failed" }
+end
+
+--- @bool tells whether the answer says something about the rule as it is: not of one request's params, nor of a text
+--   that another one has replaced meanwhile
+local function take(self, outcome, entry, reply, tells)
   if reply.ok then
     local told = 0
-    self.registry:proved(entry)
     for _, finding in ipairs(reply.findings or {}) do
       finding.rule, finding.kind, finding.about = entry.rule.id, entry.rule.kind, subject(entry.rule)
       local place = finding.site or finding.hotspot
@@ -125,31 +132,38 @@ local function take(self, outcome, entry, reply)
       list[#list + 1] = finding
       if not suppressed then told = told + 1 end
     end
-    self.health:succeeded(entry, reply.elapsed_us, told)
-    answer[#answer + 1] = { kind = entry.rule.kind, status = reply.status, needed_seconds = reply.needed_seconds }
+    outcome.answers[#outcome.answers + 1] = {
+      kind = entry.rule.kind, status = reply.status, needed_seconds = reply.needed_seconds,
+    }
     outcome.lacking[entry.rule.id] = reply.needed_seconds
+    if tells then
+      self.registry:proved(entry)
+      self.health:succeeded(entry, reply.elapsed_us, told)
+    end
   else
     local message = tostring(reply.error)
-    self.health:failed(entry, reply.kind, message, reply.elapsed_us)
-    outcome.errors[#outcome.errors + 1] = ("%s: %s"):format(entry.rule.id, message)
-    outcome.failed[entry.rule.id] = true
-    answer[#answer + 1] = { kind = entry.rule.kind, status = "failed" }
-    if live_scripts.to_blame(reply.kind) then self.registry:fall_back(entry, message) end
+    give_up(outcome, entry, message)
+    if tells then
+      self.health:failed(entry, reply.kind, message, reply.elapsed_us)
+      if live_scripts.to_blame(reply.kind) then self.registry:fall_back(entry, message) end
+    end
   end
 end
 
 --- The entries that run.
 -- @tparam[opt] string about only rules that speak of this
 -- @tparam[opt] table kinds set
+-- @return array, and an array of those that would run if they were not quarantined
 function rule_runner:runnable(about, kinds)
-  local list = {}
+  local list, quarantined = {}, {}
   for _, entry in ipairs(self.registry:in_force(kinds)) do
     local wanted = not about or subject(entry.rule) == about
-    if wanted and not self.settings:disabled(entry.rule.id) and not self.health:of(entry).quarantined then
-      list[#list + 1] = entry
+    if wanted and not self.settings:disabled(entry.rule.id) then
+      local which = self.health:of(entry).quarantined and quarantined or list
+      which[#which + 1] = entry
     end
   end
-  return list
+  return list, quarantined
 end
 
 --- Runs all rules of some kinds. A worker that died has forgotten everything: those that come after are asked again.
@@ -159,8 +173,14 @@ end
 -- @param findings those that the rules see, or nil
 -- @param outcome what is added to: { findings, suppressed, errors, answers, lacking, failed }
 function rule_runner:run(view, options, kinds, findings, outcome)
-  local pending = self:runnable(options.about, kinds)
+  local pending, quarantined = self:runnable(options.about, kinds)
   local idle_rounds = 0
+  for _, entry in ipairs(quarantined) do
+    give_up(outcome, entry, "quarantined until its file changes: " .. self.health:of(entry).error)
+  end
+  local function taken(entry, reply)
+    take(self, outcome, entry, reply, not options.params and reply.source == entry.source)
+  end
   while pending[1] and idle_rounds < IDLE_ROUNDS do
     local now, later = {}, {}
     for i, entry in ipairs(pending) do
@@ -175,13 +195,14 @@ function rule_runner:run(view, options, kinds, findings, outcome)
       local refused = self.refused and self.refused[entry.path]
       if KILLED[reply.kind] then self.loaded_revision = nil end
       if reply.kind == "no_rule" and refused then
-        take(self, outcome, entry, refused)
+        refused.source = reply.source
+        taken(entry, refused)
       elseif reply.kind == "no_rule" or reply.kind == "no_snapshot" then
         self.loaded_revision = nil
         entry.excuse = trouble or reply.error
         again[#again + 1] = entry
       else
-        take(self, outcome, entry, reply)
+        taken(entry, reply)
       end
     end
     idle_rounds = #again == #now and idle_rounds + 1 or 0
@@ -189,7 +210,8 @@ function rule_runner:run(view, options, kinds, findings, outcome)
     pending = again
   end
   for _, entry in ipairs(pending) do
-    take(self, outcome, entry, { ok = false, kind = "system", error = entry.excuse or "the worker gave no answer" })
+    local excuse = entry.excuse or "the worker gave no answer"
+    taken(entry, { ok = false, kind = "system", error = excuse, source = entry.source })
   end
 end
 

@@ -8,11 +8,13 @@
 -- * `base` likewise, what the rule may compare it with: see `view.base`
 -- * `params` that the rule is given
 -- * `expect` an array, one entry for each finding, in any order: `component`, `module`, `verdict` and `severity` are to
---   be equal, `summary` is a Lua pattern found in it, `confidence` is the least; what is not named may be anything
+--   be equal, `summary` is a Lua pattern found in it (`%%` is a percent sign), `confidence` is the least; what is not
+--   named may be anything
 -- * `insufficient` true where the rule is to ask for more history, false where it is not
 -- * or instead of both `error`: a Lua pattern found in the message that the check fails with
 -- @module lupe.rule_tests
 
+local budgets = require("lupe.budgets")
 local files = require("lupe.ffi")
 local format = require("lupe.format")
 local nearest = require("lupe.nearest")
@@ -29,6 +31,8 @@ local EXPECTED = {
   component = "string", module = "string", verdict = "string", severity = "string", summary = "string",
   confidence = "number",
 }
+-- A file of cases may do as much as a check until it has made them: histories are made by loops.
+local INSTRUCTIONS, LOOK_EVERY = budgets.instructions, 10000
 local EQUAL = { "component", "module", "verdict", "severity" }
 
 local function names_of(fields)
@@ -68,6 +72,29 @@ local function check_case(where, case)
   end
 end
 
+--- Calls `body`, and ends it after INSTRUCTIONS, whatever it catches. In a coroutine of its own, as the hook is one for
+-- all of them: what runs in the caller's is left alone.
+-- @tparam table tripped gets the `reason` then
+-- @return what it returns; raises what it raises
+local function bounded(tripped, label, body)
+  local caller, executed = coroutine.running(), 0
+  local function look()
+    if coroutine.running() == caller then return end
+    executed = executed + LOOK_EVERY
+    if executed < INSTRUCTIONS then return end
+    tripped.reason = ("%s: its cases are not made within %d million instructions"):format(label, INSTRUCTIONS / 1e6)
+    error(tripped.reason, 0)
+  end
+  local run = coroutine.create(body)
+  local old_hook, old_mask, old_count = debug.gethook()
+  debug.sethook(look, "", LOOK_EVERY)
+  local ok, result = coroutine.resume(run)
+  debug.sethook(old_hook, old_mask, old_count)
+  if not ok then error(result, 0) end
+  if coroutine.status(run) ~= "dead" then error(label .. ": yields while it is loaded", 0) end
+  return result
+end
+
 --- @string path of the rule's file
 -- @return its cases; nil where there is no such file; or nil and what is wrong with it
 function rule_tests.load(path)
@@ -77,11 +104,11 @@ function rule_tests.load(path)
   if not file then return nil, test_path .. ": cannot be opened" end
   local source = file:read("*a")
   file:close()
-  local chunk, message = rule.compile(test_path, source or "", sandbox.new(function() end))
+  local tripped, label = {}, rule.label(test_path)
+  local chunk, message = rule.compile(test_path, source or "", sandbox.new(function() return tripped.reason end))
   if not chunk then return nil, message end
   local ok, cases = pcall(function()
-    local given = chunk()
-    local label = rule.label(test_path)
+    local given = bounded(tripped, label, chunk)
     if type(given) ~= "table" then
       error(("%s: expected the file to return an array of cases, got %s"):format(label, type(given)), 0)
     end
@@ -97,13 +124,20 @@ end
 
 local function place_of(found) return found.site or found.hotspot or {} end
 
+--- Whether a case's pattern is in a text. Raises where it is none.
+local function has(text, field, pattern)
+  local ok, at = pcall(string.find, text, pattern)
+  if not ok then error(("field '%s': '%s' is no Lua pattern: %s"):format(field, pattern, at), 0) end
+  return at ~= nil
+end
+
 local function matches(found, expected)
   local place = place_of(found)
   local got = { component = place.name, module = place.module, verdict = found.verdict, severity = found.severity }
   for _, field in ipairs(EQUAL) do
     if expected[field] ~= nil and expected[field] ~= got[field] then return false end
   end
-  if expected.summary and not found.summary:find(expected.summary) then return false end
+  if expected.summary and not has(found.summary, "summary", expected.summary) then return false end
   return not expected.confidence or (found.confidence or 0) >= expected.confidence
 end
 
@@ -128,13 +162,10 @@ function rule_tests.told(found)
   return table.concat(words, ", ") .. (words[1] and ": " or "") .. found.summary
 end
 
---- @param case of `load`
--- @param answer what the check answered, or nil; then @param failure is its message
--- @return array of lines about what differs; empty: nothing does
-function rule_tests.compare(case, answer, failure)
+local function differences(case, answer, failure)
   if case.error then
     if answer then return { "expected an error with " .. case.error, "got      an answer" } end
-    if failure:find(case.error) then return {} end
+    if has(failure, "error", case.error) then return {} end
     return { "expected an error with " .. case.error, "got      " .. failure }
   end
   if not answer then return { "got      an error: " .. failure } end
@@ -157,6 +188,14 @@ function rule_tests.compare(case, answer, failure)
   if #case.expect == 0 and #left > 0 then lines[#lines + 1] = "expected nothing" end
   for _, found in ipairs(left) do lines[#lines + 1] = "got      " .. rule_tests.told(found) end
   return lines
+end
+
+--- @param case of `load`
+-- @param answer what the check answered, or nil; then @param failure is its message
+-- @return array of lines about what differs, or of one about a pattern that is none; empty: nothing does
+function rule_tests.compare(case, answer, failure)
+  local ok, lines = pcall(differences, case, answer, failure)
+  return ok and lines or { lines }
 end
 
 return rule_tests

@@ -1,41 +1,42 @@
---- Runs one rule on one snapshot in the worker process, within the limits of a live run, and keeps nothing of it.
+--- Runs one rule on one snapshot in the worker process, as a live run would, and keeps nothing of it.
 -- @module lupe.rule_trial
 
-local async = require("lupe.async")
-local json = require("lupe.json")
+local ask_worker = require("lupe.ask_worker")
+local budgets = require("lupe.budgets")
+local rule_runner = require("lupe.rule_runner")
+local rule_settings = require("lupe.rule_settings")
+local try_rule = require("lupe.try_rule")
 
-local DEADLINE_MS = 500
-local SYSTEM_DEADLINE_MS = 2000
+--- The worker process may have forgotten, or be another one, since the call before: then all is sent once more.
+local FORGOTTEN = { no_rule = true, no_snapshot = true }
 
---- One request; what fails, fails with the worker's words.
--- @return the answer; or nil and a message
-local function ask(host, request, attachment, deadline_ms)
-  local failure, text = async.await(host.worker, json.encode(request), attachment, deadline_ms)
-  if failure then return nil, failure.message end
-  local answer = assert(json.decode(text))
-  if not answer.ok then return nil, answer.error end
-  return answer
+--- @return the answer; or nil, a message and a kind
+local function try(host, entry, view, given)
+  local loaded, message, kind = try_rule.load(host, entry.path, entry.source)
+  if not loaded then return nil, message, kind end
+  if given.base then
+    local mapped, why, _, failed = ask_worker.once(host, { op = "base" }, given.base.keepalive, budgets.system_ms)
+    if not mapped then return nil, why, failed end
+  end
+  local runner = rule_runner.new(host, { settings = rule_settings.new(host.config, host.log) })
+  local request = runner:check_request(view, loaded, { [loaded.id] = given.params }, given.findings)
+  request.candidate, request.base = entry.path, given.base ~= nil
+  request.config = given.limits or request.config
+  local answer, _
+  answer, message, _, kind = ask_worker.about(host, view, request, nil, request.deadline_ms)
+  return answer, message, kind
 end
 
 --- Inside a task.
--- @param host what C offers
+-- @param host what C offers; its `config` says what is set for the rule
 -- @param entry the rule: `path`, `source` and `rule`
 -- @param view with its keepalive
--- @param given `base` (another such view), `params`, `findings`, `config`; all optional
+-- @param given `base` (another such view), `params` (over what is set: name -> value), `findings` of other rules,
+--   `limits` (in place of the operator's, as `view.config`); all optional
 -- @return what lupe.rule.run answers; or nil and a message
 return function(host, entry, view, given)
-  local answer, message = ask(host, { op = "load", rules = { { path = entry.path, source = entry.source } } }, nil,
-    SYSTEM_DEADLINE_MS + DEADLINE_MS)
-  if answer and not answer.rules[1].ok then answer, message = nil, answer.rules[1].error end
-  if answer and given.base then
-    answer, message = ask(host, { op = "base" }, given.base.keepalive, SYSTEM_DEADLINE_MS)
-  end
-  if answer then answer, message = ask(host, { op = "snapshot" }, view.keepalive, SYSTEM_DEADLINE_MS) end
+  local answer, message, kind = try(host, entry, view, given)
+  if FORGOTTEN[kind] then answer, message = try(host, entry, view, given) end
   if not answer then return nil, message end
-  local extras = view.extras
-  return ask(host, {
-    op = "check", id = entry.rule.id, params = given.params, findings = json.array(given.findings),
-    config = given.config, base = given.base ~= nil, allocator = extras.allocator, cgroup = extras.cgroup,
-    cores = extras.cores, off_because = extras.off_because, deadline_ms = DEADLINE_MS,
-  }, nil, DEADLINE_MS)
+  return answer
 end

@@ -4,10 +4,9 @@
 --
 -- Entries are those of lupe.script_files, with `rule`: what is known of the version in force, at least `id`, `kind`,
 -- `title` and where it has them `version`, `needs`, `params`. lupe.live_scripts has new texts tried in the worker
--- process before it says `adopt`; `refresh` takes what keeps to the contract, in this process.
+-- process before it says `adopt`.
 -- @module lupe.rules
 
-local rule_loading = require("lupe.rule_loading")
 local script_files = require("lupe.script_files")
 
 local rules = {}
@@ -51,22 +50,6 @@ function rules:fall_back(entry, message)
   return true
 end
 
---- Looks at the directories again, and takes what keeps to the contract. It runs the files' own code here, which
--- lupe's loop must not: for commands that do nothing else.
--- @return true where something changed; then `revision` is another one
-function rules:refresh()
-  local found = self:look(true)
-  for _, entry in ipairs(found.changed) do
-    if entry.text then
-      local loaded, message = rule_loading.load(entry.path, entry.text)
-      if loaded then self:adopt(entry, loaded, entry.text, os.time() * 1000) else self:reject(entry, message) end
-    end
-  end
-  local changed = #found.changed + #found.gone > 0
-  if changed then self:settle() end
-  return changed
-end
-
 function rules:entries() return self.files:entries() end
 
 --- Which file each id stands for, after something changed.
@@ -78,8 +61,10 @@ function rules:settle()
     local clash
     if entry.rule then
       local other = self.active[entry.rule.id]
-      if other and other.order == entry.order then
-        clash = ("%s: field 'id': '%s' is also the id of %s"):format(entry.path, entry.rule.id, other.path)
+      if other and other.order == entry.order and not other.missing then
+        -- One whose file is missing has another name by now, or is about to be gone.
+        clash = not entry.missing
+          and ("%s: field 'id': '%s' is also the id of %s"):format(entry.path, entry.rule.id, other.path) or nil
         entry.shadowed_by = other.path
       else
         if other then other.shadowed_by = entry.path end

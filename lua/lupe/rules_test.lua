@@ -1,8 +1,10 @@
 --- `lupe rules check` and `lupe rules test`.
 -- @module lupe.rules_test
 
+local analysis = require("lupe.analysis")
 local format = require("lupe.format")
 local literal = require("lupe.view_literal")
+local recorded_host = require("lupe.recorded_host")
 local recording = require("lupe.recording")
 local rule_file = require("lupe.rule_file")
 local rule_tests = require("lupe.rule_tests")
@@ -13,12 +15,14 @@ local view_of = require("lupe.view").from_snapshot
 
 local rules_test = {}
 
---- Loads each file by the contract.
+local SEES_FINDINGS = { recommendation = true, action = true }
+
+--- Has each file loaded, and its cases. Inside a task.
 -- @return the text, and the exit code: 1 where one is broken
-function rules_test.check(paths)
+function rules_test.check(host, paths)
   local lines, code = {}, 0
   for i, path in ipairs(paths) do
-    local entry, message = rule_file.load(path)
+    local entry, message = rule_file.load(host, path)
     if entry then message = select(2, rule_tests.load(path)) end
     if message then code = 1 end
     lines[i] = message or path .. ": ok"
@@ -60,8 +64,10 @@ local function run_case(host, entry, case, folder)
     return named(host, case.view, folder, case.at), other and named(host, other, folder)
   end)
   if not ok then return { "its view cannot be made: " .. tostring(view) } end
-  local answer, failure = trial(host, entry, view, {
-    base = base, params = case.params, findings = described.findings, config = described.config,
+  -- What the operator has set is not the case's business.
+  local as_described = setmetatable({ config = described.config or {} }, { __index = host })
+  local answer, failure = trial(as_described, entry, view, {
+    base = base, params = case.params, findings = described.findings, limits = described.config,
   })
   return rule_tests.compare(case, answer, failure)
 end
@@ -70,7 +76,16 @@ local function add_findings(lines, answer)
   for _, found in ipairs(answer.findings) do lines[#lines + 1] = "        " .. rule_tests.told(found) end
 end
 
---- The rule on every frame: an error is a failure, and what it finds at last is told.
+--- What a rule of this kind sees of others' findings.
+local function earlier(findings, kind)
+  local list = {}
+  for _, found in ipairs(findings) do
+    if found.kind ~= kind and found.kind ~= "action" then list[#list + 1] = found end
+  end
+  return list
+end
+
+--- The rule on every frame, as it would have run then: an error is a failure, and what it finds at last is told.
 local function run_recording(host, entry, path, lines)
   local recorded, message = recording.open(host, path)
   if not recorded then
@@ -78,9 +93,15 @@ local function run_recording(host, entry, path, lines)
     return false
   end
   local last
+  local as_then, move = recorded_host.new(host, recorded.about)
+  local others = SEES_FINDINGS[entry.rule.kind] and analysis.new(as_then)
   for index in ipairs(recorded.frames) do
     local one, failure = recorded:read(index)
-    if one and one.view then last, failure = trial(host, entry, one.view, {}) end
+    if one then move(one.notes) end
+    if one and one.view then
+      local findings = others and earlier(others:run(one.view).findings, entry.rule.kind)
+      last, failure = trial(as_then, entry, one.view, { findings = findings })
+    end
     if failure then
       lines[#lines + 1] = ("  FAIL  %s, at %.1f s: %s"):format(path, recorded.frames[index].seconds, failure)
       return false
@@ -96,7 +117,7 @@ end
 -- @param host what C offers where no program runs
 -- @return the text, and the exit code: 1 where something failed; or nil and what is wrong with a file
 function rules_test.test(host, path, recordings)
-  local entry, message = rule_file.load(path)
+  local entry, message = rule_file.load(host, path)
   if not entry then return nil, message end
   local cases
   cases, message = rule_tests.load(path)

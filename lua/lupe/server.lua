@@ -27,6 +27,7 @@ local server = {}
 
 local FINDINGS_AGE_MS = 10000
 local PROFILER_MS, CGROUP_MS = 250, 1000
+local CGROUP_RULE = "alert.cgroup-limit"
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
   "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
@@ -51,7 +52,10 @@ local function measure(app)
   app.totals:update()
   app.surroundings:of()
   local figures, level = app.host.memory(), 0
-  if figures then level = pressure(app.thresholds:update("all", figures.rss_bytes / 2 ^ 20), app.cgroup()) end
+  if figures then
+    level = pressure(app.thresholds:update("all", figures.rss_bytes / 2 ^ 20), app.cgroup(),
+      app.analysis:params_in_force(CGROUP_RULE))
+  end
   if level > (app.pressure or 0) then app.analysis:check_soon() end
   app.pressure = level
 end

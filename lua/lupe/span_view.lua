@@ -15,7 +15,7 @@ local buckets = require("lupe.span_buckets")
 local lazy = require("lupe.lazy")
 local numbers = require("lupe.ffi").numbers
 
-local NONE = "the program marks no spans"
+local NONE = "the program marks no spans: none can in this version"
 
 local function span_of(name, sum, seconds)
   local function quantile(q) return buckets.quantile(sum.counts, sum.buckets, q, sum.max_ns) end

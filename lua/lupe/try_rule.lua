@@ -1,35 +1,34 @@
 --- Tries the new text of a rule before it is in force: in the worker process it is loaded aside, checked against the
--- contract, and, where it takes the place of a rule that works, run once on the newest snapshot.
+-- contract, and, where it takes the place of a rule that works, run once on the newest snapshot. Inside a task.
 -- @module lupe.try_rule
 
 local ask_worker = require("lupe.ask_worker")
-local async = require("lupe.async")
-local json = require("lupe.json")
+local budgets = require("lupe.budgets")
 
-local LOAD_DEADLINE_MS = 500
+local try_rule = {}
 
---- @param analysis whose worker it is, and who knows what a rule is given
+--- Loads a text aside: until the next one, a `check` with `candidate` = its path runs it.
+-- @return what there is to know of the rule (`id`, `kind`, ... `params`); or nil, a message and a kind
+function try_rule.load(host, path, source)
+  local deadline_ms = budgets.call_ms
+  local reply, message, _, kind = ask_worker.once(host,
+    { op = "try", path = path, source = source, deadline_ms = deadline_ms }, nil, deadline_ms)
+  if reply then return reply.rule end
+  return nil, message, kind
+end
+
+--- The message of a failure that names no file does so now.
+local function about(entry, message)
+  local name = entry.path:match("[^/]*$")
+  return message:find(name, 1, true) and message or ("%s: %s"):format(entry.path, message)
+end
+
+--- @param analysis whose worker it is (`host`, `registry`), and who knows what a rule is given: `views`, `runner` and
+--   `findings`, where there are any
 -- @return function(entry) for lupe.live_scripts
-return function(analysis)
-  local host = analysis.host
-
-  --- The message of a failure that names no file does so now.
-  local function about(entry, message)
-    local name = entry.path:match("[^/]*$")
-    return message:find(name, 1, true) and message or ("%s: %s"):format(entry.path, message)
-  end
-
-  local function load(entry)
-    local request = json.encode({ op = "try", path = entry.path, source = entry.text, deadline_ms = LOAD_DEADLINE_MS })
-    local failure, text = async.await(host.worker, request, nil, LOAD_DEADLINE_MS)
-    if failure then return nil, failure.message, failure.kind end
-    local reply = assert(json.decode(text))
-    if not reply.ok then return nil, reply.error, reply.kind end
-    return reply.rule
-  end
-
+function try_rule.of(analysis)
   return function(entry)
-    local loaded, message, kind = load(entry)
+    local loaded, message, kind = try_rule.load(analysis.host, entry.path, entry.text)
     if not loaded then return nil, about(entry, message), kind end
     local replaced = entry.loaded or analysis.registry.active[loaded.id]
     local view = replaced and analysis.views and analysis.views:merged()
@@ -37,8 +36,10 @@ return function(analysis)
     local request = analysis.runner:check_request(view, loaded, nil, analysis:findings())
     request.candidate = entry.path
     local answer, _
-    answer, message, _, kind = ask_worker(host, view, request, nil, request.deadline_ms)
+    answer, message, _, kind = ask_worker.about(analysis.host, view, request, nil, request.deadline_ms)
     if not answer then return nil, about(entry, message), kind end
     return { loaded = loaded, findings = #(answer.findings or {}) }
   end
 end
+
+return try_rule

@@ -4,6 +4,7 @@
 -- @module lupe.user_routes
 
 local async = require("lupe.async")
+local budgets = require("lupe.budgets")
 local json = require("lupe.json")
 local live_scripts = require("lupe.live_scripts")
 local problem = require("lupe.problem")
@@ -15,8 +16,20 @@ local script_files = require("lupe.script_files")
 local user_routes = {}
 user_routes.__index = user_routes
 
-local DEADLINE_MS = 500 -- lupe.route_worker keeps to it; past it the process is killed
 local SECRET = { authorization = true, ["proxy-authorization"] = true, cookie = true }
+
+--- One call of the worker process: the reply, and the body behind it. What fails has `kind` and `error`.
+local function call(self, request, attachment)
+  local ok, failure, text = pcall(async.await, self.host.routes_worker, json.encode(request), attachment,
+    budgets.call_ms)
+  if not ok then return { ok = false, kind = "system", error = tostring(failure) } end
+  if failure then
+    self.sent, self.snapshot = {}, nil -- the process is another one
+    return { ok = false, kind = failure.kind, error = failure.message }
+  end
+  local line, body = text:match("^([^\n]*)\n?(.*)$")
+  return assert(json.decode(line)), body
+end
 
 -- What files there are ----------------------------------------------------------------------
 
@@ -29,13 +42,10 @@ end
 
 --- For lupe.live_scripts: the text is compiled, run and checked in the worker process.
 local function try(self, entry)
-  local request = json.encode({ op = "try_route", path = entry.path, source = entry.text })
-  local failure, text = async.await(self.host.routes_worker, request, nil, DEADLINE_MS)
-  local reply = not failure and assert(json.decode(text))
-  if failure or not reply.ok then
-    local message = failure and failure.message or reply.error
-    local named = message:find(entry.path:match("[^/]*$"), 1, true)
-    return nil, named and message or ("%s: %s"):format(entry.path, message), (failure or reply).kind
+  local reply = call(self, { op = "try_route", path = entry.path, source = entry.text })
+  if not reply.ok then
+    local named = reply.error:find(entry.path:match("[^/]*$"), 1, true)
+    return nil, named and reply.error or ("%s: %s"):format(entry.path, reply.error), reply.kind
   end
   local own = taken(self, reply.route.path)
   if own then
@@ -79,11 +89,22 @@ local function clash(one, other)
   return not exact and router.overlap(one.path, other.path)
 end
 
+--- Those whose file is missing come last: where it has another name by now, the new file takes over.
+local function present_first(entries)
+  local list, missing = {}, {}
+  for _, entry in ipairs(entries) do
+    local where = entry.missing and missing or list
+    where[#where + 1] = entry
+  end
+  for _, entry in ipairs(missing) do list[#list + 1] = entry end
+  return list
+end
+
 --- Which routes are in force, after something changed.
 function user_routes:settle()
   local routes, active = {}, {}
   for i, one in ipairs(self.own) do routes[i] = one end
-  for _, entry in ipairs(self:entries()) do
+  for _, entry in ipairs(present_first(self:entries())) do
     local message
     for _, other in ipairs(entry.loaded and active or {}) do
       if clash(entry.loaded, other.entry.loaded) then
@@ -92,7 +113,7 @@ function user_routes:settle()
         break
       end
     end
-    if message and message ~= entry.clash then self.host.log("error", "route " .. message) end
+    if message and message ~= entry.clash and not entry.missing then self.host.log("error", "route " .. message) end
     entry.clash = message
     if entry.loaded and not message then
       local loaded = entry.loaded
@@ -126,18 +147,6 @@ local function visible(request)
     method = request.method, path = request.path, named = request.named, params = request.params, query = request.query,
     headers = headers, body = body,
   }
-end
-
---- One call of the worker process: the reply, and the body behind it. What fails has `kind` and `error`.
-local function call(self, request, attachment)
-  local ok, failure, text = pcall(async.await, self.host.routes_worker, json.encode(request), attachment, DEADLINE_MS)
-  if not ok then return { ok = false, kind = "system", error = tostring(failure) } end
-  if failure then
-    self.sent, self.snapshot = {}, nil -- the process is another one
-    return { ok = false, kind = failure.kind, error = failure.message }
-  end
-  local line, body = text:match("^([^\n]*)\n?(.*)$")
-  return assert(json.decode(line)), body
 end
 
 --- The newest snapshot goes first, where the process has another. `self.snapshot` is the one that it has, held weakly.

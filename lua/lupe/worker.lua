@@ -29,6 +29,7 @@
 -- again), "system" (what the system refused; `code` such as "ENOSPC") or "request" (what was asked makes no sense).
 -- @module lupe.worker
 
+local budgets = require("lupe.budgets")
 local export = require("lupe.export")
 local flamegraph = require("lupe.flamegraph")
 local json = require("lupe.json")
@@ -41,10 +42,10 @@ local whole_tables = require("lupe.whole_tables")
 
 local worker = {}
 
--- Nothing can be required later: a confined process opens no file. 50 million instructions are a tenth of a second or
--- so of the interpreter, and a thousand for each of 50,000 sites. They end a loop at the same place on a busy machine
--- and on an idle one.
-local LIMITS = { deadline_ms = 500, memory_bytes = 64 * 2 ^ 20, instructions = 50e6 }
+-- Nothing can be required later: a confined process opens no file.
+local LIMITS = {
+  deadline_ms = budgets.call_ms, memory_bytes = budgets.memory_bytes, instructions = budgets.instructions,
+}
 local MOST = { deadline_ms = 1e9, memory_bytes = 2 ^ 29, instructions = 1e15 }
 local MOST_KEPT_BYTES = 128 * 2 ^ 20 -- by all rules together, between calls
 
@@ -98,7 +99,7 @@ end
 --- Those of a file's own code.
 local function loading_limits(request)
   local limits, refused = limits_of({ deadline_ms = request.deadline_ms })
-  if limits then limits.instructions = rule.LOAD_INSTRUCTIONS end
+  if limits then limits.instructions = budgets.load_instructions end
   return limits, refused
 end
 

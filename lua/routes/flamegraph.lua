@@ -59,7 +59,7 @@ local UNANSWERED = { deadline = true, died = true, closed = true }
 
 --- The worker draws.
 local function draw(app, view, request)
-  local answer, message, _, kind = ask_worker(app.host, view, request, nil, DEADLINE_MS)
+  local answer, message, _, kind = ask_worker.about(app.host, view, request, nil, DEADLINE_MS)
   if answer then return answer.text end
   if UNANSWERED[kind] then problem.raise(503, "not-drawn", ("the graph could not be drawn: %s"):format(message)) end
   if request.base and kind == "request" then problem.raise(400, "bad-base", "base: not JSON") end

@@ -56,10 +56,11 @@ describe("a folder of rules that run away", function()
   end)
 
   it("is told of, each with its file, and with the line where Lua was still running", function()
-    local all = entries()
+    local all, told_of = entries(), {}
     for _, given in ipairs(bad_rules) do
-      local entry = CHOSEN[given.name] and all["bad_" .. given.name .. ".lua"]
-      if entry then
+      if CHOSEN[given.name] then
+        local entry = assert(all["bad_" .. given.name .. ".lua"], given.name .. " is not listed")
+        told_of[given.name] = true
         local where = ("bad_%s.lua%s"):format(given.name, given.line and ":" .. given.line or "")
         -- A process that was killed could not say where it was; on a busy machine that happens to any that runs away.
         local killed = given.kind ~= "error" and entry.state ~= "broken"
@@ -68,6 +69,7 @@ describe("a folder of rules that run away", function()
         assert.truthy(entry.error and entry.error:find(told, 1, true), given.name .. ": " .. tostring(entry.error))
       end
     end
+    assert.same(CHOSEN, told_of)
   end)
 
   it("does not keep other routes waiting", function()

@@ -162,6 +162,21 @@ return {
     assert.equal(1, lupe("rules", "test", loops, file).code)
   end)
 
+  it("loads a rule for any command as a run would, and no further", function()
+    local folder = support.temp_dir()
+    local large = support.write_file(folder .. "/large.lua", [[
+local text = ("x"):rep(100000)
+return { api = 1, id = "spec.large", kind = "pattern", title = "large", check = function()
+  return { { summary = ("%d bytes"):format(#text) } }
+end }
+]])
+    local endless = support.write_file(folder .. "/endless.lua", "while true do pcall(error) end")
+    local done = lupe("rules", "check", large, endless)
+    assert.same({ 1, ("%s: ok\n%s:1: more than 200000 instructions\n"):format(large, endless) },
+      { done.code, done.out })
+    assert.equal("100000 bytes", replay(file, "--rule", large, "--at", "0").frames[1].findings[1].summary)
+  end)
+
   it("is no recording any more when it is damaged, cut or something else: that is said, with exit code 1", function()
     local whole, bad = support.read_file(file), dir .. "/bad.lupe"
     for message, text in pairs({

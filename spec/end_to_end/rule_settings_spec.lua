@@ -34,6 +34,7 @@ describe("lupe.conf.lua", function()
     local answer = run:post("/api/profiling/leak-detection")
     assert.same({ "known already", "the word is set" }, answer.suspicious_patterns)
     assert.equal(2, answer.suppressed)
+    assert.same({ "failed", "leak.steady-growth is switched off (rules_disabled)" }, { answer.status, answer.reason })
     answer = run:post("/api/profiling/leak-detection?param.word=now")
     assert.same({ "known already", "the word is now" }, answer.suspicious_patterns)
 
@@ -59,6 +60,8 @@ describe("lupe.conf.lua", function()
     support.write_file(go, "")
     local report = run:finish()
     assert.equal(2, report.suppressed)
+    assert.same({ "unknown", "Whether it leaks is not known: leak.steady-growth is switched off (rules_disabled)." },
+      { report.answer[1].kind, report.answer[1].text })
     assert.same({ "known already", "the word is set" }, report.suspicious_patterns)
     assert.matches("2 findings suppressed: pattern.hidden (seen, and fine, until 2999-12-31)",
       table.concat(report.notes, "\n"), 1, true)

@@ -23,6 +23,15 @@ describe("the example rule slow_span", function()
     assert.same({}, example.summaries("slow_span", program(1000, 0.04)))
   end)
 
+  it("takes any promise that it declares, and knows no time to ask for where the window has none", function()
+    local finding = example.run("slow_span", program(1000, 0), { p95 = 0 }).findings[1]
+    assert.matches("promised are 0 ms$", finding.summary)
+    local instant = program(50, 0.5)
+    instant.profile.to_ms = instant.profile.from_ms
+    local answer = example.run("slow_span", instant)
+    assert.same({ "ok", {} }, { answer.status, answer.findings })
+  end)
+
   it("asks for more time where there are too few, and says nothing of spans that there are not", function()
     local answer = example.run("slow_span", program(50, 0.5))
     assert.same({ "insufficient_data", 20, {} }, { answer.status, answer.needed_seconds, answer.findings })

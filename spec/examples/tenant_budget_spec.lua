@@ -28,6 +28,8 @@ describe("the example rule tenant_budget", function()
   it("goes by the budget that it is given", function()
     assert.equal(2, #example.summaries("tenant_budget", tagged, { budget = 30 }))
     assert.same({}, example.summaries("tenant_budget", tagged, { budget = 160 }))
+    assert.equal("Tenant acme holds 160 MiB, and may hold 0 B",
+      example.summaries("tenant_budget", tagged, { budget = 0 })[1])
   end)
 
   it("finds tenants in the names of functions where there are no tags", function()

@@ -24,6 +24,13 @@ describe("the example rule thread_count", function()
     assert.same({}, example.summaries("thread_count", growing, { growth = 100 }))
   end)
 
+  it("tells of too many where the window is too short for growth to be told", function()
+    local many = program(function() return 300 end)
+    local finding = example.run("thread_count", many, { window = 1 }).findings[1]
+    assert.equal("300 threads, more than 256", finding.summary)
+    assert.is_nil(finding.evidence.per_hour)
+  end)
+
   it("is quiet where they only come and go, or start", function()
     assert.same({}, example.summaries("thread_count", program(function(second) return 10 + second % 7 end)))
     local starting = program(function(second) return math.min(40, second) end)

@@ -24,7 +24,8 @@ describe("alerts", function()
   local function check(findings, options)
     options = options or {}
     now, logged = now + (options.after or MINUTE), {}
-    self:update({ findings = findings, failed = options.failed or {} }, options.scheduled ~= false)
+    local result = { findings = findings, failed = options.failed or {}, lacking = options.lacking or {} }
+    self:update(result, options.scheduled ~= false)
     return logged
   end
 
@@ -96,6 +97,12 @@ describe("alerts", function()
   it("stay as they are where their rule gave no answer", function()
     check({ alert() })
     for _ = 1, 4 do assert.same({}, check({}, { failed = { ["alert.a"] = true } })) end
+    assert.equal("raised", self:of(alert()).state)
+  end)
+
+  it("stay as they are where their rule asks for more history", function()
+    check({ alert() })
+    for _ = 1, 4 do assert.same({}, check({}, { lacking = { ["alert.a"] = 30 } })) end
     assert.equal("raised", self:of(alert()).state)
   end)
 

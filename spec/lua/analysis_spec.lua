@@ -192,7 +192,15 @@ describe("an analysis", function()
 
   it("says that it failed where no leak rule answered", function()
     rule("bad", "leak", "error('no')")
-    assert.equal("failed", run(make(nil), leaking()).status)
+    local result = run(make(nil), leaking())
+    assert.same({ "failed", "leak.bad failed" }, { result.status, result.reason })
+    local self = make(nil)
+    host.config.rules_disabled = { "leak.*" }
+    result = run(self, leaking())
+    assert.same({ "failed", "leak.bad is switched off (rules_disabled)" }, { result.status, result.reason })
+    os.remove(mine .. "/bad.lua")
+    result = run(make(nil), leaking())
+    assert.same({ "failed", "no rule of kind leak is in force" }, { result.status, result.reason })
   end)
 
   it("logs an error that repeats the 1st, 2nd, 4th and 8th time", function()
@@ -227,6 +235,10 @@ describe("an analysis", function()
     assert.equal(3, asked)
     assert.equal("quarantined", self:rules()[1].state)
     assert.is_truthy(logged[#logged]:find("not run again until", 1, true))
+    local result = run(self, leaking())
+    assert.same({ "leak.killer: quarantined until its file changes: killed: died" }, result.errors)
+    assert.same({ ["leak.killer"] = true }, result.failed)
+    assert.same({ "failed", "leak.killer is quarantined" }, { result.status, result.reason })
     world.deadly = {}
     rule("killer", "leak", "return { { summary = 'better' } }")
     assert.same({ "loaded" }, { reload(self)[1].result })
@@ -279,6 +291,61 @@ describe("an analysis", function()
       "rule_params: no rule 'leak.b' is in force, did you mean 'leak.a'?",
       "rule_params[\"leak.a\"]: field 'params.n': expected number, got string; the default stays",
     }, self:complaints())
+  end)
+
+  it("holds nothing against a rule that fails with a request's params", function()
+    rule("a", "leak", "return {}")
+    local self = make(nil)
+    world.deadly["leak.a"] = "died"
+    for _ = 1, 4 do
+      assert.same({ "leak.a: killed: died" }, run(self, leaking(), { params = {} }).errors)
+    end
+    world.deadly = {}
+    assert.same({ "active", 0 }, { self:rules()[1].state, self:rules()[1].runs })
+    assert.same({}, logged)
+  end)
+
+  it("does not judge a new text by a request with params, be its answer good or bad", function()
+    rule("a", "leak", "return { { summary = 'old' } }")
+    local self = make(nil)
+    assert.same({ "old" }, summaries(run(self, leaking())))
+    write("a.lua", [[return { api = 1, id = "leak.a", kind = "leak", title = "x", params = { n = { default = 1 } },
+      check = function(_, params) if params.n == 1 then error("one") end return {} end }]])
+    reload(self)
+    run(self, leaking(), { params = { ["leak.a"] = { n = 1 } } })
+    assert.is_nil(self:rules()[1].error)
+    assert.same({}, run(self, leaking(), { params = { ["leak.a"] = { n = 2 } } }).errors)
+    run(self, leaking())
+    assert.matches("one (kept: the last good version", self:rules()[1].error, 1, true)
+    assert.same({ "old" }, summaries(run(self, leaking())))
+  end)
+
+  it("does not count the late answer of an old text against the new one", function()
+    rule("a", "leak", "error('slow and wrong', 0)")
+    local self, result = make(nil), nil
+    async.spawn(function() return self:run(leaking()) end, function(_, value) result = value end)
+    local held = world.pending
+    world.pending = {}
+    rule("a", "leak", "return { { summary = 'new' } }")
+    assert.equal("loaded", reload(self)[1].result)
+    world.pending = held
+    settle()
+    assert.same({ "leak.a: slow and wrong" }, result.errors)
+    assert.is_nil(self:rules()[1].error)
+    assert.equal(0, self:rules()[1].errors)
+    assert.same({ "new" }, summaries(run(self, leaking())))
+  end)
+
+  it("tells of each finding without a place in one check, and knows it again in the next", function()
+    rule("a", "pattern", "local n = view.heap.profiles return { { summary = 'thread w1 is ' .. n .. ' % busy' }, "
+      .. "{ summary = 'thread w2 is ' .. n .. ' % busy' }, { summary = 'thread 3 is busy' }, "
+      .. "{ summary = 'thread 4 is busy' } }")
+    local self = make(nil)
+    assert.equal(4, #run(self, leaking()).findings)
+    assert.equal(4, #run(self, view_of({ sites = { { name = "a", history = { 1, 2, 3 } } } })).findings)
+    local known = self:known()
+    assert.equal(4, #known)
+    for _, one in ipairs(known) do assert.same({ 2, true }, { one.times, one.current }, one.finding.summary) end
   end)
 
   it("does not run what is disabled, and says so", function()

@@ -24,6 +24,12 @@ describe("capture", function()
     assert.same({ "info: wall samples: 20 a second" }, host.logged)
   end)
 
+  it("looks at waiting threads for a rule that wants to see threads", function()
+    rule("active", "memory", "threads")
+    new()
+    assert.same({ 0, 20 }, host.rates)
+  end)
+
   it("does not count rules that are not in force", function()
     for _, state in ipairs({ "shadowed", "quarantined", "disabled" }) do rule(state, "cpu", "wall") end
     new()

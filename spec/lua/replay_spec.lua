@@ -162,6 +162,48 @@ at 60 s: nothing found
     assert.same({ "failed", {} }, { told.frames[2].status, told.frames[2].findings })
   end)
 
+  it("is replayed for one rule that does not run: each frame says why", function()
+    rule("speaks_up", SPEAKS_UP)
+    host.config.rules_disabled = { "spec.*" }
+    local function told(options)
+      options.format, options.only = "json", "spec.speaks-up"
+      local frame = replayed(options).frames[3]
+      assert.same({}, frame.findings)
+      return { frame.status, frame.errors[1] }
+    end
+    local path = folder .. "/speaks_up.lua"
+    local disabled = { "failed", "spec.speaks-up: not run, it is disabled: see rules_disabled" }
+    assert.same(disabled, told({}))
+    assert.same(disabled, told({ path = path }))
+    local text = replayed({ only = "spec.speaks-up" })
+    assert.matches("  failed\n.*not run, it is disabled", text)
+    assert.matches("at 60 s: nothing found, and not all rules gave an answer\n$", text)
+    host.config.rules_disabled = nil
+    assert.same({ "failed", "spec.nobody: not run, no rule with this id is in force" }, (function()
+      local frame = replayed({ format = "json", only = "spec.nobody" }).frames[1]
+      return { frame.status, frame.errors[1] }
+    end)())
+    -- Another rule of the same id does not stand in for a file that was refused.
+    local mine = support.temp_dir()
+    support.write_file(mine .. "/mine.lua", "return {")
+    host.config.rules = mine
+    local refused = told({ path = mine .. "/mine.lua" })
+    assert.equal("failed", refused[1])
+    assert.matches("^spec.speaks%-up: not run, it is broken: .*mine.lua:1: ", refused[2])
+    assert.equal("ok", replayed({ format = "json", only = "spec.speaks-up" }).frames[3].status)
+  end)
+
+  it("tells nothing twice of findings that differ from frame to frame in their figures", function()
+    rule("counts", [[
+return { api = 1, id = "spec.counts", kind = "pattern", title = "counts", check = function(view)
+  return { { summary = view.heap.profiles .. " profiles" } }
+end }
+]])
+    local text = replayed()
+    local _, appeared = text:gsub("%+ spec.counts", "")
+    assert.same({ 1, nil }, { appeared, (text:find("- spec.counts\n", 1, true)) })
+  end)
+
   it("is replayed with other params, which must be some rule's", function()
     rule("speaks_up", (SPEAKS_UP:gsub("needs =", "params = { least = { default = 20, min = 1 } }, needs =")
       :gsub("view%)", "view, params)"):gsub("profiles < 20", "profiles < params.least")))

@@ -58,7 +58,7 @@ local function assemble(given)
   local info = { pid = 100, exit_code = 0, connected = true }
   for name, value in pairs(given.info or {}) do info[name] = value end
   local result = { findings = given.findings or { leak() }, errors = given.errors or {}, status = given.status or "ok",
-    needed_seconds = given.needed_seconds }
+    reason = given.reason, needed_seconds = given.needed_seconds }
   local one = given.no_view and nil or a_view()
   return report.assemble({ host = host, config = host.config }, info, one, result)
 end
@@ -82,8 +82,43 @@ describe("the report", function()
     assert.truthy(data.answer[1].text:find("takes 30 s of heap profiles, and these cover 19 s", 1, true))
   end)
 
+  it("does not say that there is no leak where no leak rule answered", function()
+    local data = assemble({ findings = {}, status = "failed", reason = "leak.steady-growth is quarantined" })
+    assert.same({ { "unknown", "Whether it leaks is not known: leak.steady-growth is quarantined." } },
+      { { data.answer[1].kind, data.answer[1].text } })
+    assert.same({ "failed", "leak.steady-growth is quarantined" }, { data.status, data.reason })
+    assert.equal("No leak: no function's live memory grew steadily in 19 s, by the rules that gave an answer.",
+      assemble({ findings = {}, errors = { "leak.mine: oops" } }).answer[1].text)
+  end)
+
+  it("tells alerts at the top, be they about memory or about time", function()
+    local data = assemble({
+      findings = {
+        { kind = "alert", rule = "alert.a", about = "time", summary = "too busy" },
+        { kind = "alert", rule = "alert.b", about = "memory", summary = "too large" },
+      },
+    })
+    assert.same({ "alert", "too large" }, { data.answer[2].kind, data.answer[2].text })
+    assert.same({ "alert", "too busy" }, { data.answer[3].kind, data.answer[3].text })
+  end)
+
+  it("tells with the patterns what a leak rule says of no site", function()
+    local data = assemble({
+      findings = {
+        { kind = "leak", rule = "leak.mine", about = "memory", summary = "handles leak" },
+        { kind = "leak", rule = "leak.mine", about = "time", summary = "timers leak" },
+        { kind = "pattern", rule = "pattern.a", about = "memory", summary = "crumbs" },
+      },
+    })
+    assert.same({ "handles leak", "timers leak", "crumbs" }, data.suspicious_patterns)
+  end)
+
   it("does not call a site a leak that merely grew", function()
-    assert.truthy(assemble({ findings = { leak({ verdict = "growing" }) } }).answer[1].text:find("^Perhaps a leak"))
+    local said = assemble({ findings = { leak({ verdict = "growing", reasons = { "only its objects grow" } }) } })
+      .answer[1].text
+    assert.equal("Perhaps a leak: session_open (server) grows 1.26 MiB/s: 25.0 MiB live; only its objects grow.", said)
+    local bare = leak({ verdict = "growing", reasons = {} })
+    assert.truthy(assemble({ findings = { bare } }).answer[1].text:find("live%.$"))
     local data = assemble({ findings = { leak({ verdict = "bounded", summary = "it stopped" }) } })
     assert.same({}, data.potential_leaks)
     assert.same({ "it stopped" }, data.settled)

@@ -43,13 +43,16 @@ describe("lupe rules", function()
 
   local function cases(text) support.write_file(folder .. "/holder.test.lua", text) end
 
-  local function test(recordings)
+  local function in_task(body, ...)
     local results
-    local function ended(...) results = { n = select("#", ...), ... } end
-    async.spawn(rules_test.test, ended, host, path, recordings or {})
+    async.spawn(body, function(...) results = { n = select("#", ...), ... } end, host, ...)
     assert(results and results[1], results and results[2])
     return unpack(results, 2, results.n)
   end
+
+  local function test(recordings) return in_task(rules_test.test, path, recordings or {}) end
+
+  local function check(paths) return in_task(rules_test.check, paths) end
 
   --- Runs one case; the fake host's worker sees its view.
   local function test_case(view, fields)
@@ -61,12 +64,7 @@ describe("lupe rules", function()
 
   local VIEW = "{ sites = { { name = 'a', history = { 3 * 2 ^ 20 } }, { name = 'b', history = { 2 ^ 20 } } } }"
 
-  local function list_rules(form)
-    local results
-    async.spawn(rules_list, function(...) results = { n = select("#", ...), ... } end, host, form)
-    assert(results and results[1], results and results[2])
-    return unpack(results, 2, results.n)
-  end
+  local function list_rules(form) return in_task(rules_list, form) end
 
   it("passes a case in which the rule finds what it should", function()
     assert.same({ ([[
@@ -98,6 +96,27 @@ describe("lupe rules", function()
       "expect = { { severity = 'high' } }", "expect = { { module = 'other' } }", "insufficient = true",
     }) do
       assert.same({ fields, 1 }, { fields, (select(2, test_case(VIEW, fields))) })
+    end
+  end)
+
+  it("fails only the case whose pattern is none, and names what is wrong with it", function()
+    host.made = assert(loadstring("return " .. VIEW))()
+    cases(("return { { name = 'bad', view = %s, expect = { { summary = 'holds much%%' } } },\n"
+      .. "{ name = 'worse', view = %s, error = '[', params = { share = 'x' } },\n"
+      .. "{ name = 'good', view = %s, expect = {}, params = { share = 0.9 } } }"):format(VIEW, VIEW, VIEW))
+    local text, code = test()
+    assert.equal(1, code)
+    assert.matches("  FAIL  bad\n        field 'summary': 'holds much%' is no Lua pattern: malformed", text, 1, true)
+    assert.matches("  FAIL  worse\n        field 'error': '[' is no Lua pattern: malformed", text, 1, true)
+    assert.matches("  ok    good\n3 cases, 2 failed", text, 1, true)
+  end)
+
+  it("ends a file of cases that never comes to its end, whatever it catches", function()
+    for _, text in ipairs({ "while true do end", "while true do pcall(function() while true do end end) end" }) do
+      cases(text)
+      assert.same({ nil, folder .. "/holder.test.lua: its cases are not made within 50 million instructions" },
+        { test() })
+      assert.is_nil((debug.gethook()))
     end
   end)
 
@@ -133,15 +152,15 @@ describe("lupe rules", function()
     }) do
       cases(text)
       assert.same({ nil, label .. message }, { test() })
-      assert.same({ label .. message .. "\n", 1 }, { rules_test.check({ path }) })
+      assert.same({ label .. message .. "\n", 1 }, { check({ path }) })
     end
   end)
 
   it("takes no file of cases for a rule", function()
     cases("return {}")
-    assert.equal(1, #json.decode((list_rules( "json"))).rules)
+    assert.equal(1, #json.decode((list_rules("json"))).rules)
     assert.same({ folder .. "/holder.test.lua: these are a rule's tests; give the rule's own file\n", 1 },
-      { rules_test.check({ folder .. "/holder.test.lua" }) })
+      { check({ folder .. "/holder.test.lua" }) })
   end)
 
   it("runs a rule on every frame of a recording, and tells what it finds at last", function()
@@ -165,6 +184,49 @@ describe("lupe rules", function()
     assert.matches("FAIL  other.lupe: No such file or directory\n2 cases, 2 failed", text, 1, true)
   end)
 
+  it("gives a rule on a recording what a run would: others' findings, and what the operator set", function()
+    local growing = {}
+    for i = 1, 40 do growing[i] = i * MIB end
+    host.rules_dir = support.root .. "/rules"
+    host.config.rule_params = { ["recommendation.mine"] = { word = "set" } }
+    path = support.write_file(folder .. "/mine.lua", [[
+      return {
+        api = 1, id = "recommendation.mine", kind = "recommendation", title = "x", needs = { "findings" },
+        params = { word = { default = "default" } },
+        check = function(view, params)
+          local list = {}
+          for i, found in ipairs(view.findings) do
+            if found.rule == "leak.steady-growth" then
+              list[#list + 1] = { summary = ("%s %s, %d MiB"):format(params.word, found.component,
+                view.config.memory_warning_mb) }
+            end
+          end
+          return list
+        end,
+      }]])
+    local heap = { sites = { { name = "a", history = growing } }, sample_period_bytes = 65536 }
+    host.recordings["run.lupe"] = {
+      about = { started_ms = 1e12, command = { "x" }, config = { memory_warning_mb = 77 } },
+      frames = { { time_ms = 1e12 + 40000, notes = { now_ms = 1e12 + 40000 }, heap = heap } },
+    }
+    local text, code = test({ "run.lupe" })
+    assert.equal(0, code)
+    assert.matches("run.lupe: 1 frame, 1 finding at the last\n        set a, 77 MiB\n", text, 1, true)
+  end)
+
+  it("sends all once more where the worker process has forgotten it", function()
+    local worker, forgot = host.worker, 0
+    host.worker = function(text, attach, deadline_ms, callback)
+      if json.decode(text).op == "check" and forgot == 0 then
+        forgot = forgot + 1
+        return callback(nil, json.encode({ ok = false, kind = "no_rule", error = "no rule was sent to this process" }))
+      end
+      return worker(text, attach, deadline_ms, callback)
+    end
+    assert.equal(0, (select(2, test_case(VIEW, "expect = { { component = 'a' } }"))))
+    assert.equal(1, forgot)
+  end)
+
   it("runs a rule without cases on a program that is made up", function()
     host.made = require("lupe.sample_view")
     local text, code = test()
@@ -179,7 +241,7 @@ describe("lupe rules", function()
   it("checks files, and says exactly what is wrong with which", function()
     local other = support.write_file(folder .. "/other.lua", (HOLDER:gsub("pattern", "patern"):gsub("holder", "other")))
     local text_file = support.write_file(folder .. "/holder.txt", HOLDER)
-    local text, code = rules_test.check({ path, other, folder .. "/missing.lua", text_file })
+    local text, code = check({ path, other, folder .. "/missing.lua", text_file })
     assert.equal(1, code)
     local lines = {}
     for line in text:gmatch("[^\n]+") do lines[#lines + 1] = line end
@@ -188,7 +250,7 @@ describe("lupe rules", function()
     assert.equal(folder .. "/missing.lua: No such file or directory", lines[3])
     assert.equal(text_file .. ": a rule's file has a name that ends in .lua", lines[4])
     assert.is_nil(lines[5])
-    assert.same({ path .. ": ok\n", 0 }, { rules_test.check({ path }) })
+    assert.same({ path .. ": ok\n", 0 }, { check({ path }) })
   end)
 
   it("lists all rules, the broken ones with their error", function()
@@ -196,17 +258,17 @@ describe("lupe rules", function()
     host.config.rules = user
     support.write_file(user .. "/mine.lua", HOLDER)
     local broken = support.write_file(user .. "/broken.lua", "return {")
-    local text, code = list_rules( "text")
+    local text, code = list_rules("text")
     assert.equal(1, code)
     assert.matches("spec.holder +pattern +2 +shadowed +holder.lua %(shipped%)\n", text)
     assert.matches("active      " .. user .. "/mine.lua\n", text, 1, true)
     assert.matches("broken      " .. broken .. "\n  " .. broken .. ":1: ", text, 1, true)
-    local list = json.decode((list_rules( "json"))).rules
+    local list = json.decode((list_rules("json"))).rules
     assert.same({ "shadowed", "broken", "active" }, { list[1].state, list[2].state, list[3].state })
     os.remove(broken)
-    assert.equal(0, (select(2, list_rules( "text"))))
+    assert.equal(0, (select(2, list_rules("text"))))
     host.config.rules = user .. "/nowhere"
-    text, code = list_rules( "text")
+    text, code = list_rules("text")
     assert.equal(1, code)
     assert.matches(user .. "/nowhere: No such file or directory\n", text, 1, true)
   end)

@@ -6,6 +6,7 @@ local support = require("spec.support")
 
 describe("users' routes", function()
   local folder, host, server, answers, calls
+  local trial_failure -- of the next file that is tried
 
   local function write(name, method, path, extra)
     return support.write_file(("%s/%s.lua"):format(folder, name),
@@ -17,7 +18,11 @@ describe("users' routes", function()
   local function worker(text, _, _, callback)
     local request = json.decode(text)
     calls[#calls + 1] = request
-    if request.op == "try_route" then
+    if request.op == "try_route" and trial_failure then
+      local failure = trial_failure
+      trial_failure = nil
+      return callback(failure)
+    elseif request.op == "try_route" then
       local loaded, message = route.load(request.path, request.source, sandbox.new(function() end))
       local reply = loaded and { ok = true, route = {
         id = loaded.id, method = loaded.method, path = loaded.path, summary = loaded.summary, params = loaded.params,
@@ -105,6 +110,20 @@ describe("users' routes", function()
     assert.equal("e.lua", get("/api/x/another").body)
   end)
 
+  it("move with their file: no other is in the way of one that is renamed", function()
+    write("a", "GET", "/api/x/a")
+    start()
+    for _, names in ipairs({ { "a.lua", "b.lua" }, { "b.lua", "a.lua" } }) do
+      assert(os.rename(folder .. "/" .. names[1], folder .. "/" .. names[2]))
+      local logged = #host.logged
+      server.app.user_routes.live:stir()
+      assert.equal(names[2], get("/api/x/a").body)
+      fake.request(server, "POST", "/api/routes/reload")
+      assert.same({ "active" }, listed())
+      assert.equal(logged, #host.logged)
+    end
+  end)
+
   it("keep the last good version, and tell what became of each file", function()
     write("a", "GET", "/api/x/a")
     start()
@@ -145,6 +164,21 @@ describe("users' routes", function()
     local ops = {}
     for i, call in ipairs(calls) do ops[i] = call.op end
     assert.same({ "try_route", "snapshot", "serve", "serve", "snapshot", "serve" }, ops)
+  end)
+
+  it("get file and snapshot again after a new text ended the process when it was tried", function()
+    write("a", "GET", "/api/x/a")
+    start({ heap = { sites = { { name = "f", history = { 100 } } } } })
+    answers = { { ok = true } }
+    get("/api/x/a")
+    trial_failure = { kind = "died", message = "the worker died: signal 9" }
+    support.write_file(folder .. "/a.lua", "while true do end")
+    assert.equal("kept", fake.request(server, "POST", "/api/routes/reload").json.files[1].result)
+    local before = #calls
+    answers = { { ok = true } }
+    get("/api/x/a")
+    assert.same({ "snapshot", "serve" }, { calls[before + 1].op, calls[before + 2].op })
+    assert.is_string(calls[before + 2].source)
   end)
 
   it("answer that the handler is lost where its process ended while it waited", function()

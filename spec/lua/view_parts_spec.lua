@@ -94,8 +94,8 @@ describe("the spans of a view", function()
 
   it("are none where the program marks none, and say so", function()
     local spans = view.from_table({}).spans
-    assert.same({ {}, "the program marks no spans" }, { spans.list, spans.reason })
-    assert.same({ nil, "the program marks no spans" }, { spans:named("request") })
+    assert.same({ {}, "the program marks no spans: none can in this version" }, { spans.list, spans.reason })
+    assert.same({ nil, "the program marks no spans: none can in this version" }, { spans:named("request") })
     assert.same({ nil, "no span 'reqest' ended in the window" }, { described():named("reqest") })
   end)
 end)

@@ -67,14 +67,14 @@ describe("the rule recommendation.allocator", function()
     muzzy_bytes = 0,
   }
 
-  local function recommend(fields, settings, seconds)
+  local function recommend(fields, settings, seconds, params)
     local allocator = {}
     for name, value in pairs(SETTINGS) do allocator[name] = value end
     for name, value in pairs(settings or {}) do allocator[name] = value end
     return given.run("recommend_allocator", {
       memory = memory(seconds or 300, type(fields) == "function" and fields or function() return fields end),
       allocator = allocator, cores = 2, targets = { { pid = 1 } },
-    })
+    }, params)
   end
 
   local HELD = { allocated = 95, active = 100, resident = 200 }
@@ -131,6 +131,19 @@ describe("the rule recommendation.allocator", function()
     assert.same({}, recommend(faulting(100)).findings)
     assert.truthy(summaries(recommend(faulting(100), { dirty_decay_ms = 0 }))[1]
       :find("MALLOC_CONF=dirty_decay_ms:10000", 1, true))
+  end)
+
+  it("advises what its params say", function()
+    local kept = summaries(recommend(HELD, { background_thread = true }, 300, { short_decay_ms = 500 }))[1]
+    assert.truthy(kept:find("MALLOC_CONF=dirty_decay_ms:500", 1, true))
+    assert.same({}, recommend(HELD, { background_thread = true }, 300, { short_decay_ms = 10000 }).findings)
+    local for_good = summaries(recommend(HELD, { dirty_decay_ms = -1 }, 300, { long_decay_ms = 5000 }))[1]
+    assert.truthy(for_good:find("MALLOC_CONF=dirty_decay_ms:5000", 1, true))
+    local scattered = { allocated = 100, active = 160, resident = 165, threads = 30 }
+    assert.same({}, recommend(scattered, nil, 300, { arenas_per_core = 5 }).findings)
+    local cached = { allocated = 200, active = 205, resident = 210, cached = 40, threads = 64 }
+    assert.truthy(summaries(recommend(cached, nil, 300, { tcache_max = 1024 }))[1]
+      :find("MALLOC_CONF=tcache_max:1024", 1, true))
   end)
 
   it("says nothing where no allocator is known", function()

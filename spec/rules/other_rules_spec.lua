@@ -73,6 +73,14 @@ describe("the rule alert.memory-threshold", function()
     assert.equal("Resident memory 720.0 MiB is above the critical limit of 700 MiB", critical.summary)
   end)
 
+  it("takes any limits and hysteresis that it declares", function()
+    local rows = { { time_ms = 5000, rss_bytes = 660 * MIB }, { time_ms = 10000, rss_bytes = 600 * MIB } }
+    local function told(params) return summaries(given.run("memory_thresholds", { memory = rows }, params))[1] end
+    assert.equal("Resident memory 600.0 MiB was above, and is less than 12.5 % below, the warning limit of 650 MiB",
+      told({ hysteresis = 0.125 }))
+    assert.equal("Resident memory 600.0 MiB is above the critical limit of 0 MiB", told({ critical = 0 }))
+  end)
+
   it("holds until memory is 5 % below the limit", function()
     assert.same({ "Resident memory 640.0 MiB was above, and is less than 5 % below, the warning limit of 650 MiB" },
       summaries(run(660, 640)))

@@ -137,6 +137,18 @@ describe("the rule leak.steady-growth", function()
     assert.equal("leak", many.verdict)
   end)
 
+  it("says first what makes it unsure, also where only time is missing", function()
+    local seen = 0
+    for seed = 1, 20 do
+      local found = judge(given.sampled(14, leak, seed))
+      if found and found.verdict == "growing" then
+        seen = seen + 1
+        assert.is_truthy(found.reasons[1]:find("^that it goes on is only %d+ %% sure$"), found.reasons[1])
+      end
+    end
+    assert.is_true(seen > 0)
+  end)
+
   it("accuses one reply in twenty that is never freed, by what the others leave behind", function()
     local live = given.churning(60, function() return 6 * MIB end)
     local lost = given.sampled(60, function(t) return 0.4 * t * MIB end, 2)

@@ -1,4 +1,5 @@
 --- What the agent carries out when it is told to, in programs that run on.
+local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
 
@@ -65,6 +66,47 @@ describe("the agent, told what to do,", function()
     assert.are.equal(EINVAL, c:command("decay", { dirty_decay_ms = -3, muzzy_decay_ms = SAME }).status)
     assert.are.equal(2500, figure(c, "dirty_decay_ms"))
     ended(host)
+  end)
+
+  it("lets huge blocks be given back at once, whatever it was told before", function()
+    local conf = "narenas:1,background_thread:true,prof:true,prof_active:false,lg_prof_sample:12"
+    local c, host = paused("agent_host", { "churn=1,20000000", at_last = "decays=1" }, { conf = conf })
+    for _, ms in ipairs({ 0, 60000 }) do
+      assert.are.equal(0, c:command("decay", { dirty_decay_ms = ms, muzzy_decay_ms = ms }).status)
+    end
+    ended(host)
+    assert.are.equal("60000,60000 0,0\n", host:stdout())
+  end)
+
+  it("passes over arenas that have not begun", function()
+    local conf = "narenas:2000,prof:true,prof_active:false,lg_prof_sample:12,dirty_decay_ms:-1"
+    local c, host = paused("agent_host", { "churn=10,4000000" }, { conf = conf })
+    assert.are.equal(0, c:command("purge").status)
+    assert.is_true(figure(c, "dirty_bytes") < 500000, figure(c, "dirty_bytes") .. " bytes are dirty still")
+    assert.are.equal(0, c:command("decay", { dirty_decay_ms = 0, muzzy_decay_ms = 0 }).status)
+    ended(host)
+  end)
+
+  it("leaves forked children arenas that give back", function()
+    local c, host = paused("agent_host", { at_last = "purgeforks=30,1000000" }, KEEPS)
+    local serial, purges, over = 0, 0, false
+    support.write_file(go, "")
+    while not over do
+      serial = serial + 1
+      c:say(7, ffi.new("lupe_agent_command", { serial = serial, kind = 2 }))
+      local name
+      support.eventually(function()
+        runtime:try_hello() -- of the children, who wait for it
+        name = c:try()
+        if name == "commanded" then purges = purges + 1 end
+        over = name == "goodbye" or name == "gone"
+        return name == "commanded" or over
+      end, 20, "the purge")
+    end
+    assert.are.equal(0, host:wait(20))
+    assert.is_true(purges > 5, purges .. " purges")
+    local stuck = tonumber(host:stdout():match("stuck (%d+)"))
+    assert.is_true(stuck < 3, stuck .. " of 30 children keep what they free") -- 0, but on a busy machine
   end)
 
   it("says that it cannot where there is no jemalloc, or it is to be left alone", function()

@@ -71,9 +71,9 @@ describe("a profile for google-pprof", function()
     assert.matches("\n +0.0 +0.0%% +100.0%% +4.0 +100.0%% main\n", text)
   end)
 
-  local function snapshot_of(samples)
+  local function snapshot_of(samples, cpu_hz)
     local address, size, owner = literal({
-      profile = { cpu_hz = 100, threads = { { tid = 1, name = "t" } }, samples = samples },
+      profile = { cpu_hz = cpu_hz or 100, threads = { { tid = 1, name = "t" } }, samples = samples },
     })
     -- The literal's frames are all at address 0; google-pprof tells functions apart by their addresses.
     local columns = require("lupe.ffi").snapshot(address, size)
@@ -97,6 +97,22 @@ describe("a profile for google-pprof", function()
     assert.matches("\n +10 +25.0%% +%d+.0%% +10 +25.0%% write\n", text)
     assert.matches(" 40 100.0%% main\n", text)
     assert.is_nil(text:find("poll", 1, true))
+  end)
+
+  it("of CPU time keeps samples of a finer rate than today's, and those from before it was switched off", function()
+    for _, cpu_hz in ipairs({ 10, 0 }) do
+      local snapshot, owner = snapshot_of({
+        { stack = { "early", "main" }, thread = 1, count = 3, ns = 3e7 }, -- 10 ms each
+        { stack = { "late", "main" }, thread = 1, count = 2, ns = 2e8 },
+      }, cpu_hz)
+      assert.truthy(owner)
+      local profile = made("lupe_gperftools_cpu", snapshot)
+      local words = ffi.cast("const uint64_t *", profile)
+      assert.equal(10000, tonumber(words[3])) -- microseconds
+      local text = report(snapshot, profile, "--- profile\n")
+      assert.truthy(text:find("Total: 23 samples", 1, true), text)
+      assert.matches("\n +3 +13.0%% +%d+.0%% +3 +13.0%% early\n", text)
+    end
   end)
 
   it("has no more addresses than google-pprof may ask for at once", function()

@@ -140,6 +140,22 @@ describe("a snapshot's samples", function()
     assert.are.same({ "cpu", 50 }, { kinds(10000), select(2, kinds(10000)).cpu_hz })
   end)
 
+  it("reach back again when the kind that was switched on last is off", function()
+    local run = snapshots.run({ cpu_hz = 100 })
+    local target = run:add({})
+    local function window(time_ms)
+      local built = valid(run:snapshot(0, T0 + time_ms))
+      return { #snapshots.samples(built.header), built.header.profile_from_ms - T0 }
+    end
+    run:thread_sample(target, { time_ms = 1000 }, { 16 })
+    run:set_rates(100, 20, 6000)
+    assert.are.same({ 0, 6000 }, window(9000))
+    run:set_rates(100, 0, 9000)
+    assert.are.same({ 1, 0 }, window(10000))
+    run:set_rates(0, 20, 11000)
+    assert.are.same({ 0, 11000 }, window(12000))
+  end)
+
   it("are one process's where one is asked for, and everybody's otherwise", function()
     local built, samples, threads = build {
       time_ms = 5000,
