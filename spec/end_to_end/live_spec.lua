@@ -68,10 +68,14 @@ describe("rules and routes of a running lupe", function()
   it("are watched without being told of each write beside their folders", function()
     local inode = support.run({ "stat", "-c", "%i", (rules:gsub("/[^/]*$", "")) }).out
     local kept = ("ino:%x "):format(tonumber(inode))
-    local masks = {}
-    for line in support.run({ "sh", "-c", ("cat /proc/%d/fdinfo/*"):format(run.process.pid) }).out:gmatch("[^\n]+") do
-      if line:find(kept, 1, true) then masks[#masks + 1] = tonumber(line:match("mask:(%x+)"), 16) end
-    end
+    local masks = support.eventually(function() -- they are looked at a second after the start
+      local found = {}
+      local all = support.run({ "sh", "-c", ("cat /proc/%d/fdinfo/*"):format(run.process.pid) }).out
+      for line in all:gmatch("[^\n]+") do
+        if line:find(kept, 1, true) then found[#found + 1] = tonumber(line:match("mask:(%x+)"), 16) end
+      end
+      return found[1] and found
+    end, 10, "a watch of the folder above")
     assert.equal(1, #masks) -- for both folders
     assert.equal(0, bit.band(masks[1], 0x2 + 0x4)) -- IN_MODIFY, IN_ATTRIB
   end)
