@@ -14,9 +14,10 @@
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-static const char unable[] = "this build has sanitizers, which read files and start threads when they report";
+static const char *const unable =
+    "this build has sanitizers, which read files and start threads when they report";
 #elif !defined(__x86_64__)
-static const char unable[] = "the list of system calls is for x86-64";
+static const char *const unable = "the list of system calls is for x86-64";
 #else
 static const char *const unable = NULL;
 #endif
