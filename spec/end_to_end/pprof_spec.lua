@@ -94,7 +94,7 @@ describe("profiles of redis-server for other tools", function()
     local busy = load()
     local text = tool("go", "tool", "pprof", "-top", url("/debug/pprof/profile?seconds=2"))
     assert.matches("\nType: cpu\n", text)
-    assert.matches("Duration: 2s, Total samples = ", text)
+    assert.matches("Duration: 2[.%d]*s, Total samples = ", text) -- a busy machine ends the window a little later
     assert.matches(" main\n", text) -- everything is below it
     local google = tool("google-pprof", "--text", "--seconds=2", url("/pprof/profile"))
     assert.is_true(tonumber(google:match("Total: (%d+) samples")) > 20, google)
