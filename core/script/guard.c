@@ -7,14 +7,18 @@
 
 #include "core/clock.h"
 
-enum { COUNT_ONCE_TRIPPED = 10 };
+enum {
+  COUNT_ONCE_TRIPPED = 10,
+  COLLECTIONS_MAX = 8 /* near the memory limit; a rule that needs more of them is not helped by them */
+};
 
 static struct {
   bool armed;
   const char *tripped;
   char file[256], message[384];
   uint64_t start_ns, start_cpu_ns, tripped_ns, executed;
-  size_t soft_bytes, hard_bytes;
+  size_t soft_bytes, hard_bytes; /* where garbage is collected (0: no more), and the limit */
+  int collections;
   lupe_guard_limits limits;
 } guard;
 
@@ -70,9 +74,10 @@ static void check(lua_State *L, lua_Debug *ar) {
   guard.executed += LUPE_GUARD_COUNT; /* whole, also where the memory budget ended it: Lua does not tell */
   if (!guard.tripped && guard.executed > guard.limits.instructions) trip(L, "instructions");
   if (!guard.tripped && past_deadline()) trip(L, "deadline");
-  if (!guard.tripped && lupe_vm_memory_bytes(vm) > guard.soft_bytes) {
-    lua_gc(L, LUA_GCCOLLECT, 0); /* what is in use counts, garbage doesn't */
-    if (lupe_vm_memory_bytes(vm) > guard.soft_bytes) trip(L, "memory");
+  if (!guard.tripped && guard.soft_bytes && lupe_vm_memory_bytes(vm) > guard.soft_bytes) {
+    lua_gc(L, LUA_GCCOLLECT, 0); /* what is in use counts, and garbage only where it comes faster than this */
+    bool again = lupe_vm_memory_bytes(vm) <= guard.soft_bytes && ++guard.collections < COLLECTIONS_MAX;
+    if (!again) guard.soft_bytes = 0;
   }
   if (guard.tripped) {
     lua_pushstring(L, guard.message);
@@ -91,11 +96,8 @@ const char *lupe_guard_message(void) {
   return guard.message;
 }
 
-uint64_t lupe_guard_limit_us(const lupe_vm *vm) {
-  uint64_t passed_ns = (uint64_t)lupe_vm_passed_ns(vm);
-  bool of_time = guard.tripped && strcmp(guard.tripped, "memory") != 0;
-  if (of_time || passed_ns < guard.start_ns) passed_ns = guard.tripped ? guard.tripped_ns : guard.start_ns;
-  return (passed_ns - guard.start_ns) / 1000;
+uint64_t lupe_guard_limit_us(void) {
+  return guard.tripped ? (guard.tripped_ns - guard.start_ns) / 1000 : 0;
 }
 
 void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limits) {
@@ -103,10 +105,9 @@ void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limi
   guard.tripped = NULL;
   guard.limits = *limits;
   guard.executed = 0;
-  guard.soft_bytes = lupe_vm_memory_bytes(vm) + limits->memory_bytes;
-  /* Beyond a little, what is large is refused before it is written: to write it would take longer than all
-   * else. */
-  guard.hard_bytes = guard.soft_bytes + limits->memory_bytes / 8;
+  guard.collections = 0;
+  guard.hard_bytes = lupe_vm_memory_bytes(vm) + limits->memory_bytes;
+  guard.soft_bytes = guard.hard_bytes - limits->memory_bytes / 8;
   guard.start_ns = now_ns();
   guard.start_cpu_ns = cpu_ns();
   guard.armed = true;

@@ -27,7 +27,7 @@ const char *lupe_guard_tripped(lua_State *L);
 const char *lupe_guard_message(void);
 
 /* When the limit was passed that stopped it, in microseconds since arm; 0: none was. Until the next arm. */
-uint64_t lupe_guard_limit_us(const lupe_vm *vm);
+uint64_t lupe_guard_limit_us(void);
 
 /* `file`: as in its chunk name, without '@' or '=' (copied, cut at 255 bytes). */
 void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limits);

@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#include "core/clock.h"
 
 enum { CALLERS_SHOWN = 8 };
 
@@ -18,7 +15,6 @@ struct lupe_vm {
   size_t used_bytes, soft_bytes, hard_bytes;
   lua_Hook passed; /* NULL: no soft limit, or it was passed already */
   void (*refused)(lua_State *L);
-  int64_t passed_ns;
   int handler_ref; /* registry: made once, so that a call allocates nothing before it is protected */
   int trampoline_ref;
   lua_CFunction body; /* what the trampoline runs next */
@@ -46,7 +42,6 @@ static void *allocate(void *ud, void *block, size_t old_bytes, size_t new_bytes)
   if (grows && vm->passed && after > vm->soft_bytes && vm->L) {
     lua_Hook passed = vm->passed;
     vm->passed = NULL;
-    vm->passed_ns = lupe_clock_ns(CLOCK_MONOTONIC);
     lua_sethook(vm->L, passed, LUA_MASKCOUNT,
                 1); /* touches no Lua memory: it may be called from signal handlers */
   }
@@ -276,8 +271,4 @@ void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes, lua_H
   vm->hard_bytes = hard_bytes;
   vm->refused = refused;
   vm->passed = soft_bytes ? passed : NULL;
-}
-
-int64_t lupe_vm_passed_ns(const lupe_vm *vm) {
-  return vm->passed_ns;
 }

@@ -48,7 +48,4 @@ size_t lupe_vm_memory_bytes(const lupe_vm *vm); /* allocated by the state now */
  * nothing else. 0: no limit, NULL: no soft limit. Calling it arms again. */
 void lupe_vm_set_limits(lupe_vm *vm, size_t soft_bytes, size_t hard_bytes, lua_Hook passed,
                         void (*refused)(lua_State *L));
-
-/* When the soft limit was passed last, on the monotonic clock; 0: never. */
-int64_t lupe_vm_passed_ns(const lupe_vm *vm);
 #endif

@@ -88,7 +88,7 @@ static int host_guarded(lua_State *L) {
   lua_pushnumber(L, elapsed_us);
   lua_pushnumber(L, (lua_Number)cpu_us);
   lua_pushstring(L, kind);
-  lua_pushnumber(L, (lua_Number)lupe_guard_limit_us(worker.vm));
+  lua_pushnumber(L, (lua_Number)lupe_guard_limit_us());
   return 6;
 }
 
