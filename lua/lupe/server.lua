@@ -23,8 +23,8 @@ local user_routes = require("lupe.user_routes")
 local views = require("lupe.views")
 local wrappers = require("lupe.wrappers")
 
--- A trace costs two changes of its memory's protection, each felt by all cores: a start compiled a few hundred loops that
--- were never hot again, for a quarter of what a short run costs.
+-- A trace costs two changes of its memory's protection, each felt by all cores: a start compiled a few hundred loops
+-- that were never hot again, for a quarter of what a short run costs.
 jit.opt.start("hotloop=1000", "hotexit=200")
 
 local server = {}
