@@ -1,6 +1,6 @@
 /* guard.h -- limits on a stretch of Lua: instructions, a deadline and a memory budget, checked by a hook
- * every LUPE_GUARD_COUNT instructions and where the budget is passed. The deadline counts the CPU time of the
- * process, so that a busy machine stops nobody. It raises an error that names the
+ * every LUPE_GUARD_COUNT instructions, and where an allocation would pass the budget. The deadline counts the
+ * CPU time of the process, so that a busy machine stops nobody. Tripping raises an error that names the
  * guarded file's line; once tripped it raises again at every check, so that no pcall gets away with it. Calls
  * in C that never come back to Lua and compiled code are beyond it. One per process, in the worker. Thread:
  * the one that runs Lua. */
@@ -15,7 +15,8 @@ enum { LUPE_GUARD_COUNT = 1000 };
 
 typedef struct lupe_guard_limits {
   uint64_t deadline_ms;  /* of CPU time, from arm */
-  size_t memory_bytes;   /* on top of what the state holds at arm; an eighth beyond, allocations fail */
+  size_t memory_bytes;   /* on top of what the state holds at arm: an allocation beyond it fails, unwritten.
+                           Near it garbage is collected */
   uint64_t instructions; /* of Lua's virtual machine, counted in steps of LUPE_GUARD_COUNT; compiled code has
                             none */
 } lupe_guard_limits;
