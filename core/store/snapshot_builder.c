@@ -193,6 +193,8 @@ static void lay_out(lupe__builder *b) {
   place(h, &h->sample_ns, b->sample_count, sizeof(double));
   place(h, &h->spans, 0, sizeof(lupe_snapshot_span)); /* no program can mark any yet */
   place(h, &h->span_buckets, 0, sizeof(double));
+  place(h, &h->proofs, 0, sizeof(lupe_snapshot_proof));
+  place(h, &h->proof_rows, 0, sizeof(lupe_snapshot_proof_row));
 }
 
 /* -- and in it goes --------------------------------------------------------------------------- */

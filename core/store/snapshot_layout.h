@@ -89,6 +89,40 @@ typedef struct lupe_snapshot_span {
   double total_ns, max_ns;
 } lupe_snapshot_span;
 
+/* The newest leak proof of a process that was asked for one: how it ended and what it read. */
+typedef struct lupe_snapshot_proof {
+  uint32_t target;  /* index into targets */
+  uint32_t outcome; /* lupe_proof_outcome of proof.h; what follows `elapsed_ns` is 0 unless it is complete */
+  int32_t error;    /* see there */
+  uint32_t hidden;  /* see there: why less than a proof */
+  double time_ms;   /* when it ended */
+  double elapsed_ns, pause_ns;
+  double anonymous_bytes, read_bytes;
+  double interval_ms;
+  double scan_ns, table_bytes;
+  uint32_t threads, registers;
+  double sample_period_bytes;
+  double heap_objects, heap_bytes;               /* exact */
+  double unreachable_objects, unreachable_bytes; /* exact, of the second scan */
+} lupe_snapshot_proof;
+
+/* What the newest complete proof of a process says of one stack: of the objects allocated there that are
+ * sampled, and scaled from them. */
+typedef struct lupe_snapshot_proof_row {
+  uint32_t proof; /* index into proofs */
+  uint32_t stack; /* index into stacks */
+  uint32_t
+      holder_stack; /* of the reachable ones' nearest sampled holders, the most frequent; UINT32_MAX: none */
+  uint32_t held;    /* sampled objects that have that one */
+  uint32_t reachable, interior, stack_only, unreachable, unsettled; /* sampled objects, by lupe_proof_state */
+  uint32_t groups;         /* that the unreachable ones hang together in, with others or alone */
+  uint32_t largest_behind; /* sampled objects behind the head of the largest group that has its head here */
+  uint32_t head_stack;   /* the stack of most heads of the groups of its unreachable ones; UINT32_MAX: none */
+  double objects, bytes; /* all of its live ones */
+  double unreachable_objects, unreachable_bytes; /* those proven as far as memory goes */
+  double objects_variance, bytes_variance;       /* of the two, from sampling */
+} lupe_snapshot_proof_row;
+
 typedef struct lupe_snapshot_size_class {
   uint64_t size_bytes;
   uint64_t live_count;
@@ -155,6 +189,9 @@ typedef struct lupe_snapshot_header {
 
   lupe_snapshot_column spans;        /* lupe_snapshot_span: each name once per target */
   lupe_snapshot_column span_buckets; /* double: counts, LUPE_SNAPSHOT_SPAN_BUCKETS for each span, in order */
+
+  lupe_snapshot_column proofs;     /* lupe_snapshot_proof: at most one per target */
+  lupe_snapshot_column proof_rows; /* lupe_snapshot_proof_row, by proof and stack ascending */
 } lupe_snapshot_header;
 
 #endif

@@ -58,6 +58,8 @@ static const rule rules[] = {
     {"sample_ns", AT(sample_ns), 8, DOUBLES, AT(sample_thread), 0},
     {"spans", AT(spans), sizeof(lupe_snapshot_span), PLAIN, 0, 0},
     {"span_buckets", AT(span_buckets), 8, DOUBLES, 0, 0},
+    {"proofs", AT(proofs), sizeof(lupe_snapshot_proof), PLAIN, 0, 0},
+    {"proof_rows", AT(proof_rows), sizeof(lupe_snapshot_proof_row), PLAIN, 0, 0},
 };
 
 typedef struct block {

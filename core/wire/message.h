@@ -16,6 +16,8 @@ typedef enum lupe_message_type {
                        the last one. Read from 0 to its end by pread, as often as one likes */
   LUPE_COMMAND = 7, /* runtime: lupe_agent_command */
   LUPE_COMMANDED = 8, /* agent: lupe_command_reply, one for each command, in their order */
+  LUPE_PROVE = 9,     /* runtime: lupe_proof_request */
+  LUPE_PROVED = 10,   /* agent: lupe_proof_reply, with a sealed memfd of proof.h where it is complete */
 } lupe_message_type;
 
 typedef struct lupe_message {
@@ -50,12 +52,24 @@ typedef struct lupe_hello {
   uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS];
 } lupe_hello;
 
+/* What a leak proof may take. */
+typedef struct lupe_proof_limits {
+  uint32_t interval_ms;     /* between its two scans */
+  uint32_t max_ms;          /* of one scan */
+  uint64_t max_heap_bytes;  /* of a process that is forked at all: its anonymous memory */
+  uint64_t max_table_bytes; /* that a scan may use for itself */
+  uint64_t min_free_bytes;  /* to be left free, on the machine and in the cgroup, all the while */
+  double min_free_share; /* free memory without which it does not begin, of the process's anonymous memory */
+} lupe_proof_limits;
+
 typedef struct lupe_welcome {
   uint32_t version;
   uint32_t enabled;             /* 0: stay connected and quiet */
   uint32_t figures_interval_ms; /* how often to refresh lupe_allocator_figures */
   uint32_t cpu_hz;              /* CPU samples per second of a thread's CPU time; 0: none */
   uint32_t wall_hz;             /* looks at every thread per second; 0: none */
+  uint32_t proof_at_exit;       /* 1: a leak proof is to be made when the program exits, with `proof` */
+  lupe_proof_limits proof;
 } lupe_welcome;
 
 typedef struct lupe_profile_request {
@@ -69,6 +83,22 @@ typedef struct lupe_profile_reply {
   uint64_t elapsed_ns;
   int64_t time_ms; /* Unix time of the profile */
 } lupe_profile_reply;
+
+typedef struct lupe_proof_request {
+  uint64_t serial;
+  lupe_proof_limits limits;
+} lupe_proof_request;
+
+typedef struct lupe_proof_reply {
+  uint64_t serial;          /* of the request; 0: unasked, at exit */
+  uint32_t outcome;         /* lupe_proof_outcome */
+  int32_t error;            /* an errno or a signal, where the outcome says so; else 0 */
+  uint64_t elapsed_ns;      /* from the request to the reply, the interval included */
+  uint64_t pause_ns;        /* the longer of the two forks */
+  uint64_t anonymous_bytes; /* of the process as it was forked; 0: not known */
+  uint64_t read_bytes;      /* by the scan that ended it, as far as it came */
+  int64_t time_ms;          /* Unix time of the reply */
+} lupe_proof_reply;
 
 typedef enum lupe_command_kind {
   LUPE_COMMAND_SAMPLING = 1, /* cpu_hz and wall_hz are what is asked for from now on, as in lupe_welcome */

@@ -47,7 +47,7 @@ local M = {}
 -- Snapshots ---------------------------------------------------------------------------------
 
 local MAGIC_TEXT = "LUPESNP1"
-local VERSION = 4
+local VERSION = 5
 
 -- Column -> the C type of an element. The order is the layout's.
 local COLUMNS = {
@@ -63,7 +63,8 @@ local COLUMNS = {
   inlines = "lupe_snapshot_inline",
   threads = "lupe_snapshot_thread", sample_stack = "uint32_t", sample_thread = "uint32_t",
   sample_state = "uint32_t", sample_count = "double", sample_ns = "double",
-  spans = "lupe_snapshot_span", span_buckets = "double",
+  spans = "lupe_snapshot_span", span_buckets = "double", proofs = "lupe_snapshot_proof",
+  proof_rows = "lupe_snapshot_proof_row",
 }
 
 local SCALARS = {
