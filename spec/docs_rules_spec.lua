@@ -10,7 +10,8 @@ local PAGE = assert(support.read_file(support.root .. "/docs/rules.md"))
 -- Whose fields the page lists all.
 local MODULES = {
   "view", "heap_view", "site", "heap_changes", "trend", "memory_view", "history_view", "profile_view",
-  "profile_function", "profile_threads", "threads_view", "span_view",
+  "profile_function", "profile_threads", "threads_view", "span_view", "proof_view",
+  "site_proof",
 }
 
 -- What else stands in backticks in their heads.
