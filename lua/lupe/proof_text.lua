@@ -16,9 +16,9 @@ end
 local function cost(proof)
   local pause, read = 0, 0
   for _, target in ipairs(proof.targets) do
-    pause, read = pause + (target.pause_ms or 0), read + (target.read_bytes or 0)
+    pause, read = math.max(pause, target.pause_ms or 0), read + (target.read_bytes or 0)
   end
-  return ("paused for %.1f ms to read %s"):format(pause, format.bytes(read))
+  return ("stopped for %.1f ms at most, %s read"):format(pause, format.bytes(read))
 end
 
 local function found(proof)

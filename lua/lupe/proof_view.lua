@@ -5,11 +5,11 @@
 --   are not complete, nil where all are
 -- * `time_ms` of the newest; `unreachable_bytes`, `unreachable_objects` exact sums of what nothing points to, sampled
 --   or not; nil where none is complete
--- * `targets` { { pid, name, outcome (a word), why (a sentence; nil where complete), time_ms, pause_ms, elapsed_ms,
---   read_bytes, anonymous_bytes (what the copy shared with it) ... } ... }. Of a complete one also `hidden` (sentences:
---   where pointers may be that no reading finds), `threads`, `registers` (of waiting threads, in no memory),
---   `interval_ms` (between the two scans), `scan_bytes_per_sec` (nil where too short), `table_bytes`, `heap_bytes`,
---   `heap_objects`, `unreachable_bytes`, `unreachable_objects`, `sample_period_bytes`; else nil
+-- * `targets` { { pid, name, outcome (a word), why (a sentence; nil where complete), time_ms, elapsed_ms, pause_ms
+--   (the longer of two), read_bytes (by the second scan), anonymous_bytes (its own) ... } ... }. Of a complete one also
+--   `hidden` (sentences: where pointers may be that no reading finds), `threads`, `registers` (of waiting threads, in
+--   no memory), `interval_ms` (between the two scans), `scan_bytes_per_sec` (nil where too short), `table_bytes`,
+--   `heap_bytes`, `heap_objects`, `unreachable_bytes`, `unreachable_objects`, `sample_period_bytes`; else nil
 --
 -- Methods: `sites(options)` iterates over the sites (functions) that have a proof: those with most bytes that nothing
 -- points to first, then those that hold most. Option `limit`.

@@ -30,7 +30,7 @@ local OUTCOMES = {
   },
   {
     "heap_too_large", "refused",
-    "its heap is larger than proof_max_heap_mb: raise that where the machine can bear the scan",
+    "it has more anonymous memory than proof_max_heap_mb: raise that where the machine can bear the scan",
   },
   { "vfork", "refused", "one of its threads was in the midst of a vfork: ask again" },
   { "no_proc", "refused", "it cannot read /proc, which tells where its memory is: mount it where the program runs" },

@@ -89,7 +89,7 @@ local function log_result(host, result)
   if status ~= "complete" then
     return host.log("warning", ("%s: %s: %s"):format(who, status == "refused" and "refused" or "given up", why))
   end
-  host.log("info", ("%s: complete after %s, paused for %.1f ms, %s read"):format(who,
+  host.log("info", ("%s: complete after %s, stopped it for %.1f ms at most, %s read"):format(who,
     format.duration(reply.elapsed_ms), reply.pause_ms, format.bytes(reply.read_bytes)))
 end
 
@@ -128,7 +128,8 @@ function prover:metrics(out)
   table.sort(words)
   for i, word in ipairs(words) do samples[i] = { self.counts[word] or 0, labels = { { "outcome", word } } } end
   out:add("lupe_proofs", "counter", "Leak proofs that were asked for while the process ran.", samples)
-  out:add("lupe_proof_pause_seconds", "counter", "Time that processes were stopped for them.", self.pause_ms / 1000)
+  out:add("lupe_proof_pause_seconds", "counter",
+    "The longer one of the two times that each of them stopped its process.", self.pause_ms / 1000)
   local view = self.app.views:merged()
   local proof = view and view.proof
   out:add("lupe_proof_unreachable_bytes", "gauge", "What nothing points to, by the newest leak proofs.",

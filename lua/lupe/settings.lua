@@ -134,7 +134,8 @@ return {
   },
   {
     name = "proof_max_heap_mb", flag = "--proof-max-heap-mb", env = "LUPE_PROOF_MAX_HEAP_MB", type = "number",
-    default = 65536, min = 1, max = 2 ^ 40, unit = "MiB", doc = "a larger heap is not proved",
+    default = 65536, min = 1, max = 2 ^ 40, unit = "MiB",
+    doc = "of a process that has more anonymous memory there is no proof",
   },
   {
     name = "proof_max_table_mb", flag = "--proof-max-table-mb", env = "LUPE_PROOF_MAX_TABLE_MB", type = "number",
@@ -143,12 +144,13 @@ return {
   {
     name = "proof_min_free_mb", flag = "--proof-min-free-mb", env = "LUPE_PROOF_MIN_FREE_MB", type = "number",
     default = 64, min = 0, max = 2 ^ 40, unit = "MiB",
-    doc = "so much memory must be free and stay so, on the machine and in the control group",
+    doc = "so much memory is to stay free all the while, on the machine and in the control group",
   },
   {
     name = "proof_min_free_share", flag = "--proof-min-free-share", env = "LUPE_PROOF_MIN_FREE_SHARE", type = "number",
     default = 0.1, min = 0, max = 1,
-    doc = "and so much as a share of the process's own memory, since what it writes meanwhile is copied",
+    doc = "no proof begins with less free memory, as a share of the process's anonymous one: what it writes meanwhile "
+      .. "is copied",
   },
   {
     name = "memory_warning_mb", flag = "--memory-warning-mb", env = "PROFILING_MEMORY_WARNING_MB",

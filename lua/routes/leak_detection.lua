@@ -35,7 +35,7 @@ return {
     params = {
       {
         name = "proof", type = "boolean", default = false,
-        doc = "true: has a leak proof run first, for which each process is stopped for the time of a fork",
+        doc = "true: has a leak proof run first, for which each process is stopped twice for the time of a fork",
       },
       rule_settings.PARAMETER,
     },

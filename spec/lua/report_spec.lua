@@ -254,8 +254,8 @@ describe("the report's text", function()
   it("says what a leak proof found, a line for each function that lost something", function()
     local all = text({ findings = { proven_leak() }, proofs = PROOFS }, { columns = 120 })
     for _, words in ipairs({
-      "\nLeak proof, at the end\n  24.5 MiB in 25,088 objects that nothing points to; paused for 6.5 ms",
-      " to read 58.0 MiB\n",
+      "\nLeak proof, at the end\n  24.5 MiB in 25,088 objects that nothing points to; stopped for 6.5 ms at most",
+      " at most, 58.0 MiB read\n",
       "\n  - session_open, proven: 24.5 +- 2.4 MiB in 401 structures, 98 % of what lives there\n",
     }) do
       assert.truthy(all:find(words, 1, true), words .. " is not in:\n" .. all)
@@ -273,7 +273,7 @@ describe("the report's text", function()
     all = text({ proofs = { { outcome = "time", read_bytes = 2 ^ 30 } } }, { columns = 120 })
     assert.truthy(all:find("\n  given up: a scan took longer than proof_max_secs, and had read 1.00 GiB", 1, true))
     all = text({ proofs = { { unreachable_bytes = 0, unreachable_objects = 0 } } }, { columns = 120 })
-    assert.truthy(all:find("\n  something points to every object: nothing is lost; paused for 1.0 ms", 1, true))
+    assert.truthy(all:find("\n  something points to every object: nothing is lost; stopped for 1.0 ms", 1, true))
   end)
 
   it("tells the line of a leak where it is known", function()

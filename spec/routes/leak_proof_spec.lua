@@ -1,6 +1,6 @@
 --- POST /api/profiling/leak-detection?proof=true, and what other routes tell of leak proofs.
-require("spec.support")
 local fake = require("spec.fake_host")
+local support = require("spec.support")
 
 local MIB = 2 ^ 20
 local PATH = "/api/profiling/leak-detection"
@@ -100,6 +100,17 @@ describe("POST /api/profiling/leak-detection?proof=true", function()
     assert.same({ "server", { "pool_grow" }, 4 * MIB }, { last.module, last.stack, last.total_bytes })
     assert.truthy(last.reasons[1]:find("can still be reached", 1, true))
     assert.same({ "session_open", "on_request", "main" }, sites[1].stack)
+  end)
+
+  it("has the fields that docs/api.md shows, in their order", function()
+    local page = assert(support.read_file(support.root .. "/docs/api.md"))
+    local shown = assert(page:match("\n### Leak proofs\n.-\n```json\n(.-)\n```"))
+    local real = detect(server_of()).body:match('"proof":(%b{}),"proof_reason"[^{]*"target"')
+    assert.same(fake.order(shown), fake.order(real))
+    for _, list in ipairs({ "targets", "sites" }) do
+      local pattern = '"' .. list .. '":%s*%[%s*(%b{})'
+      assert.same(fake.order(shown:match(pattern)), fake.order(real:match(pattern)), list)
+    end
   end)
 
   it("proves all live processes at the same time, or the one that was picked", function()
