@@ -20,10 +20,10 @@
 -- * `stacks` {site, frames (leaf first), inuse_space, inuse_objects, alloc_space, alloc_objects}: the heap profile;
 --   those with samples have `cpu_ns io_ns lock_ns idle_ns` too, the time spent on a core and waiting, and where they
 --   have nothing else `site` is null
--- * `proofs` {target, outcome, error, hidden (bits of core/wire/proof.h), time_ms, elapsed_ns, pause_ns,
---   anonymous_bytes, read_bytes, interval_ms, scan_ns, table_bytes, threads, registers, sample_period_bytes,
---   heap_objects, heap_bytes, unreachable_objects, unreachable_bytes}: the newest leak proof of each process that was
---   asked for one; from `interval_ms` on 0 where `outcome` is not "complete"
+-- * `proofs` {target, outcome, error, time_ms, elapsed_ns, pause_ns, anonymous_bytes, read_bytes, hidden (bits of
+--   core/wire/proof.h), scanned_ms, interval_ms, scan_ns, table_bytes, threads, registers, sample_period_bytes,
+--   heap_objects, heap_bytes, unreachable_objects, unreachable_bytes}: how the newest leak proof of each process that
+--   was asked for one ended; from `hidden` on what the newest complete one found, 0 where there is none
 -- * `proof_rows` {proof, stack, holder_stack, head_stack, held, reachable, interior, stack_only, unreachable,
 --   unsettled, groups, largest_behind, objects, bytes, unreachable_objects, unreachable_bytes, objects_variance,
 --   bytes_variance}: what they found of each stack (lupe_snapshot_proof_row of core/store/snapshot_layout.h)
@@ -201,9 +201,9 @@ local function write_stacks(out, columns)
 end
 
 local PROOF_FIELDS = {
-  "error", "hidden", "time_ms", "elapsed_ns", "pause_ns", "anonymous_bytes", "read_bytes", "interval_ms", "scan_ns",
-  "table_bytes", "threads", "registers", "sample_period_bytes", "heap_objects", "heap_bytes", "unreachable_objects",
-  "unreachable_bytes",
+  "error", "time_ms", "elapsed_ns", "pause_ns", "anonymous_bytes", "read_bytes", "hidden", "scanned_ms",
+  "interval_ms", "scan_ns", "table_bytes", "threads", "registers", "sample_period_bytes", "heap_objects", "heap_bytes",
+  "unreachable_objects", "unreachable_bytes",
 }
 local PROOF_ROW_FIELDS = {
   "held", "reachable", "interior", "stack_only", "unreachable", "unsettled", "groups", "largest_behind", "objects",

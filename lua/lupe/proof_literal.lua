@@ -1,8 +1,9 @@
 --- The leak proofs of a literal snapshot (lupe.view_literal), one for each process that was asked for one:
 --
 --     proofs = { { pid = 1, outcome = "complete", error = 0, hidden = { "luajit" ... }, time_ms = of the snapshot,
---                  threads = 1, registers = 0, interval_ms = 2000, pause_ms = 1, elapsed_ms = 2000, read_bytes = 0,
---                  scan_ms = 0, table_bytes = 0, anonymous_bytes = 0, heap_objects = 0, heap_bytes = 0,
+--                  scanned_ms = time_ms (where not complete 0: nothing was ever found), threads = 1, registers = 0,
+--                  interval_ms = 2000, pause_ms = 1, elapsed_ms = 2000, read_bytes = 0, scan_ms = 0, table_bytes = 0,
+--                  anonymous_bytes = 0, heap_objects = 0, heap_bytes = 0,
 --                  unreachable_objects, unreachable_bytes = sums of the sites',
 --                  sites = { { name = "leak", stack = 1 (which of its stacks), unreachable = 0, reachable = 0,
 --                              interior = 0, stack_only = 0, unsettled = 0, groups = unreachable, largest_behind = 0,
@@ -72,7 +73,8 @@ return function(list, arrays, about)
     end
     table.sort(rows, function(a, b) return a.stack < b.stack end)
     for _, row in ipairs(rows) do arrays.proof_rows[#arrays.proof_rows + 1] = row end
-    if word == "complete" then
+    proof.scanned_ms = given.scanned_ms or word == "complete" and proof.time_ms or 0
+    if proof.scanned_ms > 0 then
       proof.interval_ms, proof.scan_ns = given.interval_ms or 2000, (given.scan_ms or 0) * 1e6
       proof.threads, proof.registers = given.threads or 1, given.registers or 0
       proof.table_bytes, proof.sample_period_bytes = given.table_bytes or 0, about.sample_period_bytes

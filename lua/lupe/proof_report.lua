@@ -21,7 +21,7 @@ local TARGET = json.shape({
   "pid integer", "name string", "outcome string", "why string?", "hidden string[]", "time time?", "threads integer?",
   "registers integer?", "pause_ms number?", "elapsed_ms number?", "read_bytes integer?", "scan_bytes_per_sec integer?",
   "heap_bytes integer?", "heap_objects integer?", "unreachable_bytes integer?", "unreachable_objects integer?",
-  "interval_ms integer?", "table_bytes integer?", "anonymous_bytes integer?",
+  "interval_ms integer?", "table_bytes integer?", "anonymous_bytes integer?", "scan_time time?",
 })
 local SITE = json.shape({
   "component string", "module string?", "state " .. STATES, "reasons string[]", "sampled_objects integer",
@@ -58,7 +58,7 @@ end
 function proof_report.missing(view)
   local proof = view and view.proof
   if not proof then return view and view.proof_reason or proof_words.NEVER_RUN end
-  return proof.status ~= "complete" and proof.reason or proof_words.NOT_SAMPLED
+  return not proof.unreachable_bytes and proof.reason or proof_words.NOT_SAMPLED
 end
 
 local function target_of(target)
@@ -70,7 +70,7 @@ local function target_of(target)
     heap_bytes = whole(target.heap_bytes), heap_objects = whole(target.heap_objects),
     unreachable_bytes = whole(target.unreachable_bytes), unreachable_objects = whole(target.unreachable_objects),
     interval_ms = whole(target.interval_ms), table_bytes = whole(target.table_bytes),
-    anonymous_bytes = whole(target.anonymous_bytes),
+    anonymous_bytes = whole(target.anonymous_bytes), scan_time = time.rfc3339(target.scanned_ms),
   })
 end
 

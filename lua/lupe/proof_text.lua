@@ -6,6 +6,7 @@ local format = require("lupe.format")
 
 local INDENT, MOST_SITES = 2, 5
 local RECENT_SECONDS = 5
+local WHY_NOT = { refused = "refused: ", gave_up = "given up: ", complete = "not of all: " }
 
 --- When it was, counted from the report's figures.
 local function when(proof)
@@ -38,11 +39,14 @@ end
 -- @param proof of lupe.proof_report, or nil
 return function(out, proof)
   if not proof then return end
-  out:heading("Leak proof", proof.status == "complete" and when(proof) or nil)
+  out:heading("Leak proof", proof.unreachable_bytes and when(proof) or nil)
   local margin = (" "):rep(INDENT)
-  if proof.status == "complete" then out:paragraph(margin, found(proof) .. "; " .. cost(proof)) end
+  if proof.unreachable_bytes then
+    out:paragraph(margin, found(proof) .. (proof.status == "complete" and "; " .. cost(proof) or ""))
+  end
   if proof.reason then
-    local head = ({ refused = "refused: ", gave_up = "given up: " })[proof.status] or "not of all: "
+    local head = WHY_NOT[proof.status]
+    if proof.status ~= "complete" and proof.unreachable_bytes then head = "the newest was " .. head end
     out:paragraph(margin, head .. proof.reason, "warn")
   end
   local told = 0

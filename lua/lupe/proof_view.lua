@@ -1,15 +1,17 @@
 --- The newest leak proofs of the view's processes (`view.proof`): nil where none was run, and then `view.proof_reason`
 -- says so. What they say of a site is `site.proof`: see lupe.site_proof.
 --
--- * `status` "complete": of one process at least; "refused": nothing was forked; "gave_up"; `reason` why one or more
---   are not complete, nil where all are
--- * `time_ms` of the newest; `unreachable_bytes`, `unreachable_objects` exact sums of what nothing points to, sampled
---   or not; nil where none is complete
--- * `targets` { { pid, name, outcome (a word), why (a sentence; nil where complete), time_ms, elapsed_ms, pause_ms
---   (the longer of two), read_bytes (by the second scan), anonymous_bytes (its own) ... } ... }. Of a complete one also
---   `hidden` (sentences: where pointers may be that no reading finds), `threads`, `registers` (of waiting threads, in
---   no memory), `interval_ms` (between the two scans), `scan_bytes_per_sec` (nil where too short), `table_bytes`,
---   `heap_bytes`, `heap_objects`, `unreachable_bytes`, `unreachable_objects`, `sample_period_bytes`; else nil
+-- * `status` how the newest ones ended. "complete": of one process at least; "refused": nothing was forked; "gave_up";
+--   `reason` why one or more are not complete, nil where all are
+-- * `time_ms` of what was found last; `unreachable_bytes`, `unreachable_objects` exact sums of what nothing points to,
+--   sampled or not; nil where no proof ever was complete
+-- * `targets` { { pid, name, outcome (a word), why (a sentence; nil where complete), time_ms (when it ended),
+--   elapsed_ms, pause_ms (the longer of two), read_bytes (by the last scan), anonymous_bytes (its own) ... } ... }. And
+--   of what the newest complete one found, which a later one that was refused takes nothing away from, `scanned_ms`
+--   (when), `hidden` (sentences: where pointers may be that no reading finds), `threads`, `registers` (of waiting
+--   threads, in no memory), `interval_ms` (between the two scans), `scan_bytes_per_sec` (of the newest; nil where too
+--   short), `table_bytes`, `heap_bytes`, `heap_objects`, `unreachable_bytes`, `unreachable_objects`,
+--   `sample_period_bytes`; nil where there is none
 --
 -- Methods: `sites(options)` iterates over the sites (functions) that have a proof: those with most bytes that nothing
 -- points to first, then those that hold most. Option `limit`.
@@ -40,10 +42,12 @@ local function target_of(columns, proof)
     pause_ms = proof.pause_ns / 1e6, elapsed_ms = proof.elapsed_ns / 1e6, read_bytes = proof.read_bytes,
     anonymous_bytes = proof.anonymous_bytes,
   }
-  if status == "complete" then
-    one.hidden, one.threads, one.registers = proof_words.hidden(proof.hidden), proof.threads, proof.registers
+  if proof.scanned_ms > 0 then
+    one.scanned_ms, one.hidden = proof.scanned_ms, proof_words.hidden(proof.hidden)
+    one.threads, one.registers = proof.threads, proof.registers
     one.interval_ms, one.table_bytes = proof.interval_ms, proof.table_bytes
-    one.scan_bytes_per_sec = proof.scan_ns > 0 and proof.read_bytes / proof.scan_ns * 1e9 or nil
+    local timed = status == "complete" and proof.scan_ns > 0
+    one.scan_bytes_per_sec = timed and proof.read_bytes / proof.scan_ns * 1e9 or nil
     one.heap_bytes, one.heap_objects = proof.heap_bytes, proof.heap_objects
     one.unreachable_bytes, one.unreachable_objects = proof.unreachable_bytes, proof.unreachable_objects
     one.sample_period_bytes = proof.sample_period_bytes
@@ -105,14 +109,15 @@ return function(groups)
   local columns = groups.columns
   if columns.count.proofs == 0 then return nil end
   local targets, statuses = {}, {}
-  local sums = { status = nil, time_ms = 0 }
+  local sums, ended_ms = { time_ms = 0 }, 0
   for i = 0, columns.count.proofs - 1 do
     local proof = columns.proofs[i]
     if proof.target < columns.count.targets then
       local one, status = target_of(columns, proof)
       targets[#targets + 1], statuses[#statuses + 1] = one, status
-      sums.time_ms = math.max(sums.time_ms, one.time_ms)
-      if status == "complete" then
+      ended_ms = math.max(ended_ms, one.time_ms)
+      if one.scanned_ms then
+        sums.time_ms = math.max(sums.time_ms, one.scanned_ms)
         sums.unreachable_bytes = (sums.unreachable_bytes or 0) + one.unreachable_bytes
         sums.unreachable_objects = (sums.unreachable_objects or 0) + one.unreachable_objects
       end
@@ -131,7 +136,8 @@ return function(groups)
   end
 
   return lazy({}, {
-    status = best(statuses), reason = reason_of(targets, statuses), time_ms = sums.time_ms, targets = targets,
+    status = best(statuses), reason = reason_of(targets, statuses), targets = targets,
+    time_ms = sums.unreachable_bytes and sums.time_ms or ended_ms,
     unreachable_bytes = sums.unreachable_bytes, unreachable_objects = sums.unreachable_objects, sites = sites,
   }, "view.proof")
 end

@@ -179,7 +179,7 @@ function site_proof.of(columns, chains, stacks, site_at)
       whole.sampled_objects = whole.sampled_objects + sum[name]
     end
     whole.total_objects, whole.total_bytes = whole.total_objects + sum.objects, whole.total_bytes + sum.bytes
-    whole.time_ms = math.max(whole.time_ms, sum.proof.time_ms)
+    whole.time_ms = math.max(whole.time_ms, sum.proof.scanned_ms)
     merge(holders, sum.holders)
     if sum.state == whole.state then
       whole.proven_objects = whole.proven_objects + sum.unreachable_objects

@@ -49,7 +49,7 @@ describe("view.proof", function()
       },
       { pid = 8, outcome = "time", read_bytes = 3 * 2 ^ 30, time_ms = 8500 },
     }).proof
-    assert.same({ "complete", 8500, 5 * MIB, 5000 },
+    assert.same({ "complete", 8000, 5 * MIB, 5000 },
       { proof.status, proof.time_ms, proof.unreachable_bytes, proof.unreachable_objects })
     local one, other = proof.targets[1], proof.targets[2]
     assert.same({ 7, "app", "complete", 6.5, 12, 5, 5e9, 13 * MIB },
@@ -57,7 +57,7 @@ describe("view.proof", function()
         one.heap_bytes })
     assert.is_nil(one.why)
     assert.equal(2, #one.hidden)
-    assert.same({ "time", 3 * 2 ^ 30 }, { other.outcome, other.read_bytes })
+    assert.same({ "time", 3 * 2 ^ 30, 8500 }, { other.outcome, other.read_bytes, other.time_ms })
     assert.is_nil(other.heap_bytes)
     assert.equal("process 8 (worker): " .. other.why, proof.reason)
   end)
@@ -67,8 +67,25 @@ describe("view.proof", function()
     assert.equal("refused", proof.status)
     assert.equal(proof.targets[1].why, proof.reason)
     assert.is_nil(proof.unreachable_bytes)
+    assert.equal(9000, proof.time_ms)
     local both = described({ { outcome = "busy" }, { pid = 8, outcome = "killed", error = 9 } }).proof
     assert.equal("gave_up", both.status)
+  end)
+
+  it("keeps what was found where a later one is refused, and says when", function()
+    local from = described({
+      {
+        outcome = "no_memory", scanned_ms = 4000, time_ms = 8000, read_bytes = 5, scan_ms = 10, registers = 1,
+        sites = { { name = "lose", unreachable = 5 } },
+      },
+    })
+    local proof, target = from.proof, from.proof.targets[1]
+    assert.same({ "refused", 4000, 6 * MIB }, { proof.status, proof.time_ms, proof.unreachable_bytes })
+    assert.equal(target.why, proof.reason)
+    assert.same({ "no_memory", 8000, 4000, 1 }, { target.outcome, target.time_ms, target.scanned_ms, target.registers })
+    assert.is_nil(target.scan_bytes_per_sec)
+    local its = site_of(from, "lose").proof
+    assert.same({ "proven", 4000 }, { its.state, its.time_ms })
   end)
 
   it("gives its sites, most lost first, then those that hold most", function()
