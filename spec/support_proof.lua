@@ -96,7 +96,7 @@ end
 
 local PROOF = {
   "target", "outcome", "error", "hidden", "time_ms", "elapsed_ns", "pause_ns", "anonymous_bytes", "read_bytes",
-  "scan_ms", "interval_ms", "scan_ns", "table_bytes", "threads", "registers", "sample_period_bytes", "heap_objects",
+  "scanned_ms", "interval_ms", "scan_ns", "table_bytes", "threads", "registers", "sample_period_bytes", "heap_objects",
   "heap_bytes", "unreachable_objects", "unreachable_bytes",
 }
 local ROW = {

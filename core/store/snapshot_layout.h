@@ -99,8 +99,8 @@ typedef struct lupe_snapshot_proof {
   double time_ms;   /* from here on of the newest: when it ended */
   double elapsed_ns, pause_ns;
   double anonymous_bytes, read_bytes;
-  double scan_ms; /* from here on of the newest complete one, its rows too: when its second scan was made; 0:
-                     there is none, and all that follows is 0 */
+  /* From here on of the newest complete one, its rows too. */
+  double scanned_ms; /* when its second scan was made; 0: there is none, and all that follows is 0 */
   double interval_ms;
   double scan_ns, table_bytes;
   uint32_t threads, registers;

@@ -37,7 +37,7 @@ static lupe_snapshot_proof describe(const lupe__target_proof *proof, uint32_t ta
   };
   if (!proof->proven) return p;
   const lupe_proof_head *h = &proof->complete.head;
-  p.scan_ms = past_zero(h->time_ms);
+  p.scanned_ms = past_zero(h->time_ms);
   p.hidden = h->hidden;
   p.interval_ms = h->interval_ms;
   p.scan_ns = (double)h->scan_ns;

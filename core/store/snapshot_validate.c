@@ -219,7 +219,7 @@ static const char *check_proofs(const block *b) {
                           p->pause_ns,
                           p->anonymous_bytes,
                           p->read_bytes,
-                          p->scan_ms,
+                          p->scanned_ms,
                           p->interval_ms,
                           p->scan_ns,
                           p->table_bytes,

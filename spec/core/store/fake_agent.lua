@@ -78,12 +78,25 @@ function fake_agent:close()
   self.fd = nil
 end
 
+--- What the core was built with must be there before an interpreter loads it.
+local function sanitizers()
+  local found, list = {}, {}
+  for path in support.read_file("/proc/self/maps"):gmatch("(/%S*/lib[au]b?san%.so%S*)") do
+    if not found[path] then list[#list + 1] = path end
+    found[path] = true
+  end
+  table.sort(list) -- asan's must come first
+  return list[1] and table.concat(list, ":")
+end
+
 --- A process that answers one PROVE with a complete proof of one lost object of `size` bytes, once the file `go` is
 -- there, and lives until the other end closes.
 function fake_agent.spawn(path, go, size)
   local code = ("require('spec.core.store.fake_agent').main(%q, %q, %d)"):format(path, go, size)
   local folders = support.root .. "/?.lua;" .. support.root .. "/lua/?.lua;;"
-  return support.spawn({ "luajit", "-e", code }, { env = { LUA_PATH = folders, LUPE_BUILD = support.build_dir } })
+  return support.spawn({ "luajit", "-e", code }, {
+    env = { LUA_PATH = folders, LUPE_BUILD = support.build_dir, LD_PRELOAD = sanitizers() },
+  })
 end
 
 function fake_agent.main(path, go, size)

@@ -152,7 +152,7 @@ describe("a leak proof", function()
     }
     assert.same({
       target = 0, outcome = 0, error = 0, hidden = 17, time_ms = snapshots.epoch_ms + 1000, elapsed_ns = 5e9,
-      pause_ns = 7e6, anonymous_bytes = 0, read_bytes = 0, scan_ms = snapshots.epoch_ms + 900, interval_ms = 3000,
+      pause_ns = 7e6, anonymous_bytes = 0, read_bytes = 0, scanned_ms = snapshots.epoch_ms + 900, interval_ms = 3000,
       scan_ns = 4e8, table_bytes = 5e6, threads = 4, registers = 12, sample_period_bytes = 8192, heap_objects = 5000,
       heap_bytes = 7e9, unreachable_objects = 20, unreachable_bytes = 3e8,
     }, proof)

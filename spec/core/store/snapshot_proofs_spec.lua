@@ -91,17 +91,17 @@ describe("the leak proofs of a snapshot", function()
     local list, rows = shown()
     assert.same({ TIME, T0 + 9000, 30e9, 12345 },
       { list[1].outcome, list[1].time_ms, list[1].elapsed_ns, list[1].read_bytes })
-    assert.same({ T0 + 900, 2000, 1000, 2 }, { list[1].scan_ms, list[1].interval_ms, list[1].unreachable_bytes, #rows })
+    assert.same({ T0 + 900, 2000, 1000, 2 }, { list[1].scanned_ms, list[1].interval_ms, list[1].unreachable_bytes, #rows })
     taken(t, { time_ms = T0 + 20000 }, leaking("cache", 19000))
     list, rows = shown()
-    assert.same({ 0, T0 + 19000, { { "cache", "other" } } }, { list[1].outcome, list[1].scan_ms, sites_of(rows) })
+    assert.same({ 0, T0 + 19000, { { "cache", "other" } } }, { list[1].outcome, list[1].scanned_ms, sites_of(rows) })
   end)
 
   it("tell of a refusal alone", function()
     taken(started(), { outcome = REFUSED, error = 0, anonymous_bytes = 5e9 })
     local list, rows = shown()
     assert.same({ REFUSED, 5e9, 0, 0 },
-      { list[1].outcome, list[1].anonymous_bytes, list[1].scan_ms, list[1].heap_bytes })
+      { list[1].outcome, list[1].anonymous_bytes, list[1].scanned_ms, list[1].heap_bytes })
     assert.same({}, rows)
   end)
 
