@@ -91,7 +91,8 @@ describe("the leak proofs of a snapshot", function()
     local list, rows = shown()
     assert.same({ TIME, T0 + 9000, 30e9, 12345 },
       { list[1].outcome, list[1].time_ms, list[1].elapsed_ns, list[1].read_bytes })
-    assert.same({ T0 + 900, 2000, 1000, 2 }, { list[1].scanned_ms, list[1].interval_ms, list[1].unreachable_bytes, #rows })
+    assert.same({ T0 + 900, 2000, 1000, 2 },
+      { list[1].scanned_ms, list[1].interval_ms, list[1].unreachable_bytes, #rows })
     taken(t, { time_ms = T0 + 20000 }, leaking("cache", 19000))
     list, rows = shown()
     assert.same({ 0, T0 + 19000, { { "cache", "other" } } }, { list[1].outcome, list[1].scanned_ms, sites_of(rows) })
