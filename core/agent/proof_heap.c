@@ -118,7 +118,7 @@ static void walk(mapping *m, lupe_proof_span span) {
   }
 }
 
-/* Extents may lie across roots that touch. */
+/* Extents may lie across roots that touch, and begin anywhere above a thread's storage. */
 static void walk_all(mapping *m) {
   const lupe_proof_roots *r = m->heap->roots;
   for (size_t i = 0; i < r->count;) {
@@ -127,7 +127,8 @@ static void walk_all(mapping *m) {
     if (kind != LUPE_ROOT_ANONYMOUS && kind != LUPE_ROOT_STACK) continue;
     while (i < r->count && r->list[i].span.lo == span.hi && r->list[i].kind == LUPE_ROOT_ANONYMOUS)
       span.hi = r->list[i++].span.hi;
-    walk(m, span);
+    span.lo = (span.lo + PAGE - 1) & -(uint64_t)PAGE;
+    if (span.lo < span.hi) walk(m, span);
   }
 }
 
@@ -351,7 +352,7 @@ static void settle(mapping *m) {
 size_t lupe_proof_stack(uint64_t stack, const uint64_t **out_frames) {
   const uint64_t *words = (const uint64_t *)(uintptr_t)stack;
   *out_frames = (const uint64_t *)(uintptr_t)words[13];
-  return (size_t)words[14];
+  return (uint32_t)words[14]; /* 32 bits of it */
 }
 
 /* The stack of a sample's context; 0: it is none. The guard is set. */
