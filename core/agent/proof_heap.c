@@ -66,8 +66,7 @@ static uint32_t *page_entry(lupe_proof_heap *h, uint64_t address) {
     if (h->slots == SLOTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
     *slot = ++h->slots;
   }
-  uint64_t page = address >> LUPE_HEAP_PAGE_SHIFT & (LUPE_HEAP_BLOCK_PAGES - 1);
-  return &h->pages[(uint64_t)(*slot - 1) * LUPE_HEAP_BLOCK_PAGES + page];
+  return lupe_proof_heap_entry(h, address);
 }
 
 /* Until its description is found: the regions as jemalloc tells, in `description`, and how many are free. */
@@ -175,8 +174,10 @@ static void search_part(void *arg, lupe_proof_span part) {
   for (; at + DESCRIPTION_BYTES <= part.hi; at += DESCRIPTION_BYTES) {
     const uint64_t *d = (const uint64_t *)(uintptr_t)at;
     if (d[1] < h->lo || d[1] >= h->hi) continue;
-    lupe_proof_extent *e = lupe_proof_heap_find(h, d[1]);
-    if (!e || e->base != (d[1] & -(uint64_t)PAGE) || (d[2] & -(uint64_t)PAGE) != (uint64_t)e->pages * PAGE)
+    const uint32_t *entry = lupe_proof_heap_entry(h, d[1]);
+    if (!entry || *entry == 0) continue;
+    lupe_proof_extent *e = &h->extents[*entry - 1];
+    if (e->base != (d[1] & -(uint64_t)PAGE) || (d[2] & -(uint64_t)PAGE) != (uint64_t)e->pages * PAGE)
       continue;
     describe(e, d);
   }
