@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -140,9 +141,21 @@ static void after_scan(lupe_proof *p, int status) {
   }
 }
 
+static uint64_t ns(struct timeval t) {
+  return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_usec * 1000;
+}
+
+/* As waitpid: 0 while it runs. */
+static pid_t reap(lupe_proof *p, int *status, int flags) {
+  struct rusage used = {0};
+  pid_t ended = wait4(p->child, status, __WCLONE | flags, &used);
+  if (ended > 0) p->child_cpu_ns += ns(used.ru_utime) + ns(used.ru_stime);
+  return ended;
+}
+
 static void look_at_child(lupe_proof *p, int64_t now_ms) {
   int status = 0;
-  pid_t ended = waitpid(p->child, &status, __WCLONE | WNOHANG);
+  pid_t ended = reap(p, &status, WNOHANG);
   if (ended == p->child) {
     after_scan(p, status);
   } else if (ended < 0 && errno != EINTR) { /* somebody waited with __WALL */
@@ -167,7 +180,7 @@ void lupe_proof_abandon(lupe_proof *p) {
   if (p->phase == LUPE_PROOF_IDLE || p->phase == LUPE_PROOF_ENDED) return;
   if (p->child > 0) {
     kill(p->child, SIGKILL);
-    while (waitpid(p->child, NULL, __WCLONE) < 0 && errno == EINTR) continue;
+    while (reap(p, NULL, 0) < 0 && errno == EINTR) continue;
     p->child = 0;
   }
   end(p, LUPE_PROOF_LEAVING, 0);
