@@ -78,11 +78,17 @@ void *lupe_proof_table(lupe_proof_scan *s, size_t bytes, size_t expected_bytes) 
   return table;
 }
 
+void lupe_proof_look_at_clock(lupe_proof_scan *s) {
+  if (lupe_clock_ns(CLOCK_MONOTONIC) > s->deadline_ns) lupe_proof_give_up(s, LUPE_PROOF_TIME, 0);
+}
+
 void lupe_proof_read(lupe_proof_scan *s, size_t bytes) {
   s->read_bytes += bytes;
   if (s->read_bytes < s->look_bytes) return;
   s->look_bytes = s->read_bytes + LOOK_BYTES;
-  if (lupe_clock_ns(CLOCK_MONOTONIC) > s->deadline_ns) lupe_proof_give_up(s, LUPE_PROOF_TIME, 0);
+  lupe_proof_look_at_clock(s);
+  if (s->read_bytes / LUPE_PROOF_READ_TIMES > s->limits.max_heap_bytes)
+    lupe_proof_give_up(s, LUPE_PROOF_BYTES, 0);
   if (lupe_proof_room_bytes() < s->limits.min_free_bytes) lupe_proof_give_up(s, LUPE_PROOF_SHORT, 0);
   lupe_proof_progress p = {.read_bytes = s->read_bytes};
   if (pwrite(s->progress_fd, &p, sizeof p, 0) < 0) errno = 0; /* only for who asks how far it came */

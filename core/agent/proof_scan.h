@@ -41,8 +41,10 @@ void *lupe_proof_table(lupe_proof_scan *s, size_t bytes, size_t expected_bytes);
 /* More of a table will be used than was said. */
 void lupe_proof_charge(lupe_proof_scan *s, size_t bytes);
 
-/* So many bytes were read. Now and then looks at the clock and at what memory is left. */
+/* So many bytes were read. Now and then looks at the bounds. */
 void lupe_proof_read(lupe_proof_scan *s, size_t bytes);
+/* Looks at the clock, and gives up where it is too late. */
+void lupe_proof_look_at_clock(lupe_proof_scan *s);
 
 _Noreturn void lupe_proof_give_up(lupe_proof_scan *s, lupe_proof_outcome outcome, int error);
 /* LUPE_PROOF_COMPLETE. */

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define LUPE_PROOF_MAGIC UINT64_C(0x314652504550554c) /* "LUPEPRF1" little endian */
-enum { LUPE_PROOF_VERSION = 1 };
+enum { LUPE_PROOF_VERSION = 1, LUPE_PROOF_READ_TIMES = 4 };
 #define LUPE_PROOF_NONE UINT32_MAX /* no stack, holder or group */
 
 /* How a proof ended. */
@@ -35,7 +35,8 @@ typedef enum lupe_proof_outcome {
   LUPE_PROOF_TABLES = 13, /* its own tables would have become larger than max_table_bytes */
   LUPE_PROOF_KILLED = 14, /* the child ended otherwise: `error` is its signal, or minus its exit status */
   LUPE_PROOF_NOT_UNDERSTOOD = 15, /* this jemalloc's bookkeeping is not of the form that is known */
-  LUPE_PROOF_OUTCOMES = 16,
+  LUPE_PROOF_BYTES = 16, /* it would have read more than LUPE_PROOF_READ_TIMES times max_heap_bytes */
+  LUPE_PROOF_OUTCOMES = 17,
 } lupe_proof_outcome;
 
 /* Where pointers may be that no reading finds: bits of `hidden`. Any of them makes less than a proof. */
