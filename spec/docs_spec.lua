@@ -17,7 +17,8 @@ local ROUTES = {
 
 local HOST_FILES = {
   "core/script/host.c", "core/script/host_tasks.c", "core/script/host_pprof.c", "core/script/host_timer.c",
-  "core/script/host_command.c", "core/script/host_recordings.c", "core/script/host_watch.c",
+  "core/script/host_command.c", "core/script/host_proof.c", "core/script/host_recordings.c",
+  "core/script/host_watch.c",
 }
 
 -- Commands that are shown and not run here, and why.

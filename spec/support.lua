@@ -97,7 +97,7 @@ local declared = {}
 -- `_Atomic` is dropped (same size and place for every type we use), `_Alignas` becomes an attribute.
 -- @string header such as "core/store/stack_table.h"
 function support.declare(header)
-  local command = "cd " .. quote(support.root) .. " && cc -E -I. " .. quote(header)
+  local command = "cd " .. quote(support.root) .. " && cc -E -I. $(pkg-config --cflags luajit) " .. quote(header)
   local pipe = assert(io.popen(command, "r"))
   if package.loaded["lupe.ffi"] then declared["core/store/snapshot_layout.h"] = true end -- that hands it to LuaJIT too
   local kept, file, fresh = {}, nil, {}

@@ -59,6 +59,8 @@ static struct {
   lupe_segment *parents_segment; /* in a forked child: still mapped, to be unmapped */
   _Atomic uint32_t current;      /* phase; a futex */
   _Atomic uint32_t leave;        /* wish; a futex */
+  atomic_bool exiting;           /* LEAVE_POLITELY, since the program exits */
+  _Atomic int64_t exit_ms;       /* that its exit may take longer, for a proof */
   _Atomic pid_t tid;             /* of the agent's thread, as the kernel names it */
   _Atomic pid_t outliver;        /* of the thread that outlives it; 0: none */
   uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS];
@@ -168,6 +170,7 @@ static bool doze(const lupe_session *se, int64_t timeout_ms) {
 static bool pause_until(const lupe_session *se, int *wake, int64_t due_ms) {
   int64_t now = lupe_session_now_ms(), sampling_due = lupe_sampler_due_ms(&se->sampler);
   if (se->enabled && se->figures_due_ms < due_ms) due_ms = se->figures_due_ms;
+  if (lupe_session_proof_due_ms(se) < due_ms) due_ms = lupe_session_proof_due_ms(se);
   if (sampling_due < due_ms) due_ms = sampling_due;
   int64_t left_ms = due_ms > now ? due_ms - now : 0;
   return sampling_due == INT64_MAX ? listen_for(se, wake, left_ms) : doze(se, left_ms);
@@ -180,15 +183,17 @@ static void serve(lupe_session *se, int *wake) {
   for (;;) {
     bool message = !se->busy && pause_until(se, wake, look_due_ms);
     uint32_t leave = atomic_load(&control.leave);
-    if (leave == LEAVE_POLITELY) lupe_session_farewell(se);
+    se->own[1] = atomic_load(&control.outliver);
+    if (leave == LEAVE_POLITELY) lupe_session_farewell(se, atomic_load(&control.exiting));
     if (leave != STAY) return;
     if (se->busy && lupe_session_go_on(se) != LUPE_OK) return;
     if (message && lupe_session_answer(se) != LUPE_OK) return;
+    atomic_store(&control.exit_ms, lupe_session_exit_ms(se));
     int64_t now = lupe_session_now_ms();
     if (now >= look_due_ms) {
       leader l = read_leader(); /* a zombie after pthread_exit */
       if (l.state == 'Z' && l.threads <= OWN_THREADS) {
-        lupe_session_farewell(se);
+        lupe_session_farewell(se, false);
         return;
       }
       look_due_ms = now + (l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS);
@@ -197,8 +202,8 @@ static void serve(lupe_session *se, int *wake) {
       lupe_session_refresh(se);
       se->figures_due_ms = now + se->figures_interval_ms;
     }
-    const pid_t own[2] = {atomic_load(&control.tid), atomic_load(&control.outliver)};
-    lupe_sampler_run(&se->sampler, now, own, 2);
+    if (now >= lupe_session_proof_due_ms(se) && lupe_session_prove_on(se, now) != LUPE_OK) return;
+    lupe_sampler_run(&se->sampler, now, se->own, sizeof se->own / sizeof se->own[0]);
   }
 }
 
@@ -229,6 +234,10 @@ static void *agent_main(void *unused) {
   lupe_session se = {
       .socket = -1,
       .has_profiles = control.heap.sample_period_bytes != 0,
+      .sample_period_bytes = control.heap.sample_period_bytes,
+      .proof = LUPE_PROOF_INIT,
+      .own = {gettid()},
+      .first_frame = __builtin_frame_address(0),
       .enabled = true,
       .figures_interval_ms = LOOK_AROUND_MS,
   };
@@ -351,16 +360,17 @@ static void ask_to_leave(wish how) {
   if (atomic_load(&control.current) != PHASE_FINISHED) pthread_kill(control.thread, WAKE_SIGNAL);
 }
 
-static void send_away(void) {
+static void send_away(int64_t more_ms) {
   ask_to_leave(LEAVE_POLITELY);
-  wait_for(PHASE_FINISHED, FINISH_WAIT_MS);
+  wait_for(PHASE_FINISHED, FINISH_WAIT_MS + more_ms);
 }
 
 void lupe_control_finish(void) {
   if (atomic_load(&control.current) != PHASE_ONLINE || atomic_load(&control.left)) return;
   if (control.pid != getpid()) return;
   lupe_cpu_disarm();
-  send_away();
+  atomic_store(&control.exiting, true);
+  send_away(atomic_load(&control.exit_ms));
 }
 
 void lupe_control_leave(void) {
@@ -368,7 +378,7 @@ void lupe_control_leave(void) {
   if (control.pid != getpid() || atomic_exchange(&control.left, true)) return;
   int saved_errno = errno;
   lupe_cpu_disarm();
-  if (atomic_load(&control.current) != PHASE_FINISHED) send_away();
+  if (atomic_load(&control.current) != PHASE_FINISHED) send_away(0);
   /* Not joined: outlive_agent may do that. A filter for all threads must not find it on its last steps. */
   for (int i = 0; i < GONE_WAIT_MS && syscall(SYS_tgkill, control.pid, control.tid, 0) == 0; i++) {
     poll(NULL, 0, 1);

@@ -7,6 +7,7 @@
 #include "core/agent/control.h"
 #include "core/agent/cpu.h"
 #include "core/agent/heap.h"
+#include "core/agent/quiet_fork.h"
 #include "core/agent/wiped.h"
 
 static void before_fork(void) {
@@ -22,7 +23,8 @@ static void after_fork(void) {
 static void after_fork_in_child(void) {
   lupe_cpu_after_fork();
   lupe_heap_after_fork_in_child();
-  if (lupe_control_has_left()) return; /* behind a filter: no system call */
+  if (lupe_quiet_fork_running()) return; /* our own child, which only looks around */
+  if (lupe_control_has_left()) return;   /* behind a filter: no system call */
   lupe_wiped_after_fork();
   lupe_control_after_fork();
 }

@@ -160,9 +160,81 @@ static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {
   se->enabled = w->enabled != 0;
   lupe_heap_activate(se->enabled);
   lupe_heap_arm(se->enabled ? se->segment : NULL);
+  se->proof_at_exit = w->proof_at_exit != 0;
+  se->exit_limits = w->proof;
   set_sampling(se, w->cpu_hz, w->wall_hz);
   return LUPE_OK;
 }
+
+/* ---- proofs ---- */
+
+static lupe_proof_asked asked_for(const lupe_session *se, uint64_t serial, const lupe_proof_limits *limits) {
+  return (lupe_proof_asked){
+      .serial = serial,
+      .limits = *limits,
+      .sample_period_bytes = se->has_profiles ? se->sample_period_bytes : 0,
+      .own = se->own,
+      .own_count = sizeof se->own / sizeof se->own[0],
+      .first_frame = se->first_frame,
+  };
+}
+
+static lupe_status refuse_proof(lupe_session *se, uint64_t serial, lupe_proof_outcome outcome) {
+  lupe_proof_reply reply = {
+      .serial = serial, .outcome = outcome, .time_ms = lupe_clock_ns(CLOCK_REALTIME) / 1000000};
+  return say(se, LUPE_PROVED, &reply, sizeof reply, -1);
+}
+
+static lupe_status answer_proof(lupe_session *se) {
+  lupe_proof *p = &se->proof;
+  if (p->phase != LUPE_PROOF_ENDED) return LUPE_OK;
+  int fd = p->reply.outcome == LUPE_PROOF_COMPLETE ? p->block_fd : -1;
+  lupe_status said = say(se, LUPE_PROVED, &p->reply, sizeof p->reply, fd);
+  lupe_proof_clear(p);
+  return said;
+}
+
+static lupe_status on_prove(lupe_session *se, const lupe_proof_request *r) {
+  if (!se->enabled) return refuse_proof(se, r->serial, LUPE_PROOF_LEAVING);
+  if (se->proof.phase != LUPE_PROOF_IDLE) return refuse_proof(se, r->serial, LUPE_PROOF_BUSY);
+  lupe_proof_asked asked = asked_for(se, r->serial, &r->limits);
+  lupe_proof_begin(&se->proof, &asked);
+  return answer_proof(se);
+}
+
+int64_t lupe_session_proof_due_ms(const lupe_session *se) {
+  return lupe_proof_due_ms(&se->proof);
+}
+
+lupe_status lupe_session_prove_on(lupe_session *se, int64_t now_ms) {
+  lupe_proof_step(&se->proof, now_ms);
+  return answer_proof(se);
+}
+
+static bool wants_last_proof(const lupe_session *se) {
+  return se->proof_at_exit && se->enabled;
+}
+
+int64_t lupe_session_exit_ms(const lupe_session *se) {
+  const lupe_proof_limits *l = &se->exit_limits;
+  return wants_last_proof(se) ? l->interval_ms + 2 * ((int64_t)l->max_ms + LUPE_PROOF_GRACE_MS) : 0;
+}
+
+/* What was asked for and is under way is given up. At exit the program waits. */
+static lupe_status end_proofs(lupe_session *se, bool exiting) {
+  lupe_proof_abandon(&se->proof);
+  lupe_status said = answer_proof(se);
+  if (said != LUPE_OK || !exiting || !wants_last_proof(se)) return said;
+  lupe_proof_asked asked = asked_for(se, 0, &se->exit_limits);
+  lupe_proof_begin(&se->proof, &asked);
+  while (se->proof.phase != LUPE_PROOF_ENDED) {
+    poll(NULL, 0, 1);
+    lupe_proof_step(&se->proof, lupe_session_now_ms());
+  }
+  return answer_proof(se);
+}
+
+/* ---- commands ---- */
 
 static bool is_decay(int32_t ms) {
   return ms >= LUPE_DECAY_SAME && ms <= LUPE_DECAY_MAX_MS;
@@ -209,6 +281,7 @@ lupe_status lupe_session_answer(lupe_session *se) {
     lupe_welcome welcome;
     lupe_profile_request profile;
     lupe_agent_command command;
+    lupe_proof_request proof;
   } body;
   lupe_status status = lupe_channel_receive(se->socket, &m, &body, sizeof body, NULL);
   if (status == LUPE_EAGAIN) return LUPE_OK;
@@ -218,11 +291,13 @@ lupe_status lupe_session_answer(lupe_session *se) {
     return send_profile(se, body.profile.serial);
   }
   if (m.type == LUPE_COMMAND && m.body_bytes == sizeof body.command) return on_command(se, &body.command);
+  if (m.type == LUPE_PROVE && m.body_bytes == sizeof body.proof) return on_prove(se, &body.proof);
   return LUPE_ECORRUPT;
 }
 
-void lupe_session_farewell(lupe_session *se) {
+void lupe_session_farewell(lupe_session *se, bool exiting) {
   lupe_sampler_end(&se->sampler);
+  if (end_proofs(se, exiting) != LUPE_OK) return;
   if (se->enabled) {
     lupe_session_refresh(se);
     if ((se->has_profiles ? send_profile(se, 0) : send_last_maps(se)) != LUPE_OK) return;
@@ -232,6 +307,8 @@ void lupe_session_farewell(lupe_session *se) {
 
 void lupe_session_close(lupe_session *se) {
   lupe_sampler_close(&se->sampler);
+  lupe_proof_abandon(&se->proof);
+  lupe_proof_clear(&se->proof);
   lupe_heap_activate(false);
   lupe_heap_arm(NULL);
   if (se->socket >= 0) close(se->socket);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/agent/proof.h"
 #include "core/agent/sampler.h"
 #include "core/lupe.h"
 #include "core/wire/message.h"
@@ -24,6 +25,12 @@ typedef struct lupe_session {
   uint32_t arena;             /* of the command: the next one */
   int64_t command_ns;         /* when it began; CLOCK_MONOTONIC */
   lupe_sampler sampler;       /* of CPU and wall */
+  lupe_proof proof;           /* the one that was asked for */
+  bool proof_at_exit;
+  lupe_proof_limits exit_limits; /* of that */
+  uint64_t sample_period_bytes;  /* 0 unless heap profiling is on */
+  pid_t own[2];                  /* the agent's threads; 0: none */
+  const void *first_frame;       /* frame address of this thread's first function */
 } lupe_session;
 
 /* CLOCK_MONOTONIC in milliseconds. */
@@ -51,8 +58,16 @@ lupe_status lupe_session_go_on(lupe_session *se);
 /* Reads the allocator's figures into the segment, and what this thread has cost. */
 void lupe_session_refresh(lupe_session *se);
 
-/* The last samples, a last profile and GOODBYE. */
-void lupe_session_farewell(lupe_session *se);
+/* When to call lupe_session_prove_on; INT64_MAX: never. */
+int64_t lupe_session_proof_due_ms(const lupe_session *se);
+/* Goes on with a proof that was asked for, and answers when it has ended. As lupe_session_answer. */
+lupe_status lupe_session_prove_on(lupe_session *se, int64_t now_ms);
+
+/* How long a farewell may take at exit, in milliseconds, beyond the usual: for the proof that is wanted then.
+ */
+int64_t lupe_session_exit_ms(const lupe_session *se);
+/* The last samples, a leak proof where one is wanted at exit and this is it, a last profile and GOODBYE. */
+void lupe_session_farewell(lupe_session *se, bool exiting);
 
 /* Switches sampling off and hangs up. */
 void lupe_session_close(lupe_session *se);

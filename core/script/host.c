@@ -409,6 +409,7 @@ static int build_table(lua_State *L) {
     add_functions(L, lupe__host_watches, h);
     add_functions(L, lupe__host_exports, h);
     add_functions(L, lupe__host_commands, h);
+    add_functions(L, lupe__host_proofs, h);
     set_number(L, "started_ms", h->services.started_ms);
   }
   lua_setglobal(L, "lupe_host");

@@ -1,5 +1,6 @@
 /* host_internal.h -- what the parts of the host share: host.c (questions), host_tasks.c, host_timer.c,
- * host_watch.c, host_command.c, host_recordings.c and host_pprof.c (tasks), host_task.c (a task's callback).
+ * host_watch.c, host_command.c, host_proof.c, host_recordings.c and host_pprof.c (tasks), host_task.c (a
+ * task's callback).
  */
 #ifndef LUPE_SCRIPT_HOST_INTERNAL_H
 #define LUPE_SCRIPT_HOST_INTERNAL_H
@@ -45,6 +46,7 @@ extern const struct luaL_Reg lupe__host_timers[];
 extern const struct luaL_Reg lupe__host_watches[];
 extern const struct luaL_Reg lupe__host_exports[];
 extern const struct luaL_Reg lupe__host_commands[];
+extern const struct luaL_Reg lupe__host_proofs[];
 
 /* A callback that is waited for. `push` puts its arguments on the stack and returns how many. */
 typedef struct lupe__task {

@@ -272,6 +272,16 @@ void lupe__target_absorb_records(lupe_target *t) {
   pthread_mutex_unlock(&a->lock);
 }
 
+lupe_status lupe__target_read_maps(lupe_target *t) {
+  absorb b = {.target = t, .now_ms = lupe_unix_ms()};
+  lupe__target_absorb_records(t);
+  if (t->map) {
+    read_maps(&b);
+    return LUPE_OK;
+  }
+  return lupe_address_map_create(&t->map, t->aggregator->modules, t->status.pid);
+}
+
 void lupe__absorb_records(lupe_aggregator *a) {
   pthread_mutex_lock(&a->lock);
   a->new_maps = false;

@@ -98,6 +98,7 @@ lupe_target *lupe_target_retain(lupe_target *t) {
 void lupe_target_release(lupe_target *t) {
   if (!t || atomic_fetch_sub_explicit(&t->references, 1, memory_order_acq_rel) != 1) return;
   lupe_heap_profile_free(t->profile);
+  lupe_proof_clear(&t->proof.complete);
   lupe_address_map_free(t->map);
   lupe_pending_samples_clear(&t->pending);
   lupe_record_queue_clear(&t->queue);

@@ -16,6 +16,7 @@
 #include "core/lupe.h"
 #include "core/store/snapshot.h"
 #include "core/store/snapshot_layout.h"
+#include "core/wire/message.h"
 
 enum {
   LUPE_TARGETS_LIVE_MAX = 4096, /* further ones are refused */
@@ -185,6 +186,16 @@ void lupe_aggregator_end_round(lupe_aggregator *a);
  * columns are empty then. `time_ms` is when it is built. */
 lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double time_ms, uint32_t window_ms,
                                      lupe_snapshot **out);
+
+/* -- leak proofs ------------------------------------------------------------------------------ */
+
+/* Pool. Takes in what came of one: its outcome, which replaces that of the last one, and where it is complete
+ * the block in `fd` (borrowed; -1: none), whose stacks the target's mappings translate. One that is not
+ * complete leaves the findings of an earlier one as they are. All targets together keep a bounded number of
+ * rows; beyond, the oldest proof is forgotten, outcome and all. All or nothing. LUPE_ECORRUPT: the reply or
+ * its block is malformed, and `why` (always terminated) says how; LUPE_ENOMEM, LUPE_EIO. */
+lupe_status lupe_target_take_proof(lupe_target *t, const lupe_proof_reply *reply, int fd, char *why,
+                                   size_t why_bytes);
 
 /* -- lines ------------------------------------------------------------------------------------ */
 

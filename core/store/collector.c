@@ -31,6 +31,7 @@ typedef struct connection {
   lupe_session *session; /* NULL once it is gone and only the handle is left to close */
   bool awaited;          /* a profile of the open round is due */
   bool rates_due;        /* it has not been told of the rates that hold now */
+  bool exit_due;         /* nor whether it is to prove as it exits */
 } connection;
 
 struct lupe_collector {
@@ -43,10 +44,11 @@ struct lupe_collector {
   uv_timer_t drain, rounds, memory, deadline;
   connection *connections;
   lupe_commands commands;
+  lupe_proofs proofs;
   lupe_jobs *jobs;
   lupe_line_finder *lines;
   uint32_t drains;   /* since samples were absorbed last */
-  bool new_samples;  /* that `latest` lacks */
+  bool unseen;       /* there are samples or a leak proof that `latest` lacks */
   double refresh_ms; /* Unix time when `latest` may be built anew for them */
   bool round_open, stopping, finishing;
   bool deaf; /* no new connection could be taken; the next look is at the next draining */
@@ -81,7 +83,7 @@ static void absorb(lupe_collector *c) {
   if (!lupe_aggregator_unabsorbed(c->aggregator)) return;
   lupe_job job = {.kind = LUPE_JOB_ABSORB};
   (void)lupe_jobs_add(c->jobs, &job);
-  c->new_samples = true;
+  c->unseen = true;
 }
 
 static void publish(lupe_collector *c, const lupe_job *j) {
@@ -104,14 +106,14 @@ static void after_refresh(void *arg, const lupe_job *j) {
 
 /* Between two rounds that are far apart, what runs now shows all the same. */
 static void refresh(lupe_collector *c) {
-  if (!c->new_samples || c->round_open || c->finishing || !lupe_jobs_idle(c->jobs)) return;
+  if (!c->unseen || c->round_open || c->finishing || !lupe_jobs_idle(c->jobs)) return;
   if (lupe_unix_ms() < c->refresh_ms) return;
   lupe_job job = {.kind = LUPE_JOB_SNAPSHOT,
                   .pid = LUPE_TARGET_ALL_LIVE,
                   .window_ms = LUPE_WINDOW_MS,
                   .done = after_refresh,
                   .arg = c};
-  if (lupe_jobs_add(c->jobs, &job) == LUPE_OK) c->new_samples = false;
+  if (lupe_jobs_add(c->jobs, &job) == LUPE_OK) c->unseen = false;
 }
 
 /* -- rounds ----------------------------------------------------------------------------------- */
@@ -134,7 +136,7 @@ static void end_round_when_complete(lupe_collector *c) {
   lupe_collector_cost(c, &cost);
   lupe_aggregator_set_losses(c->aggregator, cost.dropped_records, cost.truncated_stacks);
   drain_all(c);
-  c->new_samples = false;
+  c->unseen = false;
   lupe_job job = {
       .kind = LUPE_JOB_END_ROUND,
       .pid = c->finishing ? LUPE_TARGET_ALL : LUPE_TARGET_ALL_LIVE,
@@ -243,6 +245,12 @@ static void on_commanded(void *arg, lupe_session *s, const lupe_command_reply *r
   lupe_commands_answered(&((connection *)arg)->collector->commands, s, reply);
 }
 
+static void on_proved(void *arg, lupe_session *s, const lupe_proof_reply *reply, int fd) {
+  lupe_collector *c = ((connection *)arg)->collector;
+  lupe_proofs_answered(&c->proofs, c->jobs, s, reply, fd);
+  c->unseen = true;
+}
+
 /* Read at once: a short program may be gone soon. */
 static void on_mapped(void *arg) {
   absorb(((connection *)arg)->collector);
@@ -276,6 +284,7 @@ static void disconnect(connection *k) {
   lupe_session *ended = k->session;
   k->session = NULL;
   lupe_commands_forget(&c->commands, ended);
+  lupe_proofs_forget(&c->proofs, ended);
   lupe_session_free(ended);
   k->awaited = false;
   uv_close((uv_handle_t *)&k->poll, on_connection_closed);
@@ -306,9 +315,11 @@ static lupe_status adopt(lupe_collector *c, int fd) {
       .figures_interval_ms = 1000,
       .cpu_hz = c->options.cpu_hz,
       .wall_hz = c->options.wall_hz,
+      .proof_at_exit = c->options.proof_at_exit,
+      .proof = c->options.proof,
   };
   lupe_session_events events = {
-      .profiled = on_profiled, .commanded = on_commanded, .mapped = on_mapped, .arg = k};
+      .profiled = on_profiled, .commanded = on_commanded, .proved = on_proved, .mapped = on_mapped, .arg = k};
   lupe_status status = lupe_session_create(&k->session, fd, c->aggregator, &welcome, events);
   if (status != LUPE_OK) {
     free(k);
@@ -358,7 +369,7 @@ static void listen_again(lupe_collector *c) {
   if (!c->deaf) uv_poll_start(&c->listening, UV_READABLE, on_connecting);
 }
 
-/* -- commands --------------------------------------------------------------------------------- */
+/* -- commands and leak proofs ----------------------------------------------------------------- */
 
 static void tell_rates(const lupe_collector *c) {
   for (connection *k = c->connections; k; k = k->next) {
@@ -377,13 +388,40 @@ void lupe_collector_set_rates(lupe_collector *c, uint32_t cpu_hz, uint32_t wall_
   tell_rates(c);
 }
 
-lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_agent_command *what,
-                                   lupe_command_cb done, void *arg) {
+static void tell_exits(const lupe_collector *c) {
+  for (connection *k = c->connections; k; k = k->next) {
+    if (!k->session || !k->exit_due) continue;
+    const lupe_proof_limits *limits = c->options.proof_at_exit ? &c->options.proof : NULL;
+    k->exit_due = lupe_session_set_proof_at_exit(k->session, limits) == LUPE_EAGAIN;
+  }
+}
+
+void lupe_collector_set_proof_at_exit(lupe_collector *c, const lupe_proof_limits *limits) {
+  c->options.proof_at_exit = limits != NULL;
+  c->options.proof = limits ? *limits : (lupe_proof_limits){0};
+  for (connection *k = c->connections; k; k = k->next) k->exit_due = true;
+  tell_exits(c);
+}
+
+/* The one whose agent speaks for `pid`; NULL. */
+static lupe_session *session_of(const lupe_collector *c, pid_t pid) {
   for (connection *k = c->connections; k; k = k->next) {
     if (k->session && lupe_session_target(k->session) && lupe_session_pid(k->session) == pid)
-      return lupe_commands_send(&c->commands, k->session, what, done, arg);
+      return k->session;
   }
-  return LUPE_ENOENT;
+  return NULL;
+}
+
+lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_agent_command *what,
+                                   lupe_command_cb done, void *arg) {
+  lupe_session *s = session_of(c, pid);
+  return s ? lupe_commands_send(&c->commands, s, what, done, arg) : LUPE_ENOENT;
+}
+
+lupe_status lupe_collector_prove(lupe_collector *c, pid_t pid, const lupe_proof_limits *limits,
+                                 lupe_proof_cb done, void *arg) {
+  lupe_session *s = session_of(c, pid);
+  return s ? lupe_proofs_ask(&c->proofs, s, limits, done, arg) : LUPE_ENOENT;
 }
 
 /* -- figures ---------------------------------------------------------------------------------- */
@@ -393,7 +431,9 @@ static void on_drain(uv_timer_t *timer) {
   if (c->deaf) listen_again(c);
   drain_all(c);
   tell_rates(c);
+  tell_exits(c);
   lupe_commands_expire(&c->commands, lupe_unix_ms());
+  lupe_proofs_expire(&c->proofs, lupe_unix_ms());
   if (++c->drains < DRAINS_PER_ABSORB) return;
   refresh(c);
   absorb(c);
@@ -428,10 +468,7 @@ lupe_status lupe_collector_allocator(const lupe_collector *c, int32_t pid, lupe_
 }
 
 bool lupe_collector_connected(const lupe_collector *c, pid_t pid) {
-  for (connection *k = c->connections; k; k = k->next) {
-    if (k->session && lupe_session_target(k->session) && lupe_session_pid(k->session) == pid) return true;
-  }
-  return false;
+  return session_of(c, pid) != NULL;
 }
 
 uint32_t lupe_collector_round_interval_ms(const lupe_collector *c) {

@@ -14,6 +14,7 @@
 #include "core/lupe.h"
 #include "core/store/aggregator.h"
 #include "core/store/commands.h"
+#include "core/store/proofs.h"
 #include "core/store/session.h"
 #include "core/store/snapshot.h"
 
@@ -24,8 +25,10 @@ typedef struct lupe_collector_options {
   uint32_t memory_interval_ms; /* between two rows of the memory series */
   double profile_budget;       /* share of one core that taking profiles may cost, 0..1 */
   uint32_t cpu_hz, wall_hz; /* what the agents are asked for at first; 0: off. As the aggregator knows them */
-  /* After a round, and every few seconds between two while there are CPU and wall samples; the collector
-   * keeps `latest`. Called on the loop. */
+  uint32_t proof_at_exit;   /* 1: programs are to prove as they exit, within `proof` */
+  lupe_proof_limits proof;
+  /* After a round, and every few seconds between two while there are CPU and wall samples, or a leak proof;
+   * the collector keeps `latest`. Called on the loop. */
   void (*on_snapshot)(void *arg, lupe_snapshot *latest);
   void *arg;
 } lupe_collector_options;
@@ -46,8 +49,9 @@ lupe_snapshot *lupe_collector_latest(const lupe_collector *c);
 lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, uint32_t window_ms,
                                     lupe_collector_snapshot_cb done, void *arg);
 
-/* The last round of a run: takes in what the ending processes `left`, asks those that still run for a profile
- * (at most two seconds), and gives the snapshot of all targets. No rounds come after it. */
+/* The last round of a run: takes in what the ending processes `left`, their leak proofs too, asks those that
+ * still run for a profile (at most two seconds), and gives the snapshot of all targets. No rounds come after
+ * it. */
 void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg);
 
 /* What all agents are asked for from now on, those that connect later too. */
@@ -56,6 +60,13 @@ void lupe_collector_set_rates(lupe_collector *c, uint32_t cpu_hz, uint32_t wall_
  * `pid`. */
 lupe_status lupe_collector_command(lupe_collector *c, pid_t pid, const lupe_agent_command *what,
                                    lupe_command_cb done, void *arg);
+
+/* Whether all programs are to prove as they exit, those that connect later too; NULL: no. */
+void lupe_collector_set_proof_at_exit(lupe_collector *c, const lupe_proof_limits *limits);
+/* Has one process prove what it has leaked. `done` is called once that was taken in; see lupe_proofs_ask.
+ * Several processes may do so at once. LUPE_ENOENT: no agent speaks for `pid`. */
+lupe_status lupe_collector_prove(lupe_collector *c, pid_t pid, const lupe_proof_limits *limits,
+                                 lupe_proof_cb done, void *arg);
 
 /* Reads figures into the aggregator now: those of `pid`, or of all for LUPE_TARGET_ALL_LIVE. */
 void lupe_collector_measure(lupe_collector *c, int32_t pid);

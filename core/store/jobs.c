@@ -62,6 +62,9 @@ static void run(uv_work_t *w) {
     case LUPE_JOB_SNAPSHOT:
       j->status = lupe_aggregator_snapshot(a, j->pid, e->time_ms, j->window_ms, &j->snapshot);
       break;
+    case LUPE_JOB_PROOF:
+      j->status = lupe_target_take_proof(j->target, &j->proof, j->fd, j->proof_why, sizeof j->proof_why);
+      break;
     case LUPE_JOB_KINDS: /* how many there are */
       break;
   }
@@ -85,9 +88,9 @@ static void after_run(uv_work_t *w, int uv_status) {
   run_first(q);
 
   if (j->done) j->done(j->arg, j);
-  if (j->kind == LUPE_JOB_INGEST) {
+  if (j->target) {
     lupe_target_release(j->target);
-    close(j->fd);
+    if (j->fd >= 0) close(j->fd);
   }
   free(e);
   if (!q->first) q->idle(q->arg);
@@ -99,6 +102,7 @@ lupe_status lupe_jobs_add(lupe_jobs *q, const lupe_job *job) {
       [LUPE_JOB_ABSORB] = 2,                     /* one runs, and one takes in all that comes meanwhile */
       [LUPE_JOB_END_ROUND] = UINT32_MAX,         /* never refused: no other round could begin */
       [LUPE_JOB_SNAPSHOT] = 1024,                /* twice as many as HTTP serves requests at once */
+      [LUPE_JOB_PROOF] = LUPE_TARGETS_LIVE_MAX,  /* one of each live target */
   };
   if (q->counts[job->kind] >= most[job->kind]) return LUPE_EFULL;
   entry *e = calloc(1, sizeof *e);

@@ -17,8 +17,11 @@ typedef enum lupe_job_kind {
   LUPE_JOB_ABSORB,
   LUPE_JOB_END_ROUND,
   LUPE_JOB_SNAPSHOT,
+  LUPE_JOB_PROOF,
   LUPE_JOB_KINDS
 } lupe_job_kind;
+
+enum { LUPE_JOB_WHY_BYTES = 128 };
 
 typedef struct lupe_job lupe_job;
 
@@ -28,18 +31,20 @@ typedef void (*lupe_job_cb)(void *arg, const lupe_job *j);
 /* What is asked, and what came of it. */
 struct lupe_job {
   lupe_job_kind kind;
-  lupe_target *target; /* INGEST; the job's reference */
-  int fd;              /* INGEST; owned */
-  uint64_t tick;       /* INGEST */
-  int32_t pid;         /* END_ROUND, SNAPSHOT */
-  uint32_t window_ms;  /* END_ROUND, SNAPSHOT */
+  lupe_target *target;    /* INGEST, PROOF; the job's reference */
+  int fd;                 /* INGEST, PROOF (or -1); owned */
+  uint64_t tick;          /* INGEST */
+  lupe_proof_reply proof; /* PROOF */
+  int32_t pid;            /* END_ROUND, SNAPSHOT */
+  uint32_t window_ms;     /* END_ROUND, SNAPSHOT */
   lupe_job_cb done;
   void *arg;
 
-  double elapsed_ms;       /* how long it ran */
-  lupe_status status;      /* LUPE_EAGAIN: it was never started */
-  const char *why;         /* INGEST; valid as long as `target` */
-  lupe_snapshot *snapshot; /* END_ROUND, SNAPSHOT; on LUPE_OK for `done` to take over */
+  double elapsed_ms;                  /* how long it ran */
+  lupe_status status;                 /* LUPE_EAGAIN: it was never started */
+  const char *why;                    /* INGEST; valid as long as `target` */
+  char proof_why[LUPE_JOB_WHY_BYTES]; /* PROOF; terminated */
+  lupe_snapshot *snapshot;            /* END_ROUND, SNAPSHOT; on LUPE_OK for `done` to take over */
 };
 
 typedef struct lupe_jobs lupe_jobs;

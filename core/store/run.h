@@ -1,6 +1,6 @@
 /* run.h -- the insides of lupe_aggregator and lupe_target, for the files that make up the aggregator:
  * aggregator.c (targets and figures), eviction.c, heap_rounds.c (profiles), absorb.c (CPU and wall samples),
- * sweep.c and snapshot_builder.c. Nobody else includes it.
+ * target_proof.c, sweep.c and snapshot_builder.c. Nobody else includes it.
  *
  * `lock` is held for moments; `work` by one pool job at a time, for as long as it takes, and taken first.
  * Targets are in a list: added at its end under `lock`, removed under `work` and `lock`; so whoever
@@ -17,6 +17,7 @@
 #include "core/store/heap_profile.h"
 #include "core/store/module_table.h"
 #include "core/store/pending_samples.h"
+#include "core/store/proof.h"
 #include "core/store/record_queue.h"
 #include "core/store/sample_log.h"
 #include "core/store/series.h"
@@ -24,6 +25,14 @@
 #include "core/wire/message.h"
 
 enum { LUPE__WHY_BYTES = 192 };
+
+/* The leak proofs of one target. */
+typedef struct lupe__target_proof {
+  bool answered; /* there is a `newest` */
+  bool proven;   /* there is a `complete` */
+  lupe_proof_reply newest;
+  lupe_proof complete; /* the newest one that is, whatever came of later ones */
+} lupe__target_proof;
 
 struct lupe_target {
   lupe_aggregator *aggregator;
@@ -52,6 +61,7 @@ struct lupe_target {
   double maps_pause_ms;       /* work; how long to wait with the next reading */
   uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS]; /* work; 0: unknown, or passed on */
   uint64_t delivered;                               /* work; the last tick it gave a dump for */
+  lupe__target_proof proof;                         /* work */
   char why[LUPE__WHY_BYTES];                        /* work */
 };
 
@@ -117,6 +127,13 @@ void lupe__target_absorb(lupe_target *t);
 /* Translates and sums what is queued, of one target and of all. Caller holds `work`. */
 void lupe__target_absorb_records(lupe_target *t);
 void lupe__absorb_records(lupe_aggregator *a);
+/* Absorbs, and reads the process's mappings anew where they may have changed, so that `map` is there and
+ * tells the addresses of this moment. Caller holds `work`. LUPE_ENOMEM. */
+lupe_status lupe__target_read_maps(lupe_target *t);
+/* Sets ids[id] for the stacks that leak proofs refer to; and after the sweep gives them their new ids. Caller
+ * holds `work`. */
+void lupe__proofs_mark_stacks(lupe_aggregator *a, uint32_t *ids);
+void lupe__proofs_renumber_stacks(lupe_aggregator *a, const uint32_t *ids);
 
 /* Removes stacks that nothing refers to any more, where there are many: gives all others new ids, so the
  * caller must keep none across it. Caller holds `work`; some milliseconds, not for the loop. */

@@ -15,6 +15,7 @@
 enum {
   DRAIN_MAX_RECORDS = 65536, /* at a time: more than the ring can hold */
   RECEIVE_MAX_MESSAGES = 64, /* at a time: an honest agent has few under way */
+  PROOFS_UNANSWERED_MAX = 2,
   LATE_MS = 2000, /* before the last drain: a record is written some time after what it tells of, a second of
                      standing still among that */
 };
@@ -33,6 +34,7 @@ struct lupe_session {
   lupe_memory_figures last;        /* what /proc said; time_ms 0: nothing yet */
   bool asked;                      /* for a heap profile that has not come */
   bool rates_asked;                /* for other rates, without an answer yet */
+  uint32_t proofs_asked;           /* and not answered */
   uint64_t overdue;                /* a command that nobody waits for any more; 0: none */
   lupe_allocator_figures *figures; /* 4 KiB of scratch, kept off the stack */
 };
@@ -139,6 +141,11 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
     if (reply->serial == 0) s->rates_asked = false;
     if (reply->serial >= s->overdue) s->overdue = 0; /* answers come in the order of their commands */
     s->events.commanded(s->events.arg, s, reply);
+  } else if (m->type == LUPE_PROVED && m->body_bytes == sizeof(lupe_proof_reply) && s->target) {
+    const lupe_proof_reply *reply = body;
+    if (reply->serial != 0 && s->proofs_asked > 0) s->proofs_asked--; /* 0: unasked, as it exits */
+    s->events.proved(s->events.arg, s, reply, fd);
+    return LUPE_OK;
   } else if (m->type == LUPE_MAPS && m->body_bytes == 0 && s->target) {
     /* Without one its samples have no names, no more than that. */
     if (fd < 0) return LUPE_OK;
@@ -275,6 +282,20 @@ lupe_status lupe_session_set_rates(lupe_session *s, uint32_t cpu_hz, uint32_t wa
   lupe_status status = lupe_channel_send(s->fd, LUPE_COMMAND, &command, sizeof command, -1);
   s->rates_asked = status == LUPE_OK;
   return status;
+}
+
+lupe_status lupe_session_prove(lupe_session *s, const lupe_proof_request *request) {
+  if (!s->target || s->proofs_asked >= PROOFS_UNANSWERED_MAX) return LUPE_EAGAIN;
+  lupe_status status = lupe_channel_send(s->fd, LUPE_PROVE, request, sizeof *request, -1);
+  if (status == LUPE_OK) s->proofs_asked++;
+  return status;
+}
+
+lupe_status lupe_session_set_proof_at_exit(lupe_session *s, const lupe_proof_limits *limits) {
+  s->welcome.proof_at_exit = limits != NULL;
+  s->welcome.proof = limits ? *limits : (lupe_proof_limits){0};
+  if (!s->target) return LUPE_OK;
+  return lupe_channel_send(s->fd, LUPE_WELCOME, &s->welcome, sizeof s->welcome, -1);
 }
 
 pid_t lupe_session_pid(const lupe_session *s) {

@@ -30,6 +30,8 @@ typedef struct lupe_session_events {
   void (*profiled)(void *arg, lupe_session *s, const lupe_profile_reply *reply, int fd);
   /* A command was carried out, or not. */
   void (*commanded)(void *arg, lupe_session *s, const lupe_command_reply *reply);
+  /* A leak proof is over (`fd` is its block, now the callee's), or did not begin (-1). */
+  void (*proved)(void *arg, lupe_session *s, const lupe_proof_reply *reply, int fd);
   /* Its mappings came: they can be absorbed. */
   void (*mapped)(void *arg);
   void *arg;
@@ -61,6 +63,14 @@ void lupe_session_overdue(lupe_session *s, uint64_t serial);
 /* What it is asked for from now on: in its WELCOME, or else by a command. LUPE_EAGAIN: its socket is full, or
  * the last such command is unanswered, so it is to be tried again; LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_set_rates(lupe_session *s, uint32_t cpu_hz, uint32_t wall_hz);
+
+/* Asks for a leak proof; what comes of it is told by `proved`. LUPE_EAGAIN: its socket is full, it has not
+ * said HELLO, or two are unanswered (the second one's answer will be that it is busy): not a pile of them for
+ * when a process that is stopped goes on; LUPE_ENOENT, LUPE_EIO. */
+lupe_status lupe_session_prove(lupe_session *s, const lupe_proof_request *request);
+/* Whether it is to prove as it exits, from now on: in its WELCOME, which is sent again where it has one.
+ * NULL: no. LUPE_EAGAIN: its socket is full, so it is to be tried again; LUPE_ENOENT, LUPE_EIO. */
+lupe_status lupe_session_set_proof_at_exit(lupe_session *s, const lupe_proof_limits *limits);
 
 pid_t lupe_session_pid(const lupe_session *s);
 lupe_target *lupe_session_target(const lupe_session *s); /* NULL before HELLO */

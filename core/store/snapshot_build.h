@@ -1,6 +1,6 @@
 /* snapshot_build.h -- the insides of building one snapshot, for the files that do it: snapshot_builder.c
- * (what goes in, and where it goes), snapshot_heap.c and snapshot_samples.c. Nobody else includes it. Thread:
- * the one that holds the aggregator's `work`. */
+ * (what goes in, and where it goes), snapshot_heap.c, snapshot_proofs.c and snapshot_samples.c. Nobody else
+ * includes it. Thread: the one that holds the aggregator's `work`. */
 #ifndef LUPE_STORE_SNAPSHOT_BUILD_H
 #define LUPE_STORE_SNAPSHOT_BUILD_H
 
@@ -38,8 +38,10 @@ typedef struct lupe__builder {
   uint32_t *site_index;  /* by function */
   uint32_t *function_of; /* by site */
   uint32_t stack_count, site_count;
-  uint32_t heap_stack_count; /* the first ones */
+  uint32_t heap_stack_count; /* the first ones, with those of leak proofs: all that have a site */
   uint64_t depth_sum;
+
+  size_t proof_count, proof_row_count;
 
   lupe_sample *samples; /* of the window */
   size_t sample_count;
@@ -74,5 +76,9 @@ void lupe__clear_samples(lupe__builder *b);
 /* Numbers the stacks and sites of the targets' heaps. */
 void lupe__number_heap_stacks(lupe__builder *b);
 void lupe__fill_heap(lupe__builder *b);
+
+/* Numbers those of their leak proofs likewise, and counts what there is to fill in. */
+void lupe__number_proof_stacks(lupe__builder *b);
+void lupe__fill_proofs(lupe__builder *b);
 
 #endif

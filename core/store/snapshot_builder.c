@@ -109,7 +109,7 @@ void lupe__add_stack(lupe__builder *b, uint32_t id, bool with_site) {
   b->depth_sum += depth;
 }
 
-/* Numbers the stacks: those of the heap, then those that only samples have. */
+/* Numbers the stacks: those of the heap and of leak proofs, then those that only samples have. */
 static lupe_status number_stacks(lupe__builder *b) {
   lupe_status status = lupe_frame_names_update(b->a->names);
   if (status != LUPE_OK) return status;
@@ -127,6 +127,8 @@ static lupe_status number_stacks(lupe__builder *b) {
   for (uint32_t i = 0; i < ids; i++) b->stack_of[i] = LUPE__NONE;
   for (uint32_t i = 0; i < b->function_count; i++) b->site_index[i] = LUPE__NONE;
   lupe__number_heap_stacks(b);
+  lupe__number_proof_stacks(b);
+  b->heap_stack_count = b->stack_count;
   return lupe__collect_samples(b);
 }
 
@@ -193,8 +195,8 @@ static void lay_out(lupe__builder *b) {
   place(h, &h->sample_ns, b->sample_count, sizeof(double));
   place(h, &h->spans, 0, sizeof(lupe_snapshot_span)); /* no program can mark any yet */
   place(h, &h->span_buckets, 0, sizeof(double));
-  place(h, &h->proofs, 0, sizeof(lupe_snapshot_proof));
-  place(h, &h->proof_rows, 0, sizeof(lupe_snapshot_proof_row));
+  place(h, &h->proofs, b->proof_count, sizeof(lupe_snapshot_proof));
+  place(h, &h->proof_rows, b->proof_row_count, sizeof(lupe_snapshot_proof_row));
 }
 
 /* -- and in it goes --------------------------------------------------------------------------- */
@@ -317,6 +319,7 @@ static lupe_status build(lupe__builder *b, lupe_snapshot **out) {
   fill_lines(b);
   fill_stacks(b);
   lupe__fill_heap(b);
+  lupe__fill_proofs(b);
   lupe__fill_samples(b);
   status = lupe__snapshot_seal(snapshot);
   if (status != LUPE_OK) {

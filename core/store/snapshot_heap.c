@@ -14,7 +14,6 @@ void lupe__number_heap_stacks(lupe__builder *b) {
         b->targets[i]->profile ? lupe_heap_profile_rows(b->targets[i]->profile, &count) : NULL;
     for (size_t k = 0; k < count; k++) lupe__add_stack(b, rows[k].stack, true);
   }
-  b->heap_stack_count = b->stack_count;
 }
 
 static void add_history(lupe__builder *b, const lupe_heap_profile *profile, bool hooked) {

@@ -89,15 +89,18 @@ typedef struct lupe_snapshot_span {
   double total_ns, max_ns;
 } lupe_snapshot_span;
 
-/* The newest leak proof of a process that was asked for one: how it ended and what it read. */
+/* The leak proofs of a process that was asked for one: how the newest ended, and what the newest complete one
+ * found. A later one that was refused, or given up on, takes nothing away from that. */
 typedef struct lupe_snapshot_proof {
   uint32_t target;  /* index into targets */
-  uint32_t outcome; /* lupe_proof_outcome of proof.h; what follows `elapsed_ns` is 0 unless it is complete */
-  int32_t error;    /* see there */
-  uint32_t hidden;  /* see there: why less than a proof */
-  double time_ms;   /* when it ended */
+  uint32_t outcome; /* of the newest: lupe_proof_outcome of proof.h */
+  int32_t error;    /* of the newest, see there */
+  uint32_t hidden;  /* of the newest complete one, see there: why less than a proof */
+  double time_ms;   /* from here on of the newest: when it ended */
   double elapsed_ns, pause_ns;
   double anonymous_bytes, read_bytes;
+  /* From here on of the newest complete one, its rows too. */
+  double scanned_ms; /* when its second scan was made; 0: there is none, and all that follows is 0 */
   double interval_ms;
   double scan_ns, table_bytes;
   uint32_t threads, registers;
@@ -110,7 +113,7 @@ typedef struct lupe_snapshot_proof {
  * sampled, and scaled from them. */
 typedef struct lupe_snapshot_proof_row {
   uint32_t proof; /* index into proofs */
-  uint32_t stack; /* index into stacks */
+  uint32_t stack; /* index into stacks; it has a site */
   uint32_t
       holder_stack; /* of the reachable ones' nearest sampled holders, the most frequent; UINT32_MAX: none */
   uint32_t held;    /* sampled objects that have that one */
@@ -190,7 +193,7 @@ typedef struct lupe_snapshot_header {
   lupe_snapshot_column spans;        /* lupe_snapshot_span: each name once per target */
   lupe_snapshot_column span_buckets; /* double: counts, LUPE_SNAPSHOT_SPAN_BUCKETS for each span, in order */
 
-  lupe_snapshot_column proofs;     /* lupe_snapshot_proof: at most one per target */
+  lupe_snapshot_column proofs;     /* lupe_snapshot_proof: at most one per target, in their order */
   lupe_snapshot_column proof_rows; /* lupe_snapshot_proof_row, by proof and stack ascending */
 } lupe_snapshot_header;
 

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "core/store/snapshot.h"
+#include "core/wire/proof.h"
 #include "core/wire/record.h"
 
 enum kind { PLAIN, INDEXES, OPTIONAL_INDEXES, DOUBLES, FLOATS };
@@ -198,6 +199,56 @@ static const char *check_shape(const block *b) {
   return NULL;
 }
 
+static bool figures(const double *all, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (!figure(all[i])) return false;
+  }
+  return true;
+}
+
+static const char *check_proofs(const block *b) {
+  const lupe_snapshot_header *h = b->header;
+  const lupe_snapshot_proof *proofs = data_of(b, &h->proofs);
+  for (size_t i = 0; i < h->proofs.count; i++) {
+    const lupe_snapshot_proof *p = &proofs[i];
+    if (p->target >= h->targets.count) return "proofs: a target out of bounds";
+    if (i > 0 && p->target <= proofs[i - 1].target) return "proofs: not in the order of their targets";
+    if (p->outcome >= LUPE_PROOF_OUTCOMES) return "proofs: an outcome";
+    const double all[] = {p->time_ms,
+                          p->elapsed_ns,
+                          p->pause_ns,
+                          p->anonymous_bytes,
+                          p->read_bytes,
+                          p->scanned_ms,
+                          p->interval_ms,
+                          p->scan_ns,
+                          p->table_bytes,
+                          p->sample_period_bytes,
+                          p->heap_objects,
+                          p->heap_bytes,
+                          p->unreachable_objects,
+                          p->unreachable_bytes};
+    if (!figures(all, sizeof all / sizeof all[0])) return "proofs: a figure";
+  }
+  const lupe_snapshot_proof_row *rows = data_of(b, &h->proof_rows);
+  const uint32_t *site = data_of(b, &h->stack_site);
+  uint64_t stacks = h->stack_site.count;
+  for (size_t i = 0; i < h->proof_rows.count; i++) {
+    const lupe_snapshot_proof_row *r = &rows[i];
+    if (r->proof >= h->proofs.count) return "proof_rows: a proof out of bounds";
+    if (r->stack >= stacks || (r->holder_stack != UINT32_MAX && r->holder_stack >= stacks) ||
+        (r->head_stack != UINT32_MAX && r->head_stack >= stacks))
+      return "proof_rows: a stack out of bounds";
+    if (site[r->stack] == UINT32_MAX) return "proof_rows: a stack without a site";
+    if (i > 0 && (r->proof < r[-1].proof || (r->proof == r[-1].proof && r->stack <= r[-1].stack)))
+      return "proof_rows: not in order";
+    const double all[] = {r->objects,          r->bytes,         r->unreachable_objects, r->unreachable_bytes,
+                          r->objects_variance, r->bytes_variance};
+    if (!figures(all, sizeof all / sizeof all[0])) return "proof_rows: a figure";
+  }
+  return NULL;
+}
+
 static lupe_status answer(lupe_status status, const char *text, const char **why) {
   if (why) *why = text;
   return status;
@@ -219,5 +270,6 @@ lupe_status lupe_snapshot_validate(const void *bytes, size_t size, const char **
   }
   const char *wrong = check_names(&b);
   if (!wrong) wrong = check_shape(&b);
+  if (!wrong) wrong = check_proofs(&b);
   return wrong ? answer(LUPE_ECORRUPT, wrong, why) : answer(LUPE_OK, "", why);
 }

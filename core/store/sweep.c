@@ -24,18 +24,21 @@ void lupe__stacks_sweep(lupe_aggregator *a) {
   if (!is_due(a)) return;
   uint32_t *ids = calloc(lupe_stack_table_stacks(a->stacks), sizeof *ids);
   if (!ids) return; /* the next absorb tries again */
-  /* All that keep ids: profiles and the log. What is queued has addresses, lines belong to frames, a snapshot
-   * has copies; a target that was forgotten while a job still holds it is not seen again. */
+  /* All that keep ids: profiles, leak proofs and the log. What is queued has addresses, lines belong to
+   * frames, a snapshot has copies; a target that was forgotten while a job still holds it is not seen again.
+   */
   for (lupe_target *t = NULL; (t = lupe__target_next(a, t));) {
     size_t count = 0;
     const lupe_heap_row *rows = t->profile ? lupe_heap_profile_rows(t->profile, &count) : NULL;
     for (size_t i = 0; i < count; i++) ids[rows[i].stack] = 1;
   }
+  lupe__proofs_mark_stacks(a, ids);
   lupe_sample_log_mark_stacks(a->samples, ids);
   lupe_stack_table_keep(a->stacks, ids);
   for (lupe_target *t = NULL; (t = lupe__target_next(a, t));) {
     if (t->profile) lupe_heap_profile_renumber(t->profile, ids);
   }
+  lupe__proofs_renumber_stacks(a, ids);
   lupe_sample_log_renumber_stacks(a->samples, ids);
   free(ids);
   a->swept_bytes = lupe_stack_table_bytes(a->stacks);

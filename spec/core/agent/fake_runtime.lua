@@ -10,6 +10,7 @@ intptr_t pread(int fd, void *bytes, size_t count, long offset);
 ]])
 support.declare("core/lupe.h")
 support.declare("core/wire/message.h")
+support.declare("core/wire/proof.h")
 support.declare("core/wire/record.h")
 support.declare("core/wire/ring.h")
 support.declare("core/wire/channel.h")
@@ -114,7 +115,7 @@ function fake_runtime.read_whole(fd)
   end
 end
 
-local names = { "hello", "welcome", "profile", "profiled", "goodbye", "maps", "command", "commanded" }
+local names = { "hello", "welcome", "profile", "profiled", "goodbye", "maps", "command", "commanded", "prove", "proved" }
 
 --- Takes one message if there is one: its name, its body (cdata, false), its descriptor. "gone" at the end.
 function connection:try()
@@ -145,6 +146,15 @@ function connection:try()
       ffi.C.close(fd[0])
     end
     return name, reply, text
+  elseif name == "proved" then
+    local reply = ffi.new("lupe_proof_reply")
+    ffi.copy(reply, body, ffi.sizeof(reply))
+    local bytes
+    if fd[0] >= 0 then
+      bytes = fake_runtime.read_whole(fd[0])
+      ffi.C.close(fd[0])
+    end
+    return name, reply, bytes
   elseif name == "commanded" then
     local reply = ffi.new("lupe_command_reply")
     ffi.copy(reply, body, ffi.sizeof(reply))
@@ -175,12 +185,22 @@ function connection:say(type, body)
   return tonumber(core.lupe_channel_send(self.fd, type, body, body and ffi.sizeof(body) or 0, -1))
 end
 
+local function proof_limits(given)
+  local limits = {
+    interval_ms = 50, max_ms = 20000, max_heap_bytes = 2 ^ 40, max_table_bytes = 2 ^ 30, min_free_bytes = 0,
+    min_free_share = 0,
+  }
+  for name, value in pairs(given or {}) do limits[name] = value end
+  return limits
+end
+
 function connection:welcome(options)
   options = options or {}
   return self:say(2, ffi.new("lupe_welcome", {
     version = options.version or ffi.C.LUPE_WIRE_VERSION, enabled = options.enabled == false and 0 or 1,
     figures_interval_ms = options.figures_interval_ms or 50,
     cpu_hz = options.cpu_hz or 0, wall_hz = options.wall_hz or 0,
+    proof_at_exit = options.proof_at_exit and 1 or 0, proof = proof_limits(options.proof_at_exit),
   }))
 end
 
@@ -207,6 +227,37 @@ end
 local kinds = { [2] = "heap", [3] = "cpu", [4] = "wall" }
 
 --- Empties the ring. Returns all samples so far: { kind, depth, flags, tid, weight, state, frames = {...} }.
+--- Asks for a leak proof.
+function connection:prove(limits, serial)
+  assert(self:say(9, ffi.new("lupe_proof_request", { serial = serial or 1, limits = proof_limits(limits) })) == OK)
+end
+
+--- The answer to that: the reply, and where it is complete its block: { head, objects (from 1), stacks (arrays of
+-- addresses, by the objects' `stack`) }.
+function connection:proved(seconds)
+  local reply, bytes = self:expect("proved", seconds or 30)
+  if not bytes then return reply end
+  local head = ffi.new("lupe_proof_head")
+  ffi.copy(head, bytes, ffi.sizeof(head))
+  local at, objects = ffi.sizeof(head), {}
+  for i = 1, head.object_count do
+    objects[i] = ffi.new("lupe_proof_object")
+    ffi.copy(objects[i], bytes:sub(at + 1, at + ffi.sizeof(objects[i])), ffi.sizeof(objects[i]))
+    at = at + ffi.sizeof(objects[i])
+  end
+  local pcs, first = ffi.new("uint64_t[?]", head.pc_count), ffi.new("uint32_t[?]", head.stack_count + 1)
+  ffi.copy(pcs, bytes:sub(at + 1), 8 * head.pc_count)
+  at = at + 8 * head.pc_count
+  assert(at + 4 * (head.stack_count + 1) == #bytes, "a block of another length than its head says")
+  ffi.copy(first, bytes:sub(at + 1), 4 * (head.stack_count + 1))
+  local stacks = {}
+  for s = 0, head.stack_count - 1 do
+    stacks[s] = {}
+    for i = first[s], first[s + 1] - 1 do table.insert(stacks[s], pcs[i]) end
+  end
+  return reply, { head = head, objects = objects, stacks = stacks }
+end
+
 function connection:drain()
   local copy = ffi.new("lupe_record_copy")
   while true do

@@ -1,0 +1,186 @@
+#include "core/agent/proof.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/agent/proof_child.h"
+#include "core/agent/proof_facts.h"
+#include "core/agent/proof_room.h"
+#include "core/agent/proof_scan.h"
+#include "core/agent/quiet_fork.h"
+#include "core/agent/session.h"
+#include "core/clock.h"
+
+enum {
+  LOOK_MS = 10, /* between two looks whether the child has ended */
+};
+
+static void end(lupe_proof *p, lupe_proof_outcome outcome, int error) {
+  p->phase = LUPE_PROOF_ENDED;
+  p->reply.outcome = outcome;
+  p->reply.error = error;
+  p->reply.elapsed_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - p->start_ns);
+  p->reply.time_ms = lupe_clock_ns(CLOCK_REALTIME) / 1000000;
+}
+
+/* ---- may it? ---- */
+
+static lupe_proof_outcome check(lupe_proof *p) {
+  const lupe_proof_limits *limits = &p->asked.limits;
+  if (p->asked.sample_period_bytes == 0) return LUPE_PROOF_NO_PROFILING;
+  lupe_status quiet = lupe_quiet_fork_check();
+  if (quiet != LUPE_OK) return quiet == LUPE_EINUSE ? LUPE_PROOF_SIGSYS_TAKEN : LUPE_PROOF_UNSUPPORTED;
+  uint64_t anonymous = p->reply.anonymous_bytes = lupe_proof_anonymous_bytes();
+  if (anonymous == 0) return LUPE_PROOF_NO_PROC;
+  if (anonymous > limits->max_heap_bytes) return LUPE_PROOF_HEAP_TOO_LARGE;
+  double wanted = (double)limits->min_free_bytes + limits->min_free_share * (double)anonymous;
+  return (double)lupe_proof_room_bytes() < wanted ? LUPE_PROOF_NO_MEMORY : LUPE_PROOF_COMPLETE;
+}
+
+/* ---- scans ---- */
+
+static void scan(lupe_proof *p, bool second) {
+  const lupe_proof_progress none = {0};
+  lupe_proof_outcome refused = check(p);
+  if (refused != LUPE_PROOF_COMPLETE) {
+    end(p, refused, 0);
+    return;
+  }
+  if (pwrite(p->progress_fd, &none, sizeof none, 0) != (ssize_t)sizeof none) {
+    end(p, LUPE_PROOF_FORK_FAILED, errno);
+    return;
+  }
+  lupe_proof_facts facts;
+  lupe_status status =
+      lupe_proof_facts_gather(&facts, p->asked.own, p->asked.own_count, p->asked.first_frame);
+  if (status != LUPE_OK) {
+    end(p, status == LUPE_ENOENT ? LUPE_PROOF_NO_PROC : LUPE_PROOF_FORK_FAILED,
+        status == LUPE_ENOENT ? 0 : ENOMEM);
+    return;
+  }
+  if (facts.vfork) {
+    lupe_proof_facts_release(&facts);
+    end(p, LUPE_PROOF_VFORK, 0);
+    return;
+  }
+  lupe_proof_job job = {
+      .limits = p->asked.limits,
+      .sample_period_bytes = p->asked.sample_period_bytes,
+      .parent = getpid(),
+      .second = second,
+      .progress_fd = p->progress_fd,
+      .seen_fd = p->seen_fd,
+      .block_fd = p->block_fd,
+  };
+  int64_t start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
+  pid_t child = lupe_quiet_fork();
+  int failed = errno;
+  if (child == 0) lupe_proof_child_run(&job, &facts);
+  uint64_t pause_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
+  lupe_proof_facts_release(&facts);
+  if (child < 0) {
+    end(p, LUPE_PROOF_FORK_FAILED, failed);
+    return;
+  }
+  if (pause_ns > p->reply.pause_ns) p->reply.pause_ns = pause_ns;
+  int64_t now_ms = lupe_session_now_ms();
+  p->child = child;
+  p->phase = second ? LUPE_PROOF_SECOND : LUPE_PROOF_FIRST;
+  p->due_ms = now_ms + LOOK_MS;
+  p->kill_ms = now_ms + p->asked.limits.max_ms + LUPE_PROOF_GRACE_MS;
+}
+
+static int new_file(const char *name) {
+  return memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+}
+
+void lupe_proof_begin(lupe_proof *p, const lupe_proof_asked *asked) {
+  *p = LUPE_PROOF_INIT;
+  p->asked = *asked;
+  p->reply.serial = asked->serial;
+  p->start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
+  p->progress_fd = new_file("lupe-proof-progress");
+  p->seen_fd = new_file("lupe-proof-seen");
+  p->block_fd = new_file("lupe-proof");
+  if (p->progress_fd < 0 || p->seen_fd < 0 || p->block_fd < 0)
+    end(p, LUPE_PROOF_FORK_FAILED, errno);
+  else
+    scan(p, false);
+}
+
+int64_t lupe_proof_due_ms(const lupe_proof *p) {
+  return p->phase == LUPE_PROOF_IDLE ? INT64_MAX : p->due_ms;
+}
+
+static bool seal(int fd) {
+  return fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0;
+}
+
+/* The child has ended, with `status` as waitpid gives it. */
+static void after_scan(lupe_proof *p, int status) {
+  lupe_proof_progress told = {0};
+  bool read = pread(p->progress_fd, &told, sizeof told, 0) == (ssize_t)sizeof told;
+  p->child = 0;
+  p->reply.read_bytes = told.read_bytes;
+  if (!read || !told.ended) {
+    end(p, LUPE_PROOF_KILLED, WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status));
+  } else if (told.outcome != LUPE_PROOF_COMPLETE) {
+    end(p, told.outcome, told.error);
+  } else if (p->phase == LUPE_PROOF_FIRST) {
+    p->phase = LUPE_PROOF_PAUSED;
+    p->due_ms = lupe_session_now_ms() + p->asked.limits.interval_ms;
+  } else if (!seal(p->block_fd)) {
+    end(p, LUPE_PROOF_FORK_FAILED, errno);
+  } else {
+    end(p, LUPE_PROOF_COMPLETE, 0);
+  }
+}
+
+static void look_at_child(lupe_proof *p, int64_t now_ms) {
+  int status = 0;
+  pid_t ended = waitpid(p->child, &status, __WCLONE | WNOHANG);
+  if (ended == p->child) {
+    after_scan(p, status);
+  } else if (ended < 0 && errno != EINTR) { /* somebody waited with __WALL */
+    after_scan(p, 0);
+  } else if (now_ms >= p->kill_ms) {
+    kill(p->child, SIGKILL); /* its end is seen the next time */
+    p->due_ms = now_ms + 1;
+  } else {
+    p->due_ms = now_ms + LOOK_MS;
+  }
+}
+
+void lupe_proof_step(lupe_proof *p, int64_t now_ms) {
+  if (now_ms < p->due_ms) return;
+  if (p->phase == LUPE_PROOF_FIRST || p->phase == LUPE_PROOF_SECOND)
+    look_at_child(p, now_ms);
+  else if (p->phase == LUPE_PROOF_PAUSED)
+    scan(p, true);
+}
+
+void lupe_proof_abandon(lupe_proof *p) {
+  if (p->phase == LUPE_PROOF_IDLE || p->phase == LUPE_PROOF_ENDED) return;
+  if (p->child > 0) {
+    kill(p->child, SIGKILL);
+    while (waitpid(p->child, NULL, __WCLONE) < 0 && errno == EINTR) continue;
+    p->child = 0;
+  }
+  end(p, LUPE_PROOF_LEAVING, 0);
+}
+
+static void close_file(int *fd) {
+  if (*fd >= 0) close(*fd);
+  *fd = -1;
+}
+
+void lupe_proof_clear(lupe_proof *p) {
+  close_file(&p->progress_fd);
+  close_file(&p->seen_fd);
+  close_file(&p->block_fd);
+  p->phase = LUPE_PROOF_IDLE;
+}

@@ -1,0 +1,242 @@
+#include "core/agent/proof_facts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/wire/proof.h"
+
+enum {
+  MAPPING_BYTES = 32 << 20, /* of address space; only what is used becomes memory */
+  THREADS_MAX = 1 << 16,
+  MAPPINGS_MAX = 1 << 17, /* twice what the kernel allows a process by default */
+  POINTERS_MAX = (MAPPING_BYTES - THREADS_MAX * (int)sizeof(lupe_proof_thread) -
+                  MAPPINGS_MAX * (int)sizeof(lupe_proof_span)) /
+                 (int)sizeof(uint64_t),
+  FOLDER_BYTES = 16 << 10,
+};
+
+/* What getdents64 gives; libc has no name for it. */
+typedef struct entry {
+  uint64_t inode;
+  int64_t offset;
+  unsigned short bytes;
+  unsigned char type;
+  char name[];
+} entry;
+
+static void keep(lupe_proof_facts *f, uint64_t pointer, uint32_t hidden) {
+  if (f->pointer_count < POINTERS_MAX)
+    f->pointers[f->pointer_count++] = pointer;
+  else
+    f->hidden |= hidden;
+}
+
+/* A file of /proc, cut to what fits. Returns its length, or -1. */
+static ssize_t read_file(int folder, const char *path, char *text, size_t capacity) {
+  int fd = openat(folder, path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  ssize_t n = read(fd, text, capacity - 1);
+  close(fd);
+  if (n >= 0) text[n] = '\0';
+  return n;
+}
+
+/* Calls `look` for every entry of a folder that is a number. False: it cannot be read. */
+static bool for_each_number(const char *path, void (*look)(void *arg, int folder, const char *name),
+                            void *arg) {
+  _Alignas(entry) char listed[FOLDER_BYTES];
+  int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  long n = -1;
+  if (folder < 0) return false;
+  while ((n = syscall(SYS_getdents64, folder, listed, sizeof listed)) > 0) {
+    for (long at = 0; at < n;) {
+      const entry *e = (const entry *)(listed + at);
+      if (e->name[0] >= '0' && e->name[0] <= '9') look(arg, folder, e->name);
+      at += e->bytes;
+    }
+  }
+  close(folder);
+  return n == 0;
+}
+
+/* ---- threads ---- */
+
+typedef struct search {
+  lupe_proof_facts *facts;
+  const pid_t *own;
+  size_t own_count;
+  int folder;          /* of fdinfo */
+  unsigned unreadable; /* threads */
+} search;
+
+/* Whether a system call is one after which the caller stands still until its child has gone on. */
+static bool is_vfork(long number, const uint64_t *arguments) {
+  if (number == SYS_vfork) return true;
+  if (number == SYS_clone) return (arguments[0] & CLONE_VFORK) != 0;
+  uint64_t flags = 0;
+  if (number == SYS_clone3 && arguments[0])
+    memcpy(&flags, (const void *)(uintptr_t)arguments[0], sizeof flags);
+  return (flags & CLONE_VFORK) != 0;
+}
+
+/* The line is "running", or "-1 SP PC", or "NUMBER six arguments SP PC". */
+static void look_at_thread(void *arg, int folder, const char *name) {
+  search *s = arg;
+  lupe_proof_facts *f = s->facts;
+  char path[64], line[256];
+  pid_t tid = (pid_t)strtol(name, NULL, 10);
+  for (size_t i = 0; i < s->own_count; i++) {
+    if (s->own[i] == tid) return;
+  }
+  if (f->thread_count == THREADS_MAX) return;
+  lupe_proof_thread *t = &f->threads[f->thread_count++];
+  *t = (lupe_proof_thread){.tid = tid};
+  snprintf(path, sizeof path, "%s/syscall", name);
+  if (read_file(folder, path, line, sizeof line) <= 0) {
+    s->unreadable++;
+    return;
+  }
+  char *at;
+  long number = strtol(line, &at, 10);
+  if (at == line) return; /* it runs */
+  uint64_t numbers[8] = {0};
+  int wanted = number >= 0 ? 8 : 2;
+  for (int i = 0; i < wanted; i++) numbers[i] = strtoull(at, &at, 16);
+  t->sp = numbers[wanted - 2];
+  if (number < 0) return;
+  for (int i = 0; i < 6; i++) keep(f, numbers[i], 0);
+  if (is_vfork(number, numbers)) f->vfork = true;
+}
+
+/* ---- what the kernel keeps ---- */
+
+/* "tfd:       19 events: 80000019 data: 7f0012345678  pos:0 ino:..." */
+static void read_epoll(lupe_proof_facts *f, int fd) {
+  char text[4096];
+  size_t kept = 0;
+  ssize_t n;
+  while ((n = read(fd, text + kept, sizeof text - 1 - kept)) > 0) {
+    kept += (size_t)n;
+    text[kept] = '\0';
+    char *line = text, *end;
+    while ((end = strchr(line, '\n'))) {
+      *end = '\0';
+      const char *data = strstr(line, "data:");
+      if (data) keep(f, strtoull(data + 5, NULL, 16), LUPE_HIDDEN_EPOLL);
+      line = end + 1;
+    }
+    kept = (size_t)(text + kept - line);
+    if (kept == sizeof text - 1) break; /* no line is as long */
+    memmove(text, line, kept);
+  }
+  if (n != 0) f->hidden |= LUPE_HIDDEN_EPOLL;
+}
+
+static void look_at_descriptor(void *arg, int folder, const char *name) {
+  search *s = arg;
+  char link[64];
+  ssize_t n = readlinkat(folder, name, link, sizeof link - 1);
+  if (n <= 0) return; /* closed meanwhile */
+  link[n] = '\0';
+  if (strcmp(link, "anon_inode:[io_uring]") == 0) s->facts->hidden |= LUPE_HIDDEN_IO_URING;
+  if (strcmp(link, "anon_inode:[eventpoll]") != 0) return;
+  int fd = s->folder < 0 ? -1 : openat(s->folder, name, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    if (errno != ENOENT) s->facts->hidden |= LUPE_HIDDEN_EPOLL;
+    return;
+  }
+  read_epoll(s->facts, fd);
+  close(fd);
+}
+
+/* The agent's thread has descriptors of its own: the program's are those of any other thread that lives (the
+ * first may have left by pthread_exit). */
+static void look_at_descriptors(search *s) {
+  bool read = s->facts->thread_count == 0;
+  for (size_t i = 0; !read && i < s->facts->thread_count; i++) {
+    char path[64];
+    int tid = s->facts->threads[i].tid;
+    snprintf(path, sizeof path, "/proc/self/task/%d/fdinfo", tid);
+    s->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/task/%d/fd", tid);
+    read = for_each_number(path, look_at_descriptor, s);
+    if (s->folder >= 0) close(s->folder);
+  }
+  if (!read) s->facts->hidden |= LUPE_HIDDEN_EPOLL | LUPE_HIDDEN_IO_URING;
+}
+
+/* "signal: 60/00007fff86e452a8" */
+static void look_at_timers(lupe_proof_facts *f) {
+  char line[128];
+  size_t length = 0;
+  int fd = open("/proc/self/timers", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    f->hidden |= LUPE_HIDDEN_TIMERS;
+    return;
+  }
+  char text[4096];
+  ssize_t n;
+  while ((n = read(fd, text, sizeof text)) > 0) {
+    for (ssize_t i = 0; i < n; i++) {
+      if (text[i] != '\n') {
+        if (length < sizeof line - 1) line[length++] = text[i];
+        continue;
+      }
+      line[length] = '\0';
+      length = 0;
+      const char *value = strncmp(line, "signal:", 7) == 0 ? strchr(line, '/') : NULL;
+      if (value) keep(f, strtoull(value + 1, NULL, 16), LUPE_HIDDEN_TIMERS);
+    }
+  }
+  if (n < 0) f->hidden |= LUPE_HIDDEN_TIMERS;
+  close(fd);
+}
+
+static void look_at_mapping(void *arg, const lupe_proof_mapping *m) {
+  lupe_proof_facts *f = arg;
+  if (!m->writable) return;
+  if (f->mapping_count < MAPPINGS_MAX)
+    f->mappings[f->mapping_count++] = m->span;
+  else
+    f->hidden |= LUPE_HIDDEN_NOT_FORKED;
+}
+
+static void look_at_mappings(lupe_proof_facts *f) {
+  if (!lupe_proof_mappings_read("/proc/thread-self/maps", look_at_mapping, f))
+    f->hidden |= LUPE_HIDDEN_NOT_FORKED;
+}
+
+lupe_status lupe_proof_facts_gather(lupe_proof_facts *out, const pid_t *own, size_t own_count,
+                                    const void *first_frame) {
+  lupe_proof_facts f = {.mapping_bytes = MAPPING_BYTES,
+                        .thread_storage_bytes = (uint64_t)pthread_self() - (uintptr_t)first_frame};
+  f.mapping =
+      mmap(NULL, MAPPING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (f.mapping == MAP_FAILED) return LUPE_ENOMEM;
+  f.threads = f.mapping;
+  f.pointers = (uint64_t *)(f.threads + THREADS_MAX);
+  search s = {.facts = &f, .own = own, .own_count = own_count, .folder = -1};
+  if (!for_each_number("/proc/self/task", look_at_thread, &s)) {
+    lupe_proof_facts_release(&f);
+    return LUPE_ENOENT;
+  }
+  look_at_descriptors(&s);
+  look_at_timers(&f);
+  f.mappings = (lupe_proof_span *)(f.pointers + POINTERS_MAX);
+  look_at_mappings(&f);
+  *out = f;
+  return LUPE_OK;
+}
+
+void lupe_proof_facts_release(lupe_proof_facts *f) {
+  if (f->mapping) munmap(f->mapping, f->mapping_bytes);
+  f->mapping = NULL;
+}

@@ -1,0 +1,441 @@
+#include "core/agent/proof_heap.h"
+
+#include <limits.h>
+
+/* jemalloc's, weak as in heap.c. */
+extern int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length) __attribute__((weak));
+extern int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *new,
+                        size_t new_bytes) __attribute__((weak));
+extern size_t sallocx(const void *ptr, int flags) __attribute__((weak));
+
+enum {
+  PAGE = 1 << LUPE_HEAP_PAGE_SHIFT,
+  EXTENTS_MAX = 1 << 26,
+  SLOTS_MAX = 1 << 12, /* 4 TiB */
+  BLOCKS = 1 << (47 - LUPE_HEAP_BLOCK_SHIFT),
+  BATCH = 1024,        /* addresses asked about at once */
+  SLAB_PAGES_MAX = 32, /* so that `inverse` is exact; jemalloc's largest has 7 */
+  SLAB_REGIONS_MAX = 512,
+  DESCRIPTION_BYTES = 128,
+  METADATA_ALIGNMENT = 2 << 20,
+  METADATA_BLOCKS_MAX = 512, /* steps back to a block's beginning */
+  METADATA_MAX = 1 << 14,
+  CONTEXT_NONE = 1,
+  FRAMES_MAX = 128, /* of jemalloc */
+  ODD_FREE = 100,   /* so many may be not understood, or one in ODD_SHARE */
+  ODD_SHARE = 100,
+};
+
+/* What jemalloc answers for one address. */
+typedef struct answer {
+  size_t free_regions, regions, bytes;
+} answer;
+
+typedef struct mapping {
+  lupe_proof_heap *heap;
+  size_t query[8], query_length;
+  unsigned char *asked; /* by block: 0 not yet, 1 jemalloc knows of it, 2 it does not */
+  uint64_t odd;
+} mapping;
+
+/* ---- which extents there are ---- */
+
+static bool ask(const mapping *m, const uint64_t *addresses, size_t count, answer *out) {
+  size_t bytes = count * sizeof *out;
+  return mallctlbymib(m->query, m->query_length, out, &bytes, (void *)(uintptr_t)addresses,
+                      count * sizeof *addresses) == 0;
+}
+
+/* jemalloc faults when it is asked about a block that it never had to do with. */
+static bool knows_block(mapping *m, uint64_t address) {
+  unsigned char *state = &m->asked[address >> LUPE_HEAP_BLOCK_SHIFT];
+  if (*state == 0) {
+    answer ignored;
+    if (LUPE_PROOF_TRY())
+      *state = ask(m, &address, 1, &ignored) ? 1 : 2;
+    else
+      *state = 2;
+    lupe_proof_untry();
+  }
+  return *state == 1;
+}
+
+static uint32_t *page_entry(lupe_proof_heap *h, uint64_t address) {
+  uint32_t *slot = &h->blocks[address >> LUPE_HEAP_BLOCK_SHIFT];
+  if (*slot == 0) {
+    if (h->slots == SLOTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
+    *slot = ++h->slots;
+  }
+  uint64_t page = address >> LUPE_HEAP_PAGE_SHIFT & (LUPE_HEAP_BLOCK_PAGES - 1);
+  return &h->pages[(uint64_t)(*slot - 1) * LUPE_HEAP_BLOCK_PAGES + page];
+}
+
+/* Until its description is found: the regions as jemalloc tells, in `description`, and how many are free. */
+static void add_extent(mapping *m, uint64_t base, const answer *a) {
+  lupe_proof_heap *h = m->heap;
+  if (h->extent_count == EXTENTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
+  h->extents[h->extent_count] = (lupe_proof_extent){
+      .base = base,
+      .description = (uint64_t)a->regions << 48,
+      .pages = (uint32_t)(a->bytes / PAGE),
+      .first = (uint32_t)a->free_regions,
+  };
+  *page_entry(h, base) = (uint32_t)++h->extent_count;
+  lupe_proof_charge(h->scan, sizeof(lupe_proof_extent));
+}
+
+static bool plausible(const answer *a, uint64_t base, uint64_t end) {
+  return a->bytes % PAGE == 0 && a->bytes <= end - base && a->bytes / PAGE <= UINT32_MAX && a->regions >= 1 &&
+         a->regions <= SLAB_REGIONS_MAX && a->free_regions <= a->regions;
+}
+
+static void walk(mapping *m, lupe_proof_span span) {
+  uint64_t addresses[BATCH];
+  static answer answers[BATCH];
+  for (uint64_t at = span.lo; at < span.hi;) {
+    uint64_t block_end = ((at >> LUPE_HEAP_BLOCK_SHIFT) + 1) << LUPE_HEAP_BLOCK_SHIFT;
+    if (!knows_block(m, at)) {
+      at = block_end;
+      continue;
+    }
+    uint64_t end = block_end < span.hi ? block_end : span.hi;
+    size_t count = 0;
+    for (uint64_t next = at; next < end && count < BATCH; next += PAGE) addresses[count++] = next;
+    if (!ask(m, addresses, count, answers)) lupe_proof_give_up(m->heap->scan, LUPE_PROOF_NOT_UNDERSTOOD, 0);
+    uint64_t next = at;
+    for (size_t i = 0; i < count; i = (size_t)((next - at) / PAGE)) {
+      next += PAGE;
+      if (answers[i].bytes == 0) continue;
+      if (plausible(&answers[i], addresses[i], span.hi)) {
+        add_extent(m, addresses[i], &answers[i]);
+        next = addresses[i] + answers[i].bytes;
+      } else {
+        m->odd++;
+      }
+    }
+    at = next;
+    lupe_proof_read(m->heap->scan, 0);
+  }
+}
+
+/* Extents may lie across roots that touch. */
+static void walk_all(mapping *m) {
+  const lupe_proof_roots *r = m->heap->roots;
+  for (size_t i = 0; i < r->count;) {
+    lupe_proof_span span = r->list[i].span;
+    lupe_proof_root_kind kind = r->list[i++].kind;
+    if (kind != LUPE_ROOT_ANONYMOUS && kind != LUPE_ROOT_STACK) continue;
+    while (i < r->count && r->list[i].span.lo == span.hi && r->list[i].kind == LUPE_ROOT_ANONYMOUS)
+      span.hi = r->list[i++].span.hi;
+    walk(m, span);
+  }
+}
+
+/* ---- their descriptions ---- */
+
+static unsigned count_bits(const uint64_t *words, uint32_t bits) {
+  unsigned sum = 0;
+  for (uint32_t i = 0; i < bits; i += 64) {
+    uint64_t word = words[i / 64];
+    if (bits - i < 64) word &= (UINT64_C(1) << (bits - i)) - 1;
+    sum += (unsigned)__builtin_popcountll(word);
+  }
+  return sum;
+}
+
+static void describe(lupe_proof_extent *e, const uint64_t *d) {
+  uint32_t regions = (uint32_t)(e->description >> 48);
+  unsigned state = d[0] >> 17 & 7, free_regions = d[0] >> 28 & 0x3ff;
+  bool slab = (d[0] >> 12 & 1) != 0;
+  if (state != 0) {
+    if ((e->description & LUPE_EXTENT_USED) == 0) e->description |= LUPE_EXTENT_FREE;
+    return;
+  }
+  if (slab && (d[1] != e->base || free_regions != e->first || count_bits(d + 8, regions) != free_regions))
+    return;
+  if (!slab && regions != 1) return;
+  if (e->description & LUPE_EXTENT_USED) {
+    e->description |= LUPE_EXTENT_DOUBTFUL; /* two that say so */
+    return;
+  }
+  e->description = (uint64_t)regions << 48 | (uintptr_t)d | LUPE_EXTENT_USED | (slab ? LUPE_EXTENT_SLAB : 0);
+}
+
+/* Anywhere in memory that belongs to no extent, at multiples of their size. */
+static void search_part(void *arg, lupe_proof_span part) {
+  mapping *m = arg;
+  lupe_proof_heap *h = m->heap;
+  if (!LUPE_PROOF_TRY()) {
+    h->scan->hidden |= LUPE_HIDDEN_UNREADABLE;
+    lupe_proof_untry();
+    return;
+  }
+  uint64_t at = (part.lo + DESCRIPTION_BYTES - 1) & -(uint64_t)DESCRIPTION_BYTES;
+  for (; at + DESCRIPTION_BYTES <= part.hi; at += DESCRIPTION_BYTES) {
+    const uint64_t *d = (const uint64_t *)(uintptr_t)at;
+    if (d[1] < h->lo || d[1] >= h->hi) continue;
+    lupe_proof_extent *e = lupe_proof_heap_find(h, d[1]);
+    if (!e || e->base != (d[1] & -(uint64_t)PAGE) || (d[2] & -(uint64_t)PAGE) != (uint64_t)e->pages * PAGE)
+      continue;
+    describe(e, d);
+  }
+  lupe_proof_untry();
+  lupe_proof_read(h->scan, part.hi - part.lo);
+}
+
+static void search_gap(void *arg, lupe_proof_span gap) {
+  mapping *m = arg;
+  lupe_proof_present(m->heap->roots, LUPE_ROOT_ANONYMOUS, gap, SIZE_MAX, search_part, m);
+}
+
+/* ---- jemalloc's own memory ---- */
+
+static bool is_metadata_block(uint64_t block, uint64_t within) {
+  const uint64_t *words = (const uint64_t *)(uintptr_t)block;
+  uint64_t bytes = words[0], left_at = words[3], left_bytes = words[4];
+  return bytes % METADATA_ALIGNMENT == 0 && block + bytes > within && words[1] % METADATA_ALIGNMENT == 0 &&
+         left_at > block && left_at <= block + bytes && left_at + left_bytes == block + bytes;
+}
+
+/* The block that a description is in, by its first words. An empty span: none of that form. */
+static lupe_proof_span find_block(uint64_t within) {
+  lupe_proof_span found = {0, 0};
+  volatile uint64_t block = within & -(uint64_t)METADATA_ALIGNMENT;
+  if (LUPE_PROOF_TRY()) {
+    for (int i = 0; i < METADATA_BLOCKS_MAX && !is_metadata_block(block, within); i++)
+      block -= METADATA_ALIGNMENT;
+    if (is_metadata_block(block, within))
+      found = (lupe_proof_span){block, block + *(const uint64_t *)(uintptr_t)block};
+  }
+  lupe_proof_untry();
+  return found;
+}
+
+static bool contains(lupe_proof_span span, uint64_t address) {
+  return address >= span.lo && address < span.hi;
+}
+
+static void add_metadata(lupe_proof_heap *h, lupe_proof_span block) {
+  size_t at = h->metadata_count;
+  if (block.lo == block.hi || at == METADATA_MAX) return;
+  for (; at > 0 && h->metadata[at - 1].lo > block.lo; at--) h->metadata[at] = h->metadata[at - 1];
+  h->metadata[at] = block;
+  h->metadata_count++;
+  lupe_proof_charge(h->scan, sizeof block);
+}
+
+static void find_metadata(lupe_proof_heap *h) {
+  lupe_proof_span last = {0, 0};
+  h->metadata = lupe_proof_table(h->scan, METADATA_MAX * sizeof *h->metadata, 0);
+  for (size_t i = 0; i < h->extent_count; i++) {
+    uint64_t description = (uintptr_t)lupe_extent_description(&h->extents[i]);
+    bool known = description == 0 || contains(last, description);
+    for (size_t k = 0; !known && k < h->metadata_count; k++) {
+      known = contains(h->metadata[k], description);
+      if (known) last = h->metadata[k];
+    }
+    if (!known) add_metadata(h, last = find_block(description));
+  }
+}
+
+static void take_foreign(const lupe_proof_heap *h, lupe_proof_span gap,
+                         void (*take)(void *arg, lupe_proof_span gap), void *arg) {
+  for (size_t i = 0; i < h->metadata_count && h->metadata[i].lo < gap.hi; i++) {
+    lupe_proof_span own = h->metadata[i];
+    if (own.hi <= gap.lo) continue;
+    if (own.lo > gap.lo) take(arg, (lupe_proof_span){gap.lo, own.lo});
+    gap.lo = own.hi;
+    if (gap.lo >= gap.hi) return;
+  }
+  take(arg, gap);
+}
+
+/* The first extent that ends behind `address`. */
+static size_t first_extent(const lupe_proof_heap *h, uint64_t address) {
+  size_t low = 0, high = h->extent_count;
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    const lupe_proof_extent *e = &h->extents[middle];
+    if (lupe_extent_base(e) + (uint64_t)e->pages * PAGE <= address)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+void lupe_proof_heap_gaps(const lupe_proof_heap *h, lupe_proof_span span,
+                          void (*take)(void *arg, lupe_proof_span gap), void *arg) {
+  uint64_t at = span.lo;
+  for (size_t i = first_extent(h, span.lo); i < h->extent_count && lupe_extent_base(&h->extents[i]) < span.hi;
+       i++) {
+    const lupe_proof_extent *e = &h->extents[i];
+    uint64_t base = lupe_extent_base(e), end = base + (uint64_t)e->pages * PAGE;
+    bool understood = (e->description & (LUPE_EXTENT_USED | LUPE_EXTENT_FREE)) != 0;
+    if (h->regions != 0 && !understood) continue; /* described by nobody: read as a gap */
+    if (base > at) take_foreign(h, (lupe_proof_span){at, base}, take, arg);
+    if (end > at) at = end;
+  }
+  if (at < span.hi) take_foreign(h, (lupe_proof_span){at, span.hi}, take, arg);
+}
+
+static void search_all(mapping *m) {
+  const lupe_proof_roots *r = m->heap->roots;
+  for (size_t i = 0; i < r->count; i++) {
+    if (r->list[i].kind == LUPE_ROOT_ANONYMOUS) lupe_proof_heap_gaps(m->heap, r->list[i].span, search_gap, m);
+  }
+}
+
+/* ---- what is in use ---- */
+
+static bool settle_slab(lupe_proof_heap *h, lupe_proof_extent *e) {
+  uint32_t regions = lupe_extent_regions(e);
+  unsigned class = lupe_extent_description(e)[0] >> 20 & 0xff;
+  uint64_t bytes = (uint64_t)e->pages * PAGE;
+  if (class >= LUPE_HEAP_CLASSES || e->pages > SLAB_PAGES_MAX) return false;
+  lupe_proof_class *c = &h->classes[class];
+  if (c->size_bytes == 0) {
+    size_t size = sallocx((const void *)(uintptr_t)e->base, 0);
+    if (size == 0 || size > bytes) return false;
+    *c = (lupe_proof_class){(uint32_t)size, (uint32_t)((UINT64_C(1) << 32) / size + 1)};
+  }
+  if ((uint64_t)c->size_bytes * regions > bytes) return false;
+  h->objects += regions - e->first;
+  h->bytes += (uint64_t)(regions - e->first) * c->size_bytes;
+  e->base |= class;
+  return true;
+}
+
+static void settle_object(lupe_proof_heap *h, const lupe_proof_extent *e) {
+  h->objects++;
+  h->bytes += sallocx((const void *)(uintptr_t)lupe_extent_object(e), 0);
+}
+
+/* Extents of which nothing is known, or too much, are not in use as far as objects go: they are read as
+ * roots. */
+static void settle(mapping *m) {
+  lupe_proof_heap *h = m->heap;
+  uint64_t unknown = 0, first = 0;
+  for (size_t i = 0; i < h->extent_count; i++) {
+    lupe_proof_extent *e = &h->extents[i];
+    uint64_t base = e->base;
+    bool used = (e->description & LUPE_EXTENT_USED) != 0 && (e->description & LUPE_EXTENT_DOUBTFUL) == 0;
+    *page_entry(h, base) = 0;
+    if (used && (e->description & LUPE_EXTENT_SLAB)) {
+      used = settle_slab(h, e);
+    } else if (used) {
+      settle_object(h, e);
+    }
+    if (!used) {
+      if ((e->description & LUPE_EXTENT_FREE) == 0 || (e->description & LUPE_EXTENT_USED)) {
+        e->description = 0;
+        unknown++;
+      }
+      continue;
+    }
+    e->first = (uint32_t)first;
+    first += lupe_extent_regions(e);
+    if (first > UINT32_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
+    for (uint32_t page = 0; page < e->pages; page++)
+      *page_entry(h, base + (uint64_t)page * PAGE) = (uint32_t)i + 1;
+    lupe_proof_charge(h->scan, e->pages * sizeof *h->pages);
+  }
+  h->regions = first;
+  unknown += m->odd;
+  if (h->extent_count == 0 || (unknown > ODD_FREE && unknown > h->extent_count / ODD_SHARE))
+    lupe_proof_give_up(h->scan, LUPE_PROOF_NOT_UNDERSTOOD, 0);
+}
+
+/* ---- what is sampled ---- */
+
+size_t lupe_proof_stack(uint64_t stack, const uint64_t **out_frames) {
+  const uint64_t *words = (const uint64_t *)(uintptr_t)stack;
+  *out_frames = (const uint64_t *)(uintptr_t)words[13];
+  return (size_t)words[14];
+}
+
+/* The stack of a sample's context; 0: it is none. The guard is set. */
+static uint64_t stack_of(const lupe_proof_extent *e) {
+  uint64_t context = lupe_extent_description(e)[10];
+  if (context <= CONTEXT_NONE || context % 8 != 0) return 0;
+  const uint64_t *words = (const uint64_t *)(uintptr_t)context;
+  uint64_t stack = words[12];
+  if (stack == 0 || stack % 8 != 0) return 0;
+  const uint64_t *frames;
+  size_t count = lupe_proof_stack(stack, &frames);
+  bool follows = (uintptr_t)frames == stack + UINT64_C(120);
+  return follows && count >= 1 && count <= FRAMES_MAX ? stack : 0;
+}
+
+static uint64_t checked_stack_of(const lupe_proof_extent *e) {
+  volatile uint64_t stack = 0;
+  if (LUPE_PROOF_TRY()) stack = stack_of(e);
+  lupe_proof_untry();
+  return stack;
+}
+
+static void find_samples(lupe_proof_heap *h) {
+  uint64_t odd = 0;
+  h->samples = lupe_proof_table(h->scan, h->extent_count * sizeof *h->samples, 0);
+  for (size_t i = 0; i < h->extent_count; i++) {
+    const lupe_proof_extent *e = &h->extents[i];
+    if ((e->description & LUPE_EXTENT_USED) == 0 || (e->description & LUPE_EXTENT_SLAB)) continue;
+    uint64_t object = lupe_extent_object(e), stack = checked_stack_of(e);
+    size_t size = sallocx((const void *)(uintptr_t)object, 0);
+    bool small_alone = size * 2 < (uint64_t)e->pages * PAGE; /* only a sampled one has so much room */
+    if (stack == 0) {
+      odd += small_alone;
+      continue;
+    }
+    h->samples[h->sample_count++] = (lupe_proof_sample){
+        .address = object,
+        .size_bytes = size,
+        .stack = stack,
+        .extent = (uint32_t)i,
+        .holder = LUPE_PROOF_NONE,
+        .group = LUPE_PROOF_NONE,
+        .state = LUPE_PROOF_UNSETTLED,
+    };
+    lupe_proof_charge(h->scan, sizeof *h->samples);
+  }
+  if (odd > ODD_FREE && odd > h->sample_count / ODD_SHARE)
+    lupe_proof_give_up(h->scan, LUPE_PROOF_NOT_UNDERSTOOD, 0);
+}
+
+lupe_proof_sample *lupe_proof_heap_sample(const lupe_proof_heap *h, const lupe_proof_extent *e) {
+  uint32_t extent = (uint32_t)(e - h->extents);
+  size_t low = 0, high = h->sample_count;
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    if (h->samples[middle].extent < extent)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low < h->sample_count && h->samples[low].extent == extent ? &h->samples[low] : NULL;
+}
+
+/* Where all extents are. */
+static void find_bounds(lupe_proof_heap *h) {
+  if (h->extent_count == 0) return;
+  const lupe_proof_extent *last = &h->extents[h->extent_count - 1];
+  h->lo = h->extents[0].base;
+  h->hi = last->base + (uint64_t)last->pages * PAGE;
+}
+
+void lupe_proof_heap_map(lupe_proof_heap *out, lupe_proof_scan *s, const lupe_proof_roots *roots) {
+  mapping m = {.heap = out, .query_length = sizeof m.query / sizeof m.query[0]};
+  *out = (lupe_proof_heap){.scan = s, .roots = roots};
+  if (!sallocx || mallctlnametomib("experimental.utilization.batch_query", m.query, &m.query_length) != 0)
+    lupe_proof_give_up(s, LUPE_PROOF_NOT_UNDERSTOOD, 0);
+  out->extents = lupe_proof_table(s, (size_t)EXTENTS_MAX * sizeof *out->extents, 0);
+  out->blocks = lupe_proof_table(s, BLOCKS * sizeof *out->blocks, 0);
+  out->pages = lupe_proof_table(s, (size_t)SLOTS_MAX * LUPE_HEAP_BLOCK_PAGES * sizeof *out->pages, 0);
+  m.asked = lupe_proof_table(s, BLOCKS, 0);
+  walk_all(&m);
+  find_bounds(out);
+  search_all(&m);
+  settle(&m);
+  find_metadata(out);
+  find_samples(out);
+}

@@ -1,0 +1,95 @@
+#include "core/agent/proof_mappings.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { READ_BYTES = 8192, LINE_BYTES = 4608 /* a path of PATH_MAX, and what stands before it */ };
+
+typedef struct reader {
+  lupe_proof_mapping current;
+  bool has_current;
+  void (*take)(void *arg, const lupe_proof_mapping *m);
+  void *arg;
+} reader;
+
+static void deliver(reader *r) {
+  if (r->has_current) r->take(r->arg, &r->current);
+  r->has_current = false;
+}
+
+/* The end of a path tells more than its beginning. */
+static void keep_end(char *to, const char *text) {
+  size_t length = strlen(text);
+  snprintf(to, LUPE_PROOF_PATH_BYTES, "%s",
+           length < LUPE_PROOF_PATH_BYTES ? text : text + length - (LUPE_PROOF_PATH_BYTES - 1));
+}
+
+/* "7f00-7f10 rw-p 00000000 00:00 0    [stack]" */
+static bool begin_mapping(reader *r, char *line) {
+  char *at;
+  lupe_proof_mapping m = {.span.lo = strtoull(line, &at, 16)};
+  if (at == line || *at != '-') return false;
+  m.span.hi = strtoull(at + 1, &at, 16);
+  if (*at != ' ' || strlen(at) < 6) return false;
+  m.readable = at[1] == 'r';
+  m.writable = at[2] == 'w';
+  m.executable = at[3] == 'x';
+  m.shared = at[4] == 's';
+  at += 5;
+  strtoull(at, &at, 16); /* offset */
+  while (*at == ' ') at++;
+  at = strchr(at, ' '); /* device */
+  if (!at) return false;
+  m.anonymous = strtoull(at, &at, 10) == 0; /* inode */
+  while (*at == ' ') at++;
+  keep_end(m.path, at);
+  deliver(r);
+  r->current = m;
+  r->has_current = true;
+  return true;
+}
+
+static void on_line(reader *r, char *line) {
+  static const char flags[] = "VmFlags:";
+  if (isupper((unsigned char)line[0])) { /* a figure of smaps */
+    if (r->has_current && strncmp(line, flags, sizeof flags - 1) == 0)
+      snprintf(r->current.flags, sizeof r->current.flags, "%.*s ", LUPE_PROOF_PATH_BYTES - 2,
+               line + sizeof flags - 1);
+    return;
+  }
+  begin_mapping(r, line);
+}
+
+bool lupe_proof_mappings_read(const char *path, void (*take)(void *arg, const lupe_proof_mapping *m),
+                              void *arg) {
+  char text[READ_BYTES], line[LINE_BYTES];
+  size_t length = 0;
+  ssize_t n;
+  reader r = {.take = take, .arg = arg};
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  while ((n = read(fd, text, sizeof text)) > 0) {
+    for (ssize_t i = 0; i < n; i++) {
+      if (text[i] != '\n') {
+        if (length < sizeof line - 1) line[length++] = text[i];
+        continue;
+      }
+      line[length] = '\0';
+      length = 0;
+      on_line(&r, line);
+    }
+  }
+  close(fd);
+  deliver(&r);
+  return n == 0;
+}
+
+bool lupe_proof_mapping_has(const lupe_proof_mapping *m, const char *flag) {
+  char wanted[8];
+  snprintf(wanted, sizeof wanted, " %s ", flag);
+  return strstr(m->flags, wanted) != NULL;
+}

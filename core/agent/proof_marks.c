@@ -1,0 +1,262 @@
+#include "core/agent/proof_marks.h"
+
+#include <string.h>
+
+#include "core/agent/proof_caches.h"
+
+enum {
+  PAGE = 4096,
+  WAITING_MAX = 1 << 24, /* of address space; what is used counts */
+  WAITING_STEP = 1 << 14,
+  DRAIN_FROM = 1 << 16,
+  AHEAD = sizeof((lupe_proof_marks *)0)->ahead / sizeof(lupe_proof_visit),
+  SPARSE_BYTES = 256 << 10, /* objects from here on may have pages that hold nothing */
+  DESCRIPTION_BYTES = 128,
+  DESCRIPTION_ADDRESS = 8,
+};
+
+/* ---- what waits to be read ---- */
+
+void lupe_proof_marks_push(lupe_proof_marks *m, uint32_t extent, uint32_t part, uint32_t holder) {
+  if (m->waiting_count == WAITING_MAX) {
+    m->overflows++;
+    return;
+  }
+  if (m->waiting_count == m->waiting_paid) {
+    m->waiting_paid += WAITING_STEP;
+    lupe_proof_charge(m->scan, WAITING_STEP * sizeof *m->waiting);
+  }
+  m->waiting[m->waiting_count++] = (lupe_proof_visit){extent, part, holder};
+}
+
+static uint64_t address_of(const lupe_proof_heap *h, const lupe_proof_visit *v) {
+  const lupe_proof_extent *e = &h->extents[v->extent];
+  uint64_t base = lupe_extent_base(e);
+  if (e->description & LUPE_EXTENT_SLAB)
+    return base + (uint64_t)v->part * h->classes[lupe_extent_class(e)].size_bytes;
+  return base + (uint64_t)v->part * LUPE_PROOF_STEP_BYTES;
+}
+
+/* The next one to read. The newest is asked of memory now, and read when some others have been. */
+static bool pop(lupe_proof_marks *m, lupe_proof_visit *out) {
+  for (size_t i = 0; i <= AHEAD; i++) { /* once around, to what may have been put there first */
+    lupe_proof_visit *place = &m->ahead[m->ahead_at++ % AHEAD];
+    *out = *place;
+    place->extent = LUPE_PROOF_NONE;
+    if (m->waiting_count > 0) {
+      *place = m->waiting[--m->waiting_count];
+      __builtin_prefetch((const void *)(uintptr_t)address_of(m->heap, place));
+    }
+    if (out->extent != LUPE_PROOF_NONE) return true;
+  }
+  return false;
+}
+
+/* ---- reading ---- */
+
+static void read_words(lupe_proof_marks *m, uint64_t at, size_t bytes, const lupe_proof_extent *in,
+                       uint32_t region) {
+  size_t count = lupe_proof_words_find(at, bytes, m->heap->lo, m->heap->hi, m->words);
+  for (size_t i = 0; i < count; i++) m->meet(m, &m->words[i], in, region);
+  lupe_proof_read(m->scan, bytes);
+}
+
+typedef struct reading {
+  lupe_proof_marks *marks;
+  const lupe_proof_extent *in;
+} reading;
+
+static void read_part(void *arg, lupe_proof_span part) {
+  const reading *r = arg;
+  read_words(r->marks, part.lo, part.hi - part.lo, r->in, 0);
+}
+
+/* A large object is read in steps: what one leads to comes before the next, so that little waits. */
+static void read_object(lupe_proof_marks *m, const lupe_proof_visit *v) {
+  const lupe_proof_extent *e = &m->heap->extents[v->extent];
+  uint64_t at = address_of(m->heap, v);
+  if (e->description & LUPE_EXTENT_CACHE) return;
+  m->holder = v->holder;
+  if (e->description & LUPE_EXTENT_SLAB) {
+    read_words(m, at, m->heap->classes[lupe_extent_class(e)].size_bytes, e, v->part);
+    return;
+  }
+  uint64_t bytes = (uint64_t)e->pages * PAGE, end = lupe_extent_base(e) + bytes;
+  uint64_t next = at + LUPE_PROOF_STEP_BYTES;
+  if (next < end) lupe_proof_marks_push(m, v->extent, v->part + 1, v->holder);
+  lupe_proof_span span = {at, next < end ? next : end};
+  reading r = {m, e};
+  if (bytes >= SPARSE_BYTES)
+    lupe_proof_present(m->heap->roots, LUPE_ROOT_ANONYMOUS, span, LUPE_PROOF_STEP_BYTES, read_part, &r);
+  else
+    read_part(&r, span);
+}
+
+void lupe_proof_marks_drain(lupe_proof_marks *m) {
+  if (!LUPE_PROOF_TRY()) m->scan->hidden |= LUPE_HIDDEN_UNREADABLE; /* and on with the next */
+  lupe_proof_visit v;
+  while (pop(m, &v)) read_object(m, &v);
+  lupe_proof_untry();
+}
+
+/* ---- marking ---- */
+
+/* jemalloc's description of an extent holds its address: that is no pointer of the program's. */
+static bool is_description(const lupe_proof_word *word, const lupe_proof_extent *e) {
+  return word->at % DESCRIPTION_BYTES == DESCRIPTION_ADDRESS &&
+         (uintptr_t)lupe_extent_description(e) == word->at - DESCRIPTION_ADDRESS;
+}
+
+/* Blocks in a cache are free: they count as found, and are not read. */
+static void leave_out_cached(lupe_proof_marks *m, lupe_proof_span cached) {
+  for (uint64_t at = cached.lo; at < cached.hi; at += sizeof(uint64_t)) {
+    uint64_t value = *(const uint64_t *)(uintptr_t)at & LUPE_HEAP_ADDRESS_MASK;
+    lupe_proof_extent *e;
+    uint32_t region;
+    if (value < m->heap->lo || value >= m->heap->hi || !lupe_proof_object_at(m->heap, value, &e, &region))
+      continue;
+    lupe_proof_set_bit(m->marked, e->first + region);
+  }
+}
+
+/* Whether a root's pointer into `e` is a thread cache's. */
+static bool is_cache(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_extent *e) {
+  uint64_t base = lupe_extent_base(e);
+  lupe_proof_span array = {base, base + (uint64_t)e->pages * PAGE}, cached;
+  if (!lupe_proof_cache_bin(word->at, m->root_part, array, &cached)) return false;
+  e->description |= LUPE_EXTENT_CACHE;
+  leave_out_cached(m, cached);
+  return true;
+}
+
+static void mark(lupe_proof_marks *m, const lupe_proof_word *word, const lupe_proof_extent *in,
+                 uint32_t from) {
+  lupe_proof_extent *e;
+  uint32_t region;
+  (void)from;
+  if (!lupe_proof_object_at(m->heap, word->value, &e, &region)) return;
+  if (!in && is_description(word, e)) return;
+  uint32_t number = e->first + region, extent = (uint32_t)(e - m->heap->extents), holder = m->holder;
+  bool alone = (e->description & LUPE_EXTENT_SLAB) == 0;
+  if (alone && !in && is_cache(m, word, e)) return;
+  if (alone && in != e && word->value == lupe_extent_object(e)) lupe_proof_set_bit(m->by_start, number);
+  if (lupe_proof_bit(m->marked, number)) return;
+  lupe_proof_set_bit(m->marked, number);
+  lupe_proof_sample *sample = alone ? lupe_proof_heap_sample(m->heap, e) : NULL;
+  if (sample) {
+    sample->holder = holder;
+    sample->tid = m->tid;
+    holder = (uint32_t)(sample - m->heap->samples);
+  }
+  lupe_proof_marks_push(m, extent, region, holder);
+}
+
+/* Reads all that is marked once more, where something had no room to wait. */
+static void catch_up(lupe_proof_marks *m) {
+  const lupe_proof_heap *h = m->heap;
+  while (m->overflows > 0) {
+    m->overflows = 0;
+    for (size_t i = 0; i < h->extent_count; i++) {
+      const lupe_proof_extent *e = &h->extents[i];
+      if ((e->description & LUPE_EXTENT_USED) == 0) continue;
+      for (uint32_t region = 0; region < lupe_extent_regions(e); region++) {
+        if (!lupe_proof_bit(m->marked, e->first + region)) continue;
+        lupe_proof_marks_push(m, (uint32_t)i, region, LUPE_PROOF_NONE);
+        if (m->waiting_count > DRAIN_FROM) lupe_proof_marks_drain(m);
+      }
+    }
+    lupe_proof_marks_drain(m);
+  }
+}
+
+static void drain_all(lupe_proof_marks *m) {
+  lupe_proof_marks_drain(m);
+  catch_up(m);
+}
+
+/* ---- roots ---- */
+
+static void read_root_words(lupe_proof_marks *m, uint64_t at, size_t bytes) {
+  m->holder = LUPE_PROOF_NONE;
+  m->root_part = (lupe_proof_span){at, at + bytes};
+  if (LUPE_PROOF_TRY())
+    read_words(m, at, bytes, NULL, 0);
+  else
+    m->scan->hidden |= LUPE_HIDDEN_UNREADABLE;
+  lupe_proof_untry();
+  if (m->waiting_count > DRAIN_FROM) lupe_proof_marks_drain(m);
+}
+
+static void read_root_part(void *arg, lupe_proof_span part) {
+  read_root_words(arg, part.lo, part.hi - part.lo);
+}
+
+/* Code holds pointers anywhere: the words at multiples of 4, from each of the first four bytes on. */
+static void read_code_part(void *arg, lupe_proof_span part) {
+  for (uint64_t shift = 0; shift < 4 && part.lo + shift + sizeof(uint64_t) <= part.hi; shift++)
+    read_root_words(arg, part.lo + shift, part.hi - part.lo - shift);
+}
+
+static lupe_proof_root_kind kind_now;
+static void read_gap(void *arg, lupe_proof_span gap) {
+  lupe_proof_marks *m = arg;
+  lupe_proof_present(m->heap->roots, kind_now, gap, LUPE_PROOF_STEP_BYTES,
+                     kind_now == LUPE_ROOT_CODE ? read_code_part : read_root_part, m);
+}
+
+static void read_root(lupe_proof_marks *m, const lupe_proof_root *r) {
+  kind_now = r->kind;
+  if (r->kind == LUPE_ROOT_ANONYMOUS || r->kind == LUPE_ROOT_STACK)
+    lupe_proof_heap_gaps(m->heap, r->span, read_gap, m);
+  else
+    read_gap(m, r->span);
+}
+
+static void read_roots(lupe_proof_marks *m, const uint64_t *pointers, size_t pointer_count) {
+  const lupe_proof_roots *roots = m->heap->roots;
+  for (size_t i = 0; i < pointer_count; i++) {
+    lupe_proof_word word = {pointers[i] & LUPE_HEAP_ADDRESS_MASK, 0};
+    m->holder = LUPE_PROOF_NONE;
+    m->root_part = (lupe_proof_span){0, 0};
+    if (word.value >= m->heap->lo && word.value < m->heap->hi) mark(m, &word, NULL, 0);
+  }
+  for (size_t i = 0; i < roots->count; i++) {
+    if (roots->list[i].kind != LUPE_ROOT_STACK) read_root(m, &roots->list[i]);
+  }
+  drain_all(m);
+  for (size_t i = 0; i < roots->count; i++) {
+    if (roots->list[i].kind != LUPE_ROOT_STACK) continue;
+    m->tid = roots->list[i].tid;
+    read_root(m, &roots->list[i]);
+    drain_all(m);
+  }
+  m->tid = 0;
+}
+
+static void settle_samples(const lupe_proof_marks *m) {
+  const lupe_proof_heap *h = m->heap;
+  for (size_t i = 0; i < h->sample_count; i++) {
+    lupe_proof_sample *s = &h->samples[i];
+    uint32_t number = h->extents[s->extent].first;
+    if (!lupe_proof_bit(m->marked, number))
+      s->state = LUPE_PROOF_UNSETTLED;
+    else if (s->tid != 0)
+      s->state = LUPE_PROOF_STACK_ONLY;
+    else
+      s->state = lupe_proof_bit(m->by_start, number) ? LUPE_PROOF_REACHABLE : LUPE_PROOF_INTERIOR;
+  }
+}
+
+void lupe_proof_marks_make(lupe_proof_marks *out, lupe_proof_heap *h, const uint64_t *pointers,
+                           size_t pointer_count) {
+  size_t bits_bytes = (h->regions / 64 + 1) * sizeof(uint64_t);
+  *out = (lupe_proof_marks){.scan = h->scan, .heap = h, .meet = mark};
+  out->marked = lupe_proof_table(h->scan, bits_bytes, bits_bytes);
+  out->by_start = lupe_proof_table(h->scan, bits_bytes, bits_bytes / 8);
+  out->waiting = lupe_proof_table(h->scan, WAITING_MAX * sizeof *out->waiting, 0);
+  out->words = lupe_proof_table(h->scan, LUPE_PROOF_WORDS_MAX * sizeof *out->words,
+                                LUPE_PROOF_WORDS_MAX * sizeof *out->words);
+  for (size_t i = 0; i < AHEAD; i++) out->ahead[i].extent = LUPE_PROOF_NONE;
+  read_roots(out, pointers, pointer_count);
+  settle_samples(out);
+}
