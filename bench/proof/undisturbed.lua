@@ -53,7 +53,7 @@ local function kill_children(one, pid, count)
 end
 
 return function()
-  local one = tasks.start({ harness.program("proof_host"), harness.scaled(HEAP_MIB, 20) }, FLAGS)
+  local one = tasks.start({ harness.program("proof_parent"), harness.scaled(HEAP_MIB, 20) }, FLAGS)
   one:await_profile()
   local pid, outcomes = one:pid(), {}
   one:prove(pid) -- the first one's memory and descriptors, where it keeps any, are not yet there before it

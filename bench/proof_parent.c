@@ -1,7 +1,7 @@
 // link: pthread
 // flags: -O2
-/* proof_host.c -- a program that would notice a child that is none of its own.
- * usage: proof_host HEAP_MIB
+/* proof_parent.c -- a program that would notice a child that is none of its own.
+ * usage: proof_parent HEAP_MIB
  *
  * It forks a child 20 times a second and waits for any child, with a handler for SIGCHLD; two threads
  * allocate and free; a third sleeps by an interval timer. It prints a numbered line ten times a second. A
@@ -89,7 +89,7 @@ int main(int argc, char **argv) {
   pthread_t threads[3];
   unsigned long forked = 0, waited = 0, strange = 0, lines = 0;
   if (argc != 2) {
-    fputs("usage: proof_host HEAP_MIB\n", stderr);
+    fputs("usage: proof_parent HEAP_MIB\n", stderr);
     return 2;
   }
   hold(strtoull(argv[1], NULL, 10) * MIB);
