@@ -49,6 +49,16 @@ local function judge(results, entry, proof, name)
   return sum
 end
 
+-- A proof and what it says; one that is not complete says nothing, and counts.
+local function prove_once(results, entry, one, name)
+  local proof = one:prove(nil, true)
+  if proof.status ~= "complete" then
+    results.incomplete = results.incomplete + 1
+    note(results, ("%s: %s: %s"):format(name, proof.status, tostring(proof.reason)))
+  end
+  return judge(results, entry, proof, name)
+end
+
 -- How many processes rest before what is held is freed, then again.
 local function await_rest(one, count)
   tasks.wait(function()
@@ -75,11 +85,11 @@ local function prove_losing(results, entry)
   await_rest(one, processes)
   if not one:await_profile() then one:fail("it has ended") end
   if entry.rests > 0 then
-    before = judge(results, entry, one:prove(), name)
+    before = prove_once(results, entry, one, name)
     go_on(one, processes)
     await_rest(one, 2 * processes)
   end
-  local after = judge(results, entry, one:prove(), name)
+  local after = prove_once(results, entry, one, name)
   go_on(one, processes)
   if entry.rests > 1 then go_on(one, 1) end -- the parent of the processes rests when they are gone
   finish(one, entry)
@@ -107,7 +117,7 @@ local function prove_sound(results, entry, argv, ready)
   if not one.process:alive() and one.process.code == NOT_HERE then
     return note(results, name .. ": not to be had here: " .. one.process:stderr():gsub("\n.*", ""))
   end
-  local found = judge(results, entry, one:prove(), name)
+  local found = prove_once(results, entry, one, name)
   results.sound = results.sound + 1
   if found.proven > 0 then
     results.false_proven = results.false_proven + found.proven
@@ -142,7 +152,7 @@ local function prove_foreign(results, entry)
   local one = tasks.start(entry.argv, FLAGS)
   if not one:await_profile() then one:fail("it has ended") end
   tasks.sleep(PROVED_AFTER_SECONDS)
-  local found = judge(results, entry, one:prove(), entry.program)
+  local found = prove_once(results, entry, one, entry.program)
   results.losing[#results.losing + 1] = { name = entry.program, entry = entry, found = found }
   finish(one, entry)
 end
@@ -215,6 +225,7 @@ end
 return function()
   local results = {
     losing = {}, one_piece = {}, notes = {}, referenced = 0, false_proven = 0, unreferenced = 0, sound = 0,
+    incomplete = 0,
   }
   tasks.run(chosen(), AT_ONCE, function(entry) prove(results, entry) end)
   local function by_name(a, b) return a.name < b.name end
@@ -229,6 +240,7 @@ return function()
       proven / math.max(1, lost), ">=", 0.95),
     harness.row(("referenced objects called proven, of %d sampled"):format(results.referenced), results.false_proven,
       "<=", 0),
+    harness.row("proofs that were not complete", results.incomplete, "<=", 0),
     harness.row(("objects of one lost structure found, of %d sampled"):format(whole),
       whole_unreachable / math.max(1, whole), ">=", 0.95),
   }, {
