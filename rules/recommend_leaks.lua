@@ -1,5 +1,10 @@
 --- What to do about call sites that grow.
-local function what_to_change(survival, params)
+local function what_to_change(finding, params)
+  local evidence, survival = finding.evidence or {}, finding.site.survival or 0
+  if finding.verdict == "leak" and evidence.proof_state == "proven" then
+    return ("Nothing points to %s of it any more: free each before its last pointer goes"):format(
+      words.bytes(evidence.proven_bytes))
+  end
   if survival < params.kept then return "Part of it is freed: look at the paths that skip the free, errors first" end
   return ("%s of it is freed: free it, or give what keeps it a size limit and eviction"):format(
     survival > params.nothing_freed and "Nothing" or "Hardly any")
@@ -10,7 +15,7 @@ return {
   id = "recommendation.growth",
   kind = "recommendation",
   title = "What to do about call sites that grow",
-  version = "1",
+  version = "2",
   needs = { "findings" },
   params = {
     most = { default = 5, min = 1, doc = "recommendations, the steepest growth first" },
@@ -32,11 +37,12 @@ return {
       local finding = growing[i]
       local site = finding.site
       local caller = site.stack and site.stack[2]
+      local begin = caller and "its caller, " .. caller or "the function itself"
+      local pace = (finding.score or 0) > 0 and (", %s more"):format(words.rate(finding.score)) or ""
       found[i] = {
         site = site, score = finding.score, severity = finding.severity, confidence = finding.confidence,
-        summary = ("Investigate %s for potential memory leak: %s live, %s more. %s. Begin at %s."):format(
-          site.name, words.bytes(site.inuse_space), words.rate(finding.score or 0),
-          what_to_change(site.survival or 0, params), caller and "its caller, " .. caller or "the function itself"),
+        summary = ("Investigate %s for potential memory leak: %s live%s. %s. Begin at %s."):format(
+          site.name, words.bytes(site.inuse_space), pace, what_to_change(finding, params), begin),
       }
     end
     return found

@@ -3,6 +3,8 @@
 -- What tells a leak apart: it still grows in the last third, at the pace it had, past every height it fell
 -- back from; or what it falls back to rises, and not because more is asked of it. What once grew and stopped is told as
 -- `bounded` or `saturating`, and a few objects that only become larger as `growing`.
+-- Where a leak proof was run, it has the last word: what nothing points to is a `leak`, however it grew, and what can
+-- all still be reached is at most `growing`.
 local MIB = 2 ^ 20
 local HARMLESS = { saturating = true, bounded = true }
 
@@ -135,6 +137,31 @@ local function judge(view, site, since, params)
   return trend, verdict, why
 end
 
+--- What a leak proof says of a site, as far as it counts here: "proven", "unreferenced" or "reachable", the reason,
+-- and what makes less than a proof of it; nothing where it says nothing.
+local function proof_of(site, params)
+  local proof = site.proof
+  if not proof then return nil end
+  local sampled = proof.sampled_objects
+  if proof.unreachable > 0 then
+    local many = proof.unreachable >= params.proof_objects and proof.proven_bytes >= params.proof_bytes
+    local why = ("nothing points to %s of %s: ~%s, %s of what lives there; in %s"):format(
+      words.count(proof.unreachable), words.plural(sampled, "sampled object"),
+      words.estimate(proof.proven_bytes, proof.proven_bytes_error), words.percent(100 * proof.share),
+      words.plural(proof.groups, "structure"))
+    return many and proof.state or "few", why, proof.reasons
+  end
+  local reached = proof.reachable + proof.interior + proof.stack_only
+  -- What was not there yet, or came since, may be what is lost.
+  if reached < params.proof_settled * sampled or proof.total_bytes < params.proof_settled * site.inuse_space then
+    return nil
+  end
+  local holder = proof.holder
+  local held = holder and (holder.index == site.index and holder.group == site.group and "; they hold each other"
+    or ("; most are held by %s"):format(holder.name)) or ""
+  return "reachable", ("all of %s can still be reached%s"):format(words.plural(reached, "sampled object"), held)
+end
+
 local function reasons_of(site, trend)
   local list = {
     ("from %s to %s in %s, more in %d of %d steps"):format(words.bytes(trend.first), words.bytes(trend.last),
@@ -147,28 +174,81 @@ local function reasons_of(site, trend)
   return list
 end
 
+--- How sure it is, the verdict and what stands against a leak, when a proof has said its part.
+-- @return those three, and the reason that comes first
+local function with_proof(sure, verdict, objected, proof, why, params)
+  if proof == "proven" then return 1 - (1 - sure) * (1 - params.proven_trust), "leak", nil, why end
+  if proof == "unreferenced" and not HARMLESS[verdict] then
+    sure = 1 - (1 - sure) * (1 - params.unreferenced_trust)
+  elseif proof == "reachable" and not verdict then
+    verdict = sure >= params.growing_confidence and "growing" or "info"
+    return sure * params.reachable_trust, verdict, why, nil
+  end
+  return sure, verdict, objected, why
+end
+
+--- Adds to a finding's evidence what a proof found.
+local function add_evidence(evidence, proof)
+  if not proof then return evidence end
+  evidence.proof_state, evidence.proven_share, evidence.structures = proof.state, proof.share, proof.groups
+  evidence.proven_bytes, evidence.proven_bytes_error = proof.proven_bytes, proof.proven_bytes_error
+  evidence.sampled_objects, evidence.unreachable_objects = proof.sampled_objects, proof.unreachable
+  evidence.held_by = proof.holder and proof.holder.name
+  return evidence
+end
+
 local function finding(site, trend, params, verdict, objected)
   local sure = confidence(trend, site.survival, params)
+  local proof, found, doubts = proof_of(site, params)
+  sure, verdict, objected, found = with_proof(sure, verdict, objected, proof, found, params)
   if not verdict then
     verdict = sure >= params.leak_confidence and "leak" or sure >= params.growing_confidence and "growing" or "info"
     if verdict ~= "leak" then objected = ("that it goes on is only %.0f %% sure"):format(100 * sure) end
   end
   local reasons = reasons_of(site, trend)
+  for i = #(doubts or {}), 1, -1 do table.insert(reasons, 1, doubts[i]) end
+  if found then table.insert(reasons, 1, found) end
   if objected then table.insert(reasons, 1, objected) end
   local accused = verdict == "leak" or verdict == "growing"
+  local lost = proof == "proven" and (", %s of it lost"):format(words.bytes(site.proof.proven_bytes)) or ""
   return {
     site = site, score = trend.slope, verdict = verdict, confidence = sure, reasons = reasons,
     severity = accused and severity(site.inuse_space, trend.slope, params) or "info",
     summary = ("%s %s: %s"):format(site.name,
       accused and "grows " .. words.rate(trend.slope) or "has grown to " .. words.bytes(site.inuse_space),
-      accused and words.bytes(site.inuse_space) .. " live" or objected),
-    evidence = {
+      accused and words.bytes(site.inuse_space) .. " live" .. lost or objected),
+    evidence = add_evidence({
       slope_mib_per_hour = trend.slope, low_mib_per_hour = trend.low, high_mib_per_hour = trend.high, r = trend.r,
       late = trend.late, deceleration = trend.deceleration, seconds = trend.seconds, profiles = trend.profiles,
       rises = trend.rises, survivors = site.survival, kept_lately = trend.kept_late, load_ratio = trend.load_ratio,
-    },
+    }, site.proof),
     advice = accused and { ("Find who should free what %s allocates"):format(site.name) } or nil,
   }
+end
+
+--- A site that a proof convicts, whatever its growth says; nil where it does not.
+local function proven_finding(site, params)
+  local proof, why, doubts = proof_of(site, params)
+  if proof ~= "proven" then return nil end
+  local bytes, reasons = site.proof.proven_bytes, { why }
+  for _, doubt in ipairs(doubts) do reasons[#reasons + 1] = doubt end
+  return {
+    site = site, score = 0, verdict = "leak", confidence = params.proven_trust, reasons = reasons,
+    severity = severity(bytes, 0, params),
+    summary = ("%s has lost %s: nothing points to it any more"):format(site.name, words.bytes(bytes)),
+    evidence = add_evidence({ survivors = site.survival }, site.proof),
+    advice = { ("Find who should free what %s allocates"):format(site.name) },
+  }
+end
+
+--- Those with a proof that no trend has told of.
+local function add_proven(view, params, told, findings)
+  local added = 0
+  for site in view.proof:sites() do
+    if site.proof.unreachable == 0 or added >= params.most_sites then return end
+    local found = not told[site.index] and proven_finding(site, params)
+    if found then findings[#findings + 1], added = found, added + 1 end
+  end
 end
 
 return {
@@ -176,8 +256,8 @@ return {
   id = "leak.steady-growth",
   kind = "leak",
   title = "Live bytes grow steadily at one call site",
-  version = "2",
-  needs = { "heap.history" },
+  version = "3",
+  needs = { "heap.history", "proof" },
   params = {
     min_growth = { default = 5, min = 0, unit = "MiB/h", doc = "slower growth is not reported" },
     min_inuse_space = { default = 65536, min = 0, unit = "bytes", doc = "smaller sites are not looked at" },
@@ -213,6 +293,12 @@ return {
     freed_trust_seconds = { default = 60, min = 1, unit = "s", doc = "the same where all of it is freed again" },
     long_stop = { default = 0.25, min = 0, max = 1, doc = "share of its time without growth after which it has ended" },
     missed_samples = { default = 8, min = 1, doc = "growth missed at its pace from which it stands still" },
+    proof_objects = { default = 4, min = 1, doc = "sampled objects that nothing points to, from which a proof counts" },
+    proof_bytes = { default = 65536, min = 0, unit = "bytes", doc = "and the bytes that they stand for" },
+    proof_settled = { default = 0.7, min = 0, max = 1, doc = "of what lives now, what it must have seen reachable" },
+    proven_trust = { default = 0.95, min = 0, max = 1, doc = "how much of the doubt a proof takes away" },
+    unreferenced_trust = { default = 0.5, min = 0, max = 1, doc = "the same where something may hide the pointers" },
+    reachable_trust = { default = 0.5, min = 0, max = 1, doc = "confidence left where all can be reached" },
     most_sites = { default = 100, min = 1, doc = "steepest sites looked at closely" },
     most_observed = { default = 20, min = 0, doc = "of those judged harmless, so many are told" },
     critical_size = { default = 100, unit = "MiB" }, critical_growth = { default = 50, unit = "MiB/h" },
@@ -220,26 +306,25 @@ return {
     medium_size = { default = 10, unit = "MiB" }, medium_growth = { default = 5, unit = "MiB/h" },
   },
   check = function(view, params)
-    local heap, findings = view.heap, {}
+    local heap, findings, told, observed = view.heap, {}, {}, 0
     local needed = math.max(params.min_seconds, (params.min_profiles - 1) * heap.interval_ms / 1000)
-    if heap.profiles < params.min_profiles or heap.seconds < params.min_seconds then
-      return findings, { needed_seconds = needed }
-    end
+    local enough_history = heap.profiles >= params.min_profiles and heap.seconds >= params.min_seconds
     local since = view.started_ms + params.warm_up_seconds * 1000
     if view.time_ms - since < 2 * needed * 1000 then since = nil end
     -- The screen is a straight line through the whole history: let pass what robust slopes may put higher.
     local steep = { by = "growth", min_inuse_space = params.min_inuse_space, min_growth = params.min_growth / 4,
-      limit = params.most_sites }
-    local observed = 0
+      limit = enough_history and params.most_sites or 0 }
     for site in heap:sites(steep) do
       local trend, verdict, why = judge(view, site, since, params)
       if trend then
-        observed = observed + (HARMLESS[verdict] and 1 or 0)
-        if not HARMLESS[verdict] or observed <= params.most_observed then
-          findings[#findings + 1] = finding(site, trend, params, verdict, why)
+        local found = finding(site, trend, params, verdict, why)
+        observed = observed + (HARMLESS[found.verdict] and 1 or 0)
+        if not HARMLESS[found.verdict] or observed <= params.most_observed then
+          findings[#findings + 1], told[site.index] = found, true
         end
       end
     end
-    return findings
+    if view.proof then add_proven(view, params, told, findings) end
+    return findings, not enough_history and { needed_seconds = needed } or nil
   end,
 }

@@ -10,7 +10,8 @@ local PAGE = assert(support.read_file(support.root .. "/docs/rules.md"))
 -- Whose fields the page lists all.
 local MODULES = {
   "view", "heap_view", "site", "heap_changes", "trend", "memory_view", "history_view", "profile_view",
-  "profile_function", "profile_threads", "threads_view", "span_view",
+  "profile_function", "profile_threads", "threads_view", "span_view", "proof_view",
+  "site_proof",
 }
 
 -- What else stands in backticks in their heads.
@@ -79,6 +80,17 @@ describe("the action rule that docs/rules.md shows", function()
   end)
 end)
 
+describe("the rule about leak proofs that docs/rules.md shows", function()
+  it("tells what is lost, where a proof was run", function()
+    local fourth = load_rule(assert(rules()[4]))
+    local answer = rule.run("my_rules/lost.lua", fourth, view_of(program))
+    assert.same({ "remember_session has lost 29.4 +- 2.6 MiB, in 480 structures" }, { answer.findings[1].summary })
+    assert.equal(1, #answer.findings)
+    assert.same({}, rule.run("my_rules/lost.lua", fourth, view_of(program), { most_lost = 30 }).findings)
+    assert.same({}, rule.run("my_rules/lost.lua", fourth, view_of({})).findings)
+  end)
+end)
+
 describe("the tables of docs/rules.md", function()
   local example, empty = view_of(program), view_of({})
 
@@ -95,6 +107,8 @@ describe("the tables of docs/rules.md", function()
     for change in example.heap:changes() do table.insert(all.change, change) end
     for f in example.profile:functions() do table.insert(all.f, f) end
     all.profile[3] = view_of({ profile = { samples = { { stack = { "few" } } } } }).profile
+    all.proof, all.its = { example.proof, view_of({ proofs = { { outcome = "busy" } } }).proof }, {}
+    for site in example.proof:sites() do table.insert(all.its, site.proof) end
     all.thread, all.span, all.row = example.threads.list, example.spans.list, { example.memory.latest }
     return all
   end
@@ -194,7 +208,8 @@ describe("the commands of docs/rules.md", function()
 
   local function file_of(text)
     if text:find("rule_params", 1, true) then return "lupe.conf.lua" end
-    return text:find("api = 1", 1, true) and "my_rules/big_sites.lua" or "my_rules/big_sites.test.lua"
+    if not text:find("api = 1", 1, true) then return "my_rules/big_sites.test.lua" end
+    return text:find('id = "my.big-sites"', 1, true) and "my_rules/big_sites.lua" or "another.lua"
   end
 
   --- A line as a pattern: its figures may be others, and it may be about another function.

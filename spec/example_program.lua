@@ -70,6 +70,18 @@ return {
     },
   },
   spans = { { name = "request", pid = 4242, durations_ms = durations() } },
+  proofs = {
+    {
+      pid = 4242, threads = 3, registers = 2, pause_ms = 6.5, elapsed_ms = 2090, read_bytes = 58 * MIB, scan_ms = 12,
+      anonymous_bytes = 60 * MIB, table_bytes = MIB, heap_objects = 24576, heap_bytes = 54 * MIB, sites = {
+        {
+          name = "remember_session", unreachable = 480, reachable = 9, unsettled = 1, holder = "load_page", held = 6,
+          groups = 480, largest_behind = 2,
+        },
+        { name = "load_page", stack = 1, reachable = 230, interior = 10 },
+      },
+    },
+  },
   allocator = {
     arena_count = 4, dirty_bytes = 3 * MIB, muzzy_bytes = 0, dirty_decay_ms = 10000, muzzy_decay_ms = 0,
     background_thread = false, thread_cache = true,

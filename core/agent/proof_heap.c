@@ -66,8 +66,7 @@ static uint32_t *page_entry(lupe_proof_heap *h, uint64_t address) {
     if (h->slots == SLOTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
     *slot = ++h->slots;
   }
-  uint64_t page = address >> LUPE_HEAP_PAGE_SHIFT & (LUPE_HEAP_BLOCK_PAGES - 1);
-  return &h->pages[(uint64_t)(*slot - 1) * LUPE_HEAP_BLOCK_PAGES + page];
+  return lupe_proof_heap_entry(h, address);
 }
 
 /* Until its description is found: the regions as jemalloc tells, in `description`, and how many are free. */
@@ -118,7 +117,7 @@ static void walk(mapping *m, lupe_proof_span span) {
   }
 }
 
-/* Extents may lie across roots that touch. */
+/* Extents may lie across roots that touch, and begin anywhere above a thread's storage. */
 static void walk_all(mapping *m) {
   const lupe_proof_roots *r = m->heap->roots;
   for (size_t i = 0; i < r->count;) {
@@ -127,7 +126,8 @@ static void walk_all(mapping *m) {
     if (kind != LUPE_ROOT_ANONYMOUS && kind != LUPE_ROOT_STACK) continue;
     while (i < r->count && r->list[i].span.lo == span.hi && r->list[i].kind == LUPE_ROOT_ANONYMOUS)
       span.hi = r->list[i++].span.hi;
-    walk(m, span);
+    span.lo = (span.lo + PAGE - 1) & -(uint64_t)PAGE;
+    if (span.lo < span.hi) walk(m, span);
   }
 }
 
@@ -174,8 +174,10 @@ static void search_part(void *arg, lupe_proof_span part) {
   for (; at + DESCRIPTION_BYTES <= part.hi; at += DESCRIPTION_BYTES) {
     const uint64_t *d = (const uint64_t *)(uintptr_t)at;
     if (d[1] < h->lo || d[1] >= h->hi) continue;
-    lupe_proof_extent *e = lupe_proof_heap_find(h, d[1]);
-    if (!e || e->base != (d[1] & -(uint64_t)PAGE) || (d[2] & -(uint64_t)PAGE) != (uint64_t)e->pages * PAGE)
+    const uint32_t *entry = lupe_proof_heap_entry(h, d[1]);
+    if (!entry || *entry == 0) continue;
+    lupe_proof_extent *e = &h->extents[*entry - 1];
+    if (e->base != (d[1] & -(uint64_t)PAGE) || (d[2] & -(uint64_t)PAGE) != (uint64_t)e->pages * PAGE)
       continue;
     describe(e, d);
   }
@@ -351,7 +353,7 @@ static void settle(mapping *m) {
 size_t lupe_proof_stack(uint64_t stack, const uint64_t **out_frames) {
   const uint64_t *words = (const uint64_t *)(uintptr_t)stack;
   *out_frames = (const uint64_t *)(uintptr_t)words[13];
-  return (size_t)words[14];
+  return (uint32_t)words[14]; /* 32 bits of it */
 }
 
 /* The stack of a sample's context; 0: it is none. The guard is set. */

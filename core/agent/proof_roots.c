@@ -14,9 +14,8 @@ enum {
   PAGE = 4096,
   WINDOW_PAGES = 512, /* of which pagemap or mincore tell at once */
   CONTROL_BLOCK_ALIGNMENT = 64,
-  CONTROL_BLOCK_BYTES = 4096, /* at least; what the C library keeps of a thread ends within */
-  SELF_WORD = 2,              /* of it: its own address, as in word 0 */
-  STACK_MAX = 64 << 20,       /* above the stack pointer, where the control block is looked for */
+  SELF_WORD = 2,        /* of it: its own address, as in word 0 */
+  STACK_MAX = 64 << 20, /* above the stack pointer, where the control block is looked for */
 };
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
@@ -128,12 +127,11 @@ static void compare(search *s, lupe_proof_span seen) {
   }
 }
 
-/* This thread's stack, with its storage, as far as it is known to be that. */
+/* This thread's stack, without its storage: that the allocator made some of. */
 static void note_own_stack(search *s, lupe_proof_span mapping) {
   uint64_t here = (uintptr_t)__builtin_frame_address(0), block = (uintptr_t)pthread_self();
   if (here < mapping.lo || here >= mapping.hi || block < mapping.lo || block >= mapping.hi) return;
-  uint64_t end = (block + CONTROL_BLOCK_BYTES) & -(uint64_t)PAGE;
-  s->own[s->own_count++] = (lupe_proof_span){mapping.lo, end < mapping.hi ? end : mapping.hi};
+  s->own[s->own_count++] = (lupe_proof_span){mapping.lo, block - s->facts->thread_storage_bytes};
 }
 
 static bool is_wiped_page(lupe_proof_span span) {

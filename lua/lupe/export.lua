@@ -20,10 +20,18 @@
 -- * `stacks` {site, frames (leaf first), inuse_space, inuse_objects, alloc_space, alloc_objects}: the heap profile;
 --   those with samples have `cpu_ns io_ns lock_ns idle_ns` too, the time spent on a core and waiting, and where they
 --   have nothing else `site` is null
+-- * `proofs` {target, outcome, error, time_ms, elapsed_ns, pause_ns, anonymous_bytes, read_bytes, hidden (bits of
+--   core/wire/proof.h), scanned_ms, interval_ms, scan_ns, table_bytes, threads, registers, sample_period_bytes,
+--   heap_objects, heap_bytes, unreachable_objects, unreachable_bytes}: how the newest leak proof of each process that
+--   was asked for one ended; from `hidden` on what the newest complete one found, 0 where there is none
+-- * `proof_rows` {proof, stack, holder_stack, head_stack, held, reachable, interior, stack_only, unreachable,
+--   unsettled, groups, largest_behind, objects, bytes, unreachable_objects, unreachable_bytes, objects_variance,
+--   bytes_variance}: what they found of each stack (lupe_snapshot_proof_row of core/store/snapshot_layout.h)
 -- * `findings`, and members of the caller's after it
 -- @module lupe.export
 
 local json = require("lupe.json")
+local proof_words = require("lupe.proof_words")
 local sums_of = require("lupe.profile_sums")
 
 local export = {}
@@ -192,6 +200,37 @@ local function write_stacks(out, columns)
   end)
 end
 
+local PROOF_FIELDS = {
+  "error", "time_ms", "elapsed_ns", "pause_ns", "anonymous_bytes", "read_bytes", "hidden", "scanned_ms",
+  "interval_ms", "scan_ns", "table_bytes", "threads", "registers", "sample_period_bytes", "heap_objects", "heap_bytes",
+  "unreachable_objects", "unreachable_bytes",
+}
+local PROOF_ROW_FIELDS = {
+  "held", "reachable", "interior", "stack_only", "unreachable", "unsettled", "groups", "largest_behind", "objects",
+  "bytes", "unreachable_objects", "unreachable_bytes", "objects_variance", "bytes_variance",
+}
+
+local function known_index(value) return value == NO_SITE and "null" or number(value) end
+
+local function named_numbers(record, names)
+  local parts = {}
+  for i, name in ipairs(names) do parts[i] = ('"%s":%s'):format(name, number(record[name])) end
+  return table.concat(parts, ",")
+end
+
+local function write_proofs(out, columns)
+  list(out, "proofs", columns.count.proofs, function(i)
+    local proof = columns.proofs[i]
+    out.add(('{"target":%d,"outcome":%s,%s}'):format(proof.target, json.encode((proof_words.outcome(proof.outcome))),
+      named_numbers(proof, PROOF_FIELDS)))
+  end)
+  list(out, "proof_rows", columns.count.proof_rows, function(i)
+    local row = columns.proof_rows[i]
+    out.add(('{"proof":%d,"stack":%d,"holder_stack":%s,"head_stack":%s,%s}'):format(row.proof, row.stack,
+      known_index(row.holder_stack), known_index(row.head_stack), named_numbers(row, PROOF_ROW_FIELDS)))
+  end)
+end
+
 local function write_all(columns, members, out)
   local function text(offset) return json.encode(columns.text(offset)) end
   write_header(out, columns)
@@ -199,6 +238,7 @@ local function write_all(columns, members, out)
   write_memory(out, columns)
   write_sites(out, columns)
   write_stacks(out, columns)
+  write_proofs(out, columns)
   out.add(',\n"findings":' .. json.encode(json.array(members.findings)))
   local names = {}
   for name in pairs(members.extra or {}) do names[#names + 1] = name end

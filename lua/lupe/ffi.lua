@@ -256,6 +256,9 @@ function M.list(path)
   return names
 end
 
+--- What the system says of an error number.
+function M.error_text(number) return ffi.string(C.strerror(number)) end
+
 --- The user that this process acts as.
 function M.effective_uid() return tonumber(C.geteuid()) end
 

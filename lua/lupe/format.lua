@@ -15,6 +15,18 @@ function format.bytes(bytes)
   return ("%s%." .. decimals .. "f %s"):format(sign, size, UNITS[unit])
 end
 
+--- Bytes with their error in the same unit: "25.1 +- 2.4 MiB".
+function format.estimate(bytes, error_bytes)
+  if not bytes then return "unknown" end
+  local figure, unit = format.bytes(bytes):match("^(%S+) (%S+)$")
+  local scale, decimals = 1, #(figure:match("%.(%d+)$") or "")
+  for _, name in ipairs(UNITS) do
+    if name == unit then break end
+    scale = scale * 1024
+  end
+  return ("%s +- %." .. decimals .. "f %s"):format(figure, (error_bytes or 0) / scale, unit)
+end
+
 --- Growth, in the unit that leaves a number one can imagine: "1.24 MiB/s", "3.00 MiB/min", "12.5 MiB/h".
 function format.rate(mib_per_hour)
   if not mib_per_hour then return "unknown" end

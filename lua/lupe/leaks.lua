@@ -4,6 +4,7 @@
 
 local json = require("lupe.json")
 local places = require("lupe.places")
+local proof_report = require("lupe.proof_report")
 local time = require("lupe.time")
 
 local leaks = {}
@@ -17,7 +18,8 @@ leaks.LEAK = json.shape({
   "growth_rate_mb_per_hour number?", "severity critical|high|medium|low|info", "first_seen time?",
   "last_seen time?", "confidence number?", "verdict leak|growing|saturating|bounded|info", "module string?",
   "evidence object", "reasons string[]", "advice string[]", "summary string", "rule string", "stack string[]",
-  "file_location string?", "line_number integer?", "location_reason string?",
+  "file_location string?", "line_number integer?", "location_reason string?", "proof LeakProof?",
+  "proof_reason string?", LeakProof = proof_report.LEAK,
 })
 
 local function whole(number) return math.floor((number or 0) + 0.5) end
@@ -28,7 +30,7 @@ local function first(list, count)
   return cut
 end
 
-local function described(finding)
+local function described(finding, unproven)
   local site, evidence = finding.site, finding.evidence or {}
   local objects = whole(site.inuse_objects)
   return leaks.LEAK({
@@ -52,6 +54,8 @@ local function described(finding)
     file_location = site.file,
     line_number = site.line,
     location_reason = places.missing(site),
+    proof = proof_report.leak(site.proof),
+    proof_reason = not site.proof and unproven or nil,
   })
 end
 
@@ -67,13 +71,14 @@ end
 
 --- Sorts findings of kind leak. One component is told once, by its most urgent finding.
 -- @param findings array as `lupe.analysis` gives it
+-- @param[opt] view that they were found in: it tells why those without a leak proof have none
 -- @return array of accused sites (leak, growing), and of observed ones (saturating, bounded, info)
-function leaks.sort(findings)
-  local accused, observed = {}, {}
+function leaks.sort(findings, view)
+  local accused, observed, unproven = {}, {}, proof_report.missing(view)
   for _, finding in ipairs(findings) do
     if finding.kind == "leak" and finding.site then
       local list = ACCUSED[finding.verdict] and accused or observed
-      list[#list + 1] = described(finding)
+      list[#list + 1] = described(finding, unproven)
     end
   end
   table.sort(accused, more_urgent)

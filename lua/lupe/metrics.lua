@@ -144,6 +144,7 @@ function metrics.write(out, app)
   rule_metrics(app.analysis:rules(), out)
   app.alerts:metrics(out, app.analysis:ids("alert"))
   app.actions:metrics(out)
+  app.prover:metrics(out)
   http_metrics(out, app.http)
 end
 

@@ -13,7 +13,7 @@ problem.SHAPE = json.shape({
 --- What each status says, whichever route answers with it.
 problem.MEANINGS = {
   [400] = "A parameter is unknown, malformed, out of range or given twice, or the body is not a JSON object of them",
-  [403] = "Host or Origin is foreign",
+  [403] = "Host or Origin is foreign, or what was asked for is switched off: the detail says which",
   [404] = "There is no such process or snapshot",
   [413] = "The body is larger than 64 KiB",
   [415] = "There is a body, and it is not JSON",

@@ -5,6 +5,7 @@ local bottlenecks = require("lupe.bottlenecks")
 local format = require("lupe.format")
 local json = require("lupe.json")
 local leaks = require("lupe.leaks")
+local proof_report = require("lupe.proof_report")
 local targets = require("lupe.targets")
 local text_report = require("lupe.text_report")
 local sampling = require("lupe.sampling")
@@ -50,7 +51,7 @@ local REPORT = json.shape({
   "growth_rate_mb_per_hour number?", "highest_risk_component string?", "suspicious_patterns string[]",
   "settled string[]", "recommendations string[]", "allocators object[]", "memory object?", "targets object[]",
   "measurement object", "profiler object", "rule_errors string[]", "notes string[]", "bottlenecks object?",
-  "suppressed integer",
+  "suppressed integer", "proof object?", "proof_reason string?",
 })
 local BOTTLENECKS = json.shape(bottlenecks.FIELDS)
 
@@ -242,7 +243,11 @@ local function leak_answer(leak)
   local figures = (rate and " grows " .. format.rate(rate) .. ":" or ":") .. " "
     .. format.bytes(leak.total_size_bytes) .. " live"
   local kept = leak.evidence.survivors
-  if leak.verdict == "leak" then
+  local proof = leak.proof
+  if leak.verdict == "leak" and proof and proof.state == "proven" and proof.proven_bytes > 0 then
+    return ANSWER({ kind = "leak", text = ("Leak: %s%s, and nothing points to %s of it any more."):format(who, figures,
+      format.bytes(proof.proven_bytes)) })
+  elseif leak.verdict == "leak" then
     return ANSWER({ kind = "leak", text = ("Leak: %s%s%s."):format(who, figures,
       kept and kept <= 1 and (", %s of all that it allocated"):format(format.percent(100 * kept)) or "") })
   end
@@ -313,7 +318,8 @@ function report.assemble(app, info, view, result)
   local duration_seconds = math.max(0.001, (host.now_ms() - host.started_ms) / 1000)
   local notes, reason = notes_of(app, info, view)
   local findings = result.findings
-  local accused, observed = leaks.sort(findings)
+  local accused, observed = leaks.sort(findings, view)
+  local proof, unproven = proof_report.of(view)
   local settled = json.array()
   for i, leak in ipairs(observed) do settled[i] = leak.summary end
   local suppressed = result.suppressed or {}
@@ -347,6 +353,8 @@ function report.assemble(app, info, view, result)
     notes = notes,
     bottlenecks = view and bottlenecks_of(view, result),
     suppressed = #suppressed,
+    proof = proof,
+    proof_reason = unproven,
   }
   data.answer = answer_of(data, findings)
   return REPORT(data)

@@ -15,7 +15,7 @@ local rule = {}
 
 rule.KINDS = { "leak", "bottleneck", "pattern", "recommendation", "alert", "action" }
 rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "targets", "findings", "cpu", "wall",
-  "threads", "spans" }
+  "threads", "spans", "proof" }
 rule.VERDICTS = { "leak", "growing", "saturating", "bounded", "info" }
 rule.SEVERITIES = { "critical", "high", "medium", "low", "info" }
 
@@ -229,11 +229,38 @@ local SITE_FIELDS = { -- five texts, then numbers
   "name", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
   "average_size", "survival", "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "line",
 }
+local PROOF_NUMBERS = {
+  "sampled_objects", "unreachable", "reachable", "interior", "stack_only", "unsettled", "proven_objects",
+  "proven_bytes", "proven_bytes_error", "share", "total_objects", "total_bytes", "groups", "largest_behind",
+  "held_share", "time_ms",
+}
+local PROOF_STATES = { "proven", "unreferenced", "reachable", "unknown" }
 local HOTSPOT_FIELDS = { -- three texts, then numbers
   "name", "module", "file", "line", "definition_line", "cpu_percent", "wall_percent", "cum_cpu_percent",
   "cum_wall_percent", "cpu_ns", "wall_ns", "cum_cpu_ns", "cum_wall_ns", "kernel_ns", "memory_ns", "io_ns", "lock_ns",
   "idle_ns", "allocator_ns", "samples", "threads",
 }
+
+--- What a leak proof says of a finding's site (lupe.site_proof), with names in place of other sites.
+local function plain_proof(where, proof)
+  local prefix = "site.proof"
+  want(where, prefix, proof, "table")
+  local plain = {
+    state = want_one_of(where, prefix .. ".state", proof.state, PROOF_STATES),
+    reasons = copy_strings(where, prefix .. ".reasons", proof.reasons, MOST_LINES),
+  }
+  for _, field in ipairs(PROOF_NUMBERS) do
+    if proof[field] ~= nil then plain[field] = want(where, prefix .. "." .. field, proof[field], "number") end
+  end
+  for _, field in ipairs({ "holder", "head" }) do
+    local site = proof[field]
+    if site ~= nil then
+      local name = type(site) == "table" and site.name or site
+      plain[field] = want(where, prefix .. "." .. field, name, "string"):sub(1, LONGEST_TEXT)
+    end
+  end
+  return plain
+end
 
 local function plain_evidence(where, evidence)
   want(where, "evidence", evidence, "table")
@@ -268,6 +295,7 @@ local function plain_finding(where, found, kind)
   local plain = { summary = want(where, "summary", found.summary, "string"):sub(1, LONGEST_TEXT) }
   if found.site ~= nil then
     plain.site = plain_fields(where, "site", want(where, "site", found.site, "table"), SITE_FIELDS, 5)
+    if found.site.proof ~= nil then plain.site.proof = plain_proof(where, found.site.proof) end
   end
   if found.hotspot ~= nil then
     plain.hotspot = plain_fields(where, "hotspot", want(where, "hotspot", found.hotspot, "table"), HOTSPOT_FIELDS, 3)

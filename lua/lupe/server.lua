@@ -11,6 +11,7 @@ local cpu_usage = require("lupe.cpu_usage")
 local http_stats = require("lupe.http_stats")
 local memo = require("lupe.memo")
 local pressure = require("lupe.pressure")
+local prover = require("lupe.prover")
 local recorder = require("lupe.recorder")
 local recording = require("lupe.recording")
 local report = require("lupe.report")
@@ -92,6 +93,7 @@ function server.new(host)
   app.surroundings = surroundings.new(host, function() return app.capture.off_because end)
   app.views = views.new(host, app.surroundings)
   app.actions = actions.new(app)
+  app.prover = prover.new(app)
   app.analysis.heed = function(result, occasion)
     if occasion == "exit" then return end
     app.alerts:update(result, occasion == "scheduled")
@@ -132,6 +134,7 @@ function server.new(host)
       end
       app.analysis:tick(app.views)
       app.capture:update()
+      app.prover:tick()
       app.user_routes:tick()
     end,
 

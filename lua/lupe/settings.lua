@@ -117,6 +117,42 @@ return {
     doc = "between two scheduled checks, at most: they are closer at a run's start",
   },
   {
+    name = "proof", flag = "--proof", env = "LUPE_PROOF", type = "word_or_seconds",
+    words = { "request", "never", "exit" }, placeholder = "request|never|exit|SECS", default = "request", min = 1,
+    max = 31536000,
+    doc = "when leak proofs are run: only when asked for, never, as a process exits, or every so often; each stops the "
+      .. "process for the time of a fork",
+  },
+  {
+    name = "proof_interval_ms", flag = "--proof-interval-ms", env = "LUPE_PROOF_INTERVAL_MS", type = "integer",
+    default = 2000, min = 10, max = 60000,
+    doc = "milliseconds between the two scans of a leak proof; 200 at most as a process exits",
+  },
+  {
+    name = "proof_max_secs", flag = "--proof-max-secs", env = "LUPE_PROOF_MAX_SECS", type = "seconds", default = 10,
+    min = 0.1, max = 3600, doc = "one scan may take so long, else the proof is given up",
+  },
+  {
+    name = "proof_max_heap_mb", flag = "--proof-max-heap-mb", env = "LUPE_PROOF_MAX_HEAP_MB", type = "number",
+    default = 65536, min = 1, max = 2 ^ 40, unit = "MiB",
+    doc = "of a process that has more anonymous memory there is no proof",
+  },
+  {
+    name = "proof_max_table_mb", flag = "--proof-max-table-mb", env = "LUPE_PROOF_MAX_TABLE_MB", type = "number",
+    default = 256, min = 1, max = 2 ^ 20, unit = "MiB", doc = "a scan's own tables may become so large",
+  },
+  {
+    name = "proof_min_free_mb", flag = "--proof-min-free-mb", env = "LUPE_PROOF_MIN_FREE_MB", type = "number",
+    default = 64, min = 0, max = 2 ^ 40, unit = "MiB",
+    doc = "so much memory is to stay free all the while, on the machine and in the control group",
+  },
+  {
+    name = "proof_min_free_share", flag = "--proof-min-free-share", env = "LUPE_PROOF_MIN_FREE_SHARE", type = "number",
+    default = 0.1, min = 0, max = 1,
+    doc = "no proof begins with less free memory, as a share of the process's anonymous one: what it writes meanwhile "
+      .. "is copied",
+  },
+  {
     name = "memory_warning_mb", flag = "--memory-warning-mb", env = "PROFILING_MEMORY_WARNING_MB",
     type = "number",
     default = 650, min = 1, max = 2 ^ 40, unit = "MiB", doc = "resident memory above this is a warning",

@@ -15,6 +15,7 @@
 --   { name, module, file, line, address } (`file`, `line` nil where not known); `file`, `line` of the site itself there
 -- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects, tag,
 --   stack = names, frames = ... }
+-- * `proof` what a leak proof says of it: see lupe.site_proof; nil where none has anything of it
 --
 -- Methods: `site:trend(column, options)` (see lupe.trend; column "inuse_space", "inuse_objects" or
 -- "alloc_space", what was allocated until then; options `since_ms`), nil and a reason where the history is too
@@ -34,6 +35,7 @@
 -- --> remember_session, 1.00 MiB/s, true, 100 %
 
 local options_of = require("lupe.options")
+local site_proof = require("lupe.site_proof")
 local trend = require("lupe.trend")
 
 local site = {}
@@ -201,6 +203,14 @@ function makers.stacks(shared, group, index)
   end
   table.sort(list, function(a, b) return a.inuse_space > b.inuse_space end)
   return list
+end
+
+function makers.proof(shared, group, index)
+  local chains = shared.proof_chains()
+  if not chains then return nil end
+  return site_proof.of(shared.columns, chains, group.stacks(index), function(number)
+    return site.new(shared, shared.group("function"), number)
+  end)
 end
 
 local COLUMNS = { "inuse_space", "inuse_objects", "alloc_space" }

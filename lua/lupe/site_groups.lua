@@ -15,6 +15,7 @@
 -- @module lupe.site_groups
 
 local numbers = require("lupe.ffi").numbers
+local site_proof = require("lupe.site_proof")
 local trend = require("lupe.trend")
 
 local site_groups = {}
@@ -250,8 +251,8 @@ end
 
 --- What all groups of one snapshot share, each worked out once.
 -- @tparam table columns of lupe.ffi
--- @treturn table { columns, totals, growth(), is_tag(), tags(), group(kind, through) }; only numbers, no site objects:
---   it may be kept for other views of the same snapshot
+-- @treturn table { columns, totals, growth(), is_tag(), tags(), proof_chains(), group(kind, through) }; only numbers,
+--   no site objects: it may be kept for other views of the same snapshot
 function site_groups.new(columns)
   local shared = { columns = columns, totals = {} }
   for _, figure in ipairs({ "inuse_space", "inuse_objects", "alloc_space" }) do
@@ -280,6 +281,9 @@ function site_groups.new(columns)
     local is_tag = shared.is_tag()
     return is_tag and tag_of_stacks(columns, is_tag)
   end)
+
+  --- Of lupe.site_proof; nil where no proof says anything of a stack.
+  shared.proof_chains = once(function() return site_proof.chains(columns) end)
 
   local known = {}
   --- @string kind one of KINDS, @tparam[opt] string through only stacks with a function of this name in them; then the

@@ -7,6 +7,7 @@ local callers = require("lupe.callers")
 local format = require("lupe.format")
 local page = require("lupe.page")
 local places = require("lupe.places")
+local proof_text = require("lupe.proof_text")
 
 local INDENT = 2
 local STACK_ROWS = 8
@@ -201,6 +202,7 @@ return function(report, options)
   title(out, report)
   answers(out, report)
   leaks(out, report)
+  proof_text(out, report.proof)
   bottleneck_report(out, report.bottlenecks)
   advice(out, report)
   out:sentences("Also seen", nil, report.suspicious_patterns, MOST_OTHERS)

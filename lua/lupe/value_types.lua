@@ -82,6 +82,25 @@ types.seconds = {
   end,
 }
 
+--- One of the words of `words`, or a time in seconds.
+types.word_or_seconds = {
+  placeholder = "WORD|SECS",
+  schema = function(spec)
+    local schema = types.seconds.schema(spec)
+    table.insert(schema.anyOf, 1, { type = "string", enum = spec.words })
+    return schema
+  end,
+  parse = function(given, spec)
+    for _, word in ipairs(spec.words) do
+      if given == word then return word end
+    end
+    return types.seconds.parse(given, spec)
+  end,
+  expected = function(spec)
+    return ("one of %s, or %s"):format(table.concat(spec.words, ", "), types.seconds.expected(spec))
+  end,
+}
+
 local BYTES = { [""] = 1, k = 2 ^ 10, m = 2 ^ 20, g = 2 ^ 30 }
 
 types.bytes = {

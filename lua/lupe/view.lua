@@ -7,6 +7,7 @@
 -- * `heap` see lupe.heap_view, lupe.site, lupe.trend, lupe.heap_changes; `memory` see lupe.memory_view
 -- * `profile` where the time went, by CPU and by the clock: see lupe.profile_view, lupe.profile_function
 -- * `threads` see lupe.threads_view, lupe.profile_threads; `spans` see lupe.span_view; `history` see lupe.history_view
+-- * `proof` what leak proofs found, nil where none was run, and then `proof_reason` says so: see lupe.proof_view
 -- * `base` another view to compare this one with, such as of before a deploy; nil, and then `base_reason` says why
 -- * `allocator` nil where no allocator's figures are known; else `name`, bytes `allocated_bytes active_bytes
 --   metadata_bytes resident_bytes mapped_bytes retained_bytes`, ratios 0..1 `fragmentation` (1 - allocated /
@@ -40,6 +41,8 @@ local lazy = require("lupe.lazy")
 local literal = require("lupe.view_literal")
 local memory_view = require("lupe.memory_view")
 local profile_view = require("lupe.profile_view")
+local proof_view = require("lupe.proof_view")
+local proof_words = require("lupe.proof_words")
 local site_groups = require("lupe.site_groups")
 local span_view = require("lupe.span_view")
 local threads_view = require("lupe.threads_view")
@@ -140,6 +143,8 @@ local function assemble(columns, shared, extra)
     allocator = function(me) return allocator_of(me, extra.allocator) end,
     threads = function(me) return threads_view(columns, me.memory, me.profile) end,
     spans = function() return span_view(columns) end,
+    proof = function() return proof_view(shared.groups) end,
+    proof_reason = function(me) return not me.proof and proof_words.NEVER_RUN or nil end,
     history = function(me) return history_view(columns, me.heap, me.memory) end,
   }, {
     heap = shared.heap, memory = shared.memory, profile = shared.profile,

@@ -16,7 +16,7 @@
 --                                 state = "user", "kernel", "running" or "waiting", syscall = number or nil: none,
 --                                 futex = its command, count = 1, ns = count * 1e9 / cpu_hz (or wall_hz) } ... } },
 --       spans = { { name = "request", pid = 1, durations_ms = { 12, 7.5, ... } } ... },
---       base = another such table, or base_reason = text }
+--       proofs = { of leak proofs: see lupe.proof_literal }, base = another such table, or base_reason = text }
 --
 -- A frame of a sample is "name", "module!name", or a table { name, module, file, line, definition_line, wrapper,
 -- inlines } with inlines { { name, file, line } ... innermost first }. A frame of a site's stack is one of the first
@@ -25,6 +25,7 @@
 -- A history shorter than the longest one ends with it: what came before is 0.
 -- @module lupe.view_literal
 
+local add_proofs = require("lupe.proof_literal")
 local build = require("lupe.ffi").build
 local span_bucket = require("lupe.span_buckets").of
 
@@ -134,7 +135,7 @@ return function(t)
     tick_inuse_space = {}, tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {},
     memory = {}, inlines = {}, spans = {}, span_buckets = {}, threads = {}, sample_stack = {}, sample_thread = {},
     sample_state = {},
-    sample_count = {}, sample_ns = {},
+    sample_count = {}, sample_ns = {}, proofs = {}, proof_rows = {},
   }
   local module_number, function_number = numbering(arrays.modules), numbering(arrays.functions)
   local frame_number = numbering(arrays.frames)
@@ -203,6 +204,19 @@ return function(t)
     end
     return 0
   end
+  --- One of the stacks of a site, by the name ("module!name" where several modules have it).
+  local function stack_of(name, which)
+    for i, site in ipairs(sites) do
+      if site.name == name or ("%s!%s"):format(site.module or "app", site.name) == name then
+        for at, owner in ipairs(arrays.stack_site) do
+          which = owner == i - 1 and which - 1 or which
+          if which == 0 then return at - 1 end
+        end
+      end
+    end
+    error(("proofs: no such stack of a site %q"):format(name), 0)
+  end
+  local function live_of(stack) return arrays.stack_inuse_objects[stack + 1], arrays.stack_inuse_space[stack + 1] end
   local function add_profile(profile)
     for i, thread in ipairs(profile.threads) do
       arrays.threads[i] = {
@@ -279,9 +293,13 @@ return function(t)
   for i, row in ipairs(t.memory or {}) do arrays.memory[i] = memory_of(row) end
   for i, target in ipairs(t.targets or { {} }) do arrays.targets[i] = target_of(target, profile) end
 
-  local last_ms = ticks[count] or profile and profile.to_ms or 0
+  local time_ms = t.time_ms or ticks[count] or profile and profile.to_ms or 0
+  add_proofs(t.proofs or {}, arrays, {
+    target_of = target_number, stack_of = stack_of, live = live_of, time_ms = time_ms,
+    sample_period_bytes = t.sample_period_bytes or 0,
+  })
   return build({
-    time_ms = t.time_ms or last_ms, started_ms = t.started_ms or 0, generation = t.generation or 1,
+    time_ms = time_ms, started_ms = t.started_ms or 0, generation = t.generation or 1,
     tick_count = count, heap_interval_ms = t.interval_ms or 1000, sample_period_bytes = t.sample_period_bytes or 0,
     dropped_records = t.dropped_records or 0, truncated_stacks = t.truncated_stacks or 0,
     stack_overflows = t.stack_overflows or 0, profile_from_ms = profile and profile.from_ms or 0,

@@ -72,6 +72,14 @@ end
 --- The merged view as of now, profiles not yet in the merged one included. Inside a task.
 function views:fresh() return taken(self, nil) end
 
+--- The same, which is then the merged one for all: what was built before lacks what is known now. Inside a task.
+function views:renew()
+  self:clear()
+  local fresh, reason = taken(self, nil)
+  if fresh then self.all = fresh end
+  return fresh, reason
+end
+
 --- The view of one process. Inside a task.
 -- @return as `merged`
 function views:of(pid)

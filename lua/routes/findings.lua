@@ -2,6 +2,7 @@
 
 local json = require("lupe.json")
 local places = require("lupe.places")
+local proof_report = require("lupe.proof_report")
 local rule = require("lupe.rule")
 local time = require("lupe.time")
 
@@ -15,7 +16,9 @@ local FINDING = json.shape({
   "confidence number?", "summary string", "evidence object", "advice string[]", "first_found time", "last_found time",
   "times integer", "current boolean", "id string", "about memory|time", "score number?", "reasons string[]",
   "stack string[]", "file_location string?", "line_number integer?", "location_reason string?",
-  "suppressed Suppressed?", "alert Alert?", Suppressed = SUPPRESSED, Alert = ALERT,
+  "suppressed Suppressed?", "alert Alert?", "proof LeakProof?",
+  "proof_reason string?", Suppressed = SUPPRESSED, Alert = ALERT,
+  LeakProof = proof_report.LEAK,
 })
 local LIST = json.shape({
   "timestamp time", "checked_at time?", "findings Finding[]", "total integer", Finding = FINDING,
@@ -44,6 +47,9 @@ local function described(known, alert)
     alert = alert and ALERT({
       state = alert.state, since = time.rfc3339(alert.since_ms), notified = time.rfc3339(alert.notified_ms),
     }),
+    proof = finding.site and proof_report.leak(finding.site.proof),
+    proof_reason = not finding.site and "it is about no function that allocates"
+      or not finding.site.proof and "no leak proof had anything of it when it was found" or nil,
   })
 end
 

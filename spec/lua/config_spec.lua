@@ -111,6 +111,18 @@ describe("the configuration", function()
     assert.truthy(message:find("memory_alert_mb", 1, true), message)
   end)
 
+  it("takes words or a time for when leak proofs are run", function()
+    local function proof(text)
+      local values, message = config.resolve({}, env_of({ LUPE_PROOF = text }))
+      return values and values.proof or message
+    end
+    assert.equal("request", config.defaults().proof)
+    assert.same({ "never", "exit", 300, 7200 }, { proof("never"), proof("exit"), proof("300"), proof("2h") })
+    assert.equal('LUPE_PROOF: cannot understand "0", expected one of request, never, exit, or a time in seconds from 1 '
+      .. "to 31536000, such as 5, 500ms, 2m or 1h", proof("0"))
+    assert.truthy(proof("always"):find('cannot understand "always"', 1, true))
+  end)
+
   describe("file", function()
     local function message_for(text)
       local path = with_file(text)

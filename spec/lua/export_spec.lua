@@ -30,6 +30,25 @@ describe("a snapshot as JSON", function()
     assert.equal("open", data.functions[data.sites[data.stacks[1].site + 1]["function"] + 1].name)
   end)
 
+  it("has what leak proofs found, stack by stack", function()
+    local data = exported({
+      sites = { { name = "open", history = { 4096 } }, { name = "cache", history = { 10 } } },
+      proofs = {
+        {
+          hidden = { "luajit" }, registers = 3, sites = {
+            { name = "open", unreachable = 3, reachable = 1, holder = "cache" },
+          },
+        },
+      },
+    })
+    local proof, row = data.proofs[1], data.proof_rows[1]
+    assert.same({ "complete", 16, 3, 3072 }, { proof.outcome, proof.hidden, proof.registers, proof.unreachable_bytes })
+    assert.same({ 0, 0, 1, 1, 3, 3072 },
+      { row.proof, row.stack, row.holder_stack, row.held, row.unreachable, row.unreachable_bytes })
+    data = exported({ proofs = { { outcome = "time", read_bytes = 5 } } })
+    assert.same({ "time", 5, 0 }, { data.proofs[1].outcome, data.proofs[1].read_bytes, #data.proof_rows })
+  end)
+
   it("tells no more bytes than were written, and who refused them", function()
     local address, size, owner = literal({ sites = { { name = "open", history = { 1 } } } })
     local bytes, message, code = export.write(assert(columns_of(address, size)), { findings = {} },

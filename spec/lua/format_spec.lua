@@ -14,6 +14,13 @@ describe("figures in words", function()
     assert.equal("unknown", format.bytes(nil))
   end)
 
+  it("give an error in the unit of its figure", function()
+    assert.equal("25.1 +- 2.4 MiB", format.estimate(25.1 * 2 ^ 20, 2.4 * 2 ^ 20))
+    assert.equal("1.00 +- 0.00 GiB", format.estimate(2 ^ 30, 0))
+    assert.equal("500 +- 20 B", format.estimate(500, 20))
+    assert.equal("unknown", format.estimate(nil))
+  end)
+
   it("separate thousands", function()
     assert.equal("0", format.count(0))
     assert.equal("999", format.count(999))

@@ -102,6 +102,16 @@ describe("GET /openapi.json", function()
     add("GET", "/api/profiling/flamegraph?type=heap&format=json")
     add("GET", "/api/profiling/flamegraph?type=heap&format=html")
     add("GET", "/metrics", { headers = { host = "localhost:7077", accept = "application/openmetrics-text" } })
+    for _, proof in ipairs({
+      { pid = 100, sites = { { name = "session_open", unreachable = 40, reachable = 2, holder = "session_open" } } },
+      { pid = 100, outcome = "tables", read_bytes = 2 ^ 30 },
+    }) do
+      local proved = { proofs = { proof } }
+      for name, value in pairs(BUSY) do proved[name] = value end
+      server.host.proved_heap = proved
+      assert.truthy(add("POST", "/api/profiling/leak-detection?proof=true").json.proof)
+      add("GET", "/api/findings")
+    end
     add("POST", "/api/profiling/leak-detection", { too_large = true })
     add("POST", "/api/profiling/leak-detection", { body = "x" })
     add("POST", "/api/profiling/snapshot?wait=false")

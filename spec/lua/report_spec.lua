@@ -14,8 +14,9 @@ local function ramp(count, from, to)
   return list
 end
 
-local function a_view()
+local function a_view(proofs)
   return view.from_table({
+    proofs = proofs,
     started_ms = 1728583180000, interval_ms = 1000, sample_period_bytes = 524288,
     sites = {
       {
@@ -59,8 +60,28 @@ local function assemble(given)
   for name, value in pairs(given.info or {}) do info[name] = value end
   local result = { findings = given.findings or { leak() }, errors = given.errors or {}, status = given.status or "ok",
     reason = given.reason, needed_seconds = given.needed_seconds }
-  local one = given.no_view and nil or a_view()
+  local one = given.no_view and nil or a_view(given.proofs)
   return report.assemble({ host = host, config = host.config }, info, one, result)
+end
+
+local PROOFS = {
+  {
+    pause_ms = 6.5, read_bytes = 58 * MIB, unreachable_bytes = 24.5 * MIB, unreachable_objects = 25088, sites = {
+      { name = "session_open", unreachable = 412, reachable = 8, groups = 401 },
+      { name = "cache_put", reachable = 9 },
+    },
+  },
+}
+
+--- As the rules tell it where there is such a proof.
+local function proven_leak()
+  local one = leak()
+  for site in a_view(PROOFS).proof:sites({ limit = 1 }) do
+    one.site.proof = {}
+    for name, value in pairs(site.proof) do one.site.proof[name] = value end
+    one.site.proof.holder, one.site.proof.head = nil, "session_open"
+  end
+  return one
 end
 
 local function text(given, options) return text_report(assemble(given), options or { columns = 80 }) end
@@ -196,6 +217,19 @@ describe("the report", function()
     assert.truthy(text({ info = { signal = 9, signal_name = "KILL" } }):find("ended by SIGKILL", 1, true))
   end)
 
+  it("has the leak proof, of the whole and of each leak", function()
+    local data = assemble({ findings = { proven_leak() }, proofs = PROOFS })
+    assert.equal("Leak: session_open (server) grows 1.26 MiB/s: 25.0 MiB live, and nothing points to 24.5 MiB of it "
+      .. "any more.", data.answer[1].text)
+    assert.same({ "complete", 24.5 * MIB }, { data.proof.status, data.proof.unreachable_bytes })
+    assert.equal("proven", data.potential_leaks[1].proof.state)
+    assert.equal("proven", json.decode(json.encode(data)).potential_leaks[1].proof.state)
+    data = assemble()
+    assert.same({ nil, "no leak proof was run" }, { data.proof, data.proof_reason })
+    assert.equal("no leak proof was run", data.potential_leaks[1].proof_reason)
+    assert.equal("no leak proof was run", assemble({ no_view = true, findings = {} }).proof_reason)
+  end)
+
   it("is JSON with its fields in order", function()
     local body = json.encode(assemble())
     assert.same({ "timestamp", "name", "pid", "outcome", "duration_seconds", "answer" },
@@ -215,6 +249,34 @@ describe("the report's text", function()
     }) do
       assert.truthy(all:find(words, 1, true), words .. " is not in:\n" .. all)
     end
+  end)
+
+  it("says what a leak proof found, a line for each function that lost something", function()
+    local all = text({ findings = { proven_leak() }, proofs = PROOFS }, { columns = 120 })
+    for _, words in ipairs({
+      "\nLeak proof, at the end\n  24.5 MiB in 25,088 objects that nothing points to; stopped for 6.5 ms at most",
+      " at most, 58.0 MiB read\n",
+      "\n  - session_open, proven: 24.5 +- 2.4 MiB in 401 structures, 98 % of what lives there\n",
+    }) do
+      assert.truthy(all:find(words, 1, true), words .. " is not in:\n" .. all)
+    end
+    assert.is_nil(all:find("- cache_put", 1, true))
+    assert.is_nil(text():find("Leak proof", 1, true))
+    PROOFS[1].time_ms = 1728583190000
+    finally(function() PROOFS[1].time_ms = nil end)
+    assert.truthy(text({ proofs = PROOFS }):find("\nLeak proof, 10 s before the end\n", 1, true))
+  end)
+
+  it("says in one sentence why there is no leak proof", function()
+    local all = text({ proofs = { { outcome = "busy" } } }, { columns = 120 })
+    assert.truthy(all:find("\nLeak proof\n  refused: another proof of this process is under way: ask again", 1, true))
+    all = text({ proofs = { { outcome = "time", read_bytes = 2 ^ 30 } } }, { columns = 120 })
+    assert.truthy(all:find("\n  given up: a scan took longer than proof_max_secs, and had read 1.00 GiB", 1, true))
+    all = text({ proofs = { { outcome = "busy", scanned_ms = 1728583190000 } } }, { columns = 120 })
+    assert.truthy(all:find("\nLeak proof, 10 s before the end\n  something points to every object", 1, true))
+    assert.truthy(all:find("\n  the newest was refused: another proof", 1, true))
+    all = text({ proofs = { { unreachable_bytes = 0, unreachable_objects = 0 } } }, { columns = 120 })
+    assert.truthy(all:find("\n  something points to every object: nothing is lost; stopped for 1.0 ms", 1, true))
   end)
 
   it("tells the line of a leak where it is known", function()

@@ -43,7 +43,7 @@ describe("a rule's file", function()
     { { chek = "1" }, "my.lua: unknown field 'chek', did you mean 'check'?" },
     { { zebra = "1" }, "my.lua: unknown field 'zebra'; known: api, id, kind, title, version, needs, params, check" },
     { { needs = '{ "heap.histori" }' }, "my.lua: field 'needs[1]': expected one of heap, heap.history, memory, "
-      .. "allocator, classes, targets, findings, cpu, wall, threads, spans, got 'heap.histori' "
+      .. "allocator, classes, targets, findings, cpu, wall, threads, spans, proof, got 'heap.histori' "
       .. "(did you mean 'heap.history'?)" },
     { { needs = "{ heap = true }" }, "my.lua: field 'needs': expected an array, got a table with other keys" },
     { { params = "{ n = { defualt = 1 } }" },

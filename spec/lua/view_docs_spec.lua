@@ -6,7 +6,8 @@ local view = require("lupe.view")
 
 local MODULES = {
   "view", "heap_view", "site", "heap_changes", "trend", "memory_view", "history_view", "profile_view",
-  "profile_function", "profile_threads", "threads_view", "span_view",
+  "profile_function", "profile_threads", "threads_view", "span_view", "proof_view",
+  "site_proof",
 }
 
 --- The examples of a file's head: { code, promised: what stands behind `-->` }.

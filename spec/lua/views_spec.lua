@@ -37,6 +37,16 @@ describe("views of snapshots", function()
     assert.equal(2, taken)
   end)
 
+  it("can be made anew between two rounds, for all who ask then", function()
+    local before, fresh = all:merged(), nil
+    async.spawn(function() return all:renew() end, function(_, view) fresh = view end)
+    assert.not_equal(before, fresh)
+    assert.equal(fresh, all:merged())
+    assert.equal(1, taken)
+    all:clear()
+    assert.not_equal(fresh, all:merged())
+  end)
+
   it("of single processes are few", function()
     for pid = 1, 5 do of(pid) end
     of(5)

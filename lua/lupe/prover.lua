@@ -1,0 +1,139 @@
+--- Has leak proofs run: those that a request asks for, those on a schedule (--proof=SECS), and the one at a process's
+-- exit (--proof=exit). A process has one at a time: who asks for another meanwhile waits for that one and gets what
+-- it gives, so that the program is stopped once. Loop thread.
+--
+-- What a proof found is in the next snapshot that is taken, as `view.proof`.
+-- @module lupe.prover
+
+local async = require("lupe.async")
+local format = require("lupe.format")
+local proof_words = require("lupe.proof_words")
+
+local prover = {}
+prover.__index = prover
+
+local MIB = 2 ^ 20
+local EXIT_INTERVAL_MS = 200 -- who exits is not to wait for long
+
+--- @param app as `lupe.server` builds it
+function prover.new(app)
+  local config, host = app.config, app.host
+  local self = setmetatable({
+    app = app, under_way = {}, -- pid -> callbacks of those who wait for its proof
+    counts = {}, -- outcome's word -> times
+    pause_ms = 0, next_ms = nil,
+    limits = {
+      interval_ms = config.proof_interval_ms, max_ms = config.proof_max_secs * 1000,
+      max_heap_bytes = config.proof_max_heap_mb * MIB, max_table_bytes = config.proof_max_table_mb * MIB,
+      min_free_bytes = config.proof_min_free_mb * MIB, min_free_share = config.proof_min_free_share,
+    },
+  }, prover)
+  if type(config.proof) == "number" then
+    self.next_ms = host.monotonic_ms() + config.proof * 1000
+  elseif config.proof == "exit" then
+    local limits = {}
+    for name, value in pairs(self.limits) do limits[name] = value end
+    limits.interval_ms = math.min(limits.interval_ms, EXIT_INTERVAL_MS)
+    host.set_proof_at_exit(limits)
+  end
+  return self
+end
+
+--- Whether proofs may be asked for at all.
+function prover:allowed() return self.app.config.proof ~= "never" and self.app.config.enable_profiling end
+
+local function count(self, failure, reply)
+  local word = failure and "unanswered" or proof_words.outcome(reply.outcome, reply.error, reply.read_bytes)
+  self.counts[word] = (self.counts[word] or 0) + 1
+  self.pause_ms = self.pause_ms + (reply and reply.pause_ms or 0)
+end
+
+--- Has one process proved, or waits for the proof that is under way. Calls back with a failure or a reply.
+local function prove(self, pid, callback)
+  local waiting = self.under_way[pid]
+  if waiting then
+    waiting[#waiting + 1] = callback
+    return
+  end
+  waiting = { callback }
+  self.under_way[pid] = waiting
+  self.app.host.prove(pid, self.limits, function(failure, reply)
+    self.under_way[pid] = nil
+    count(self, failure, reply)
+    for _, each in ipairs(waiting) do each(failure, reply) end
+  end)
+end
+
+--- Proves processes, all at the same time, and waits for all. Inside a task.
+-- @tparam table targets live ones, as the host lists them
+-- @treturn {{pid,name,failure,reply}...} `failure`: why there was no answer; `reply`: as `host.prove` gives it
+function prover:run(targets)
+  local results, left = {}, #targets
+  if left == 0 then return results end
+  return async.await(function(done)
+    for i, target in ipairs(targets) do
+      prove(self, target.pid, function(failure, reply)
+        results[i] = { pid = target.pid, name = target.name, failure = failure, reply = reply }
+        left = left - 1
+        if left == 0 then done(results) end
+      end)
+    end
+  end)
+end
+
+local function log_result(host, result)
+  local who = ("leak proof of process %d (%s)"):format(result.pid, result.name)
+  if result.failure then return host.log("warning", ("%s: no answer: %s"):format(who, result.failure)) end
+  local reply = result.reply
+  local _, status, why = proof_words.outcome(reply.outcome, reply.error, reply.read_bytes)
+  if status ~= "complete" then
+    return host.log("warning", ("%s: %s: %s"):format(who, status == "refused" and "refused" or "given up", why))
+  end
+  host.log("info", ("%s: complete after %s, stopped it for %.1f ms at most, %s read"):format(who,
+    format.duration(reply.elapsed_ms), reply.pause_ms, format.bytes(reply.read_bytes)))
+end
+
+--- All live processes, one after the other.
+local function round(self)
+  local list = {}
+  for _, target in ipairs(self.app.host.targets()) do
+    if target.live and target.connected and target.heap_state == "on" then list[#list + 1] = target end
+  end
+  for _, target in ipairs(list) do log_result(self.app.host, self:run({ target })[1]) end
+  if list[1] then self.app.views:renew() end
+  return #list
+end
+
+--- About once a second: what is on schedule.
+function prover:tick()
+  local host = self.app.host
+  if not self.next_ms or self.on_schedule or host.monotonic_ms() < self.next_ms or not self:allowed() then return end
+  self.on_schedule = true
+  async.spawn(round, function(ok, found, trace)
+    self.on_schedule, self.next_ms = false, host.monotonic_ms() + self.app.config.proof * 1000
+    if not ok then
+      host.log("error", "the leak proofs on schedule failed: " .. (trace or tostring(found)))
+    elseif found > 0 then
+      self.app.analysis:check_soon()
+    end
+  end, self)
+end
+
+--- Adds the families of leak proofs.
+-- @param out lupe.exposition
+function prover:metrics(out)
+  local samples, words = {}, {}
+  for word in pairs(self.counts) do words[#words + 1] = word end
+  if not self.counts.complete then words[#words + 1] = "complete" end
+  table.sort(words)
+  for i, word in ipairs(words) do samples[i] = { self.counts[word] or 0, labels = { { "outcome", word } } } end
+  out:add("lupe_proofs", "counter", "Leak proofs that were asked for while the process ran.", samples)
+  out:add("lupe_proof_pause_seconds", "counter",
+    "The longer one of the two times that each of them stopped its process.", self.pause_ms / 1000)
+  local view = self.app.views:merged()
+  local proof = view and view.proof
+  out:add("lupe_proof_unreachable_bytes", "gauge", "What nothing points to, by the newest leak proofs.",
+    proof and proof.unreachable_bytes)
+end
+
+return prover
