@@ -4,8 +4,10 @@
  *
  * memory: until it is told to end (SIGTERM), reads every MS milliseconds what PID and its hidden children
  * have for themselves, shared pages divided among those who share them, and what the machine has left. Prints
- * the first reading and the worst. kill: kills COUNT hidden children of PID, each 0 to 60 ms after it was
- * first seen; those that end before that do not count. Prints how many were seen and killed.
+ * the first reading and the worst, and for how long there was a child.
+ *
+ * kill: kills COUNT hidden children of PID, each 0 to 60 ms after it was first seen; those that end before
+ * that do not count. Prints how many were seen and killed.
  *
  * Hidden are children whose exit signal is 0. Without PID it ends. */
 #include "bench/load.h"
@@ -81,6 +83,7 @@ static void pause_us(long us) {
 
 static void watch_memory(int pid, long ms) {
   long long first = -1, most = 0, available = -1, least = 0, seen = 0, looks = 0;
+  uint64_t before_ns = load_now_ns(), with_child_ns = 0;
   while (!told_to_end && lives(pid)) {
     int children[CHILDREN_MAX], count = hidden_children(pid, children);
     long long own = figure(text_of("/proc/%d/smaps_rollup", pid, 0), "\nPss:"), sum = own;
@@ -92,14 +95,17 @@ static void watch_memory(int pid, long ms) {
     if (available < 0) available = least = left;
     if (sum > most) most = sum;
     if (left < least) least = left;
+    uint64_t now_ns = load_now_ns();
+    if (count > 0) with_child_ns += now_ns - before_ns;
+    before_ns = now_ns;
     seen += count > 0;
     looks++;
     pause_us(ms * 1000);
   }
   printf(
       "{\"first_bytes\":%lld,\"most_bytes\":%lld,\"available_bytes\":%lld,\"least_available_bytes\":%lld,"
-      "\"looks\":%lld,\"looks_with_child\":%lld}\n",
-      first, most, available, least, looks, seen);
+      "\"looks\":%lld,\"looks_with_child\":%lld,\"with_child_ms\":%.1f}\n",
+      first, most, available, least, looks, seen, (double)with_child_ns / 1e6);
 }
 
 static void kill_some(int pid, long count, unsigned seed) {
