@@ -66,7 +66,6 @@ local function prove_once(results, entry, one, name)
   return judge(results, entry, proof, name)
 end
 
--- How many processes rest before what is held is freed, then again.
 local function await_rest(one, count)
   tasks.wait(function()
     if not one.process:alive() then one:fail("it has ended") end
@@ -74,8 +73,6 @@ local function await_rest(one, count)
     return found >= count
   end, 60, one.name .. " to rest")
 end
-
-local function go_on(one, processes) one:write(("\n"):rep(processes)) end
 
 local function finish(one, entry)
   local code = one:finish(60)
@@ -87,18 +84,16 @@ local function prove_losing(results, entry)
   local argv = zoo_runs.command(entry, SEED, LOSING_SECONDS)
   for _, word in ipairs({ "--clock", "ticks", "--rest", "on" }) do argv[#argv + 1] = word end
   local one = tasks.start(argv, FLAGS)
-  local name, processes = entry.program .. " " .. entry.scenario, math.max(1, entry.rests)
-  local before
-  await_rest(one, processes)
+  local name, before = entry.program .. " " .. entry.scenario, nil
+  await_rest(one, 1)
   if not one:await_profile() then one:fail("it has ended") end
-  if entry.rests > 0 then
+  if entry.settles then
     before = prove_once(results, entry, one, name)
-    go_on(one, processes)
-    await_rest(one, 2 * processes)
+    one:write("\n")
+    await_rest(one, 2)
   end
   local after = prove_once(results, entry, one, name)
-  go_on(one, processes)
-  if entry.rests > 1 then go_on(one, 1) end -- the parent of the processes rests when they are gone
+  one:write("\n\n") -- where it was a child that rested, the parent does so when that is gone
   finish(one, entry)
   if before then results.referenced = results.referenced + math.max(0, before.sampled - after.sampled) end
   local wrongly = before and math.max(0, before.unreachable - after.sampled) or 0

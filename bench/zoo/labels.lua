@@ -13,8 +13,8 @@
 -- * `unreferenced` -- it finds nothing that points there, and must not call that proven
 -- * `none` -- it finds what points there
 --
--- `rests` is how many processes say `resting`, one at a time or at once, before what the functions hold is freed, with
--- `--rest on`; 0 where they hold next to nothing, so that there is one rest only. `trend` is false where the memory's
+-- `settles` is true where these functions hold some of their memory too: then the program rests twice with `--rest on`,
+-- before and after it frees that. `trend` is false where the memory's
 -- history is not to be judged: families of hidden pointers all have the same one, and a dozen copies of that would
 -- only dilute the figures.
 
@@ -31,8 +31,8 @@ local function family(program, language, label, list)
   for _, entry in ipairs(list) do
     labels[#labels + 1] = {
       program = program, scenario = entry[1], language = language, label = label, functions = words(entry[2]),
-      about = entry[3], proof = entry.proof or ANSWERS[label], holds = words(entry.holds), rests = entry.rests or 0,
-      trend = not entry.holds,
+      about = entry[3], proof = entry.proof or ANSWERS[label], holds = words(entry.holds),
+      settles = entry.settles or false, trend = not entry.holds,
     }
   end
 end
@@ -41,31 +41,31 @@ family("lost", "C", "leak", {
   { "linear", "read_record", "at one pace, 20 to 300 KiB/s" },
   { "slow", "remember_user_agent", "at one pace, 45 to 90 MiB/h" },
   { "bursty", "import_row", "hundreds of KiB at once, every 2 to 8 s" },
-  { "realloc", "grow_message", "buffers grown by realloc, lost when they are whole", rests = 1 },
+  { "realloc", "grow_message", "buffers grown by realloc, lost when they are whole", settles = true },
   { "large", "render_tile", "blocks of more than 1 MiB, one in two lost" },
   { "tiny", "note_key", "blocks of 16 to 48 bytes" },
-  { "late", "renew_token", "nothing for 12 to 25 s, then all that is replaced", rests = 1 },
-  { "warmed", "fetch_row", "a table that fills, then what is replaced in it, at the same site", rests = 1 },
+  { "late", "renew_token", "nothing for 12 to 25 s, then all that is replaced", settles = true },
+  { "warmed", "fetch_row", "a table that fills, then what is replaced in it, at the same site", settles = true },
   { "pausing", "accept_upload", "traffic of 4 to 9 s, pauses of 3 to 7 s" },
-  { "sawtooth", "stage_row", "a sawtooth of which 12 to 30 % are overlooked", rests = 1 },
+  { "sawtooth", "stage_row", "a sawtooth of which 12 to 30 % are overlooked", settles = true },
 })
 family("lost_paths", "C", "leak", {
-  { "error", "decode_frame", "where a check fails, 6 to 14 % of all; the others are freed", rests = 1 },
-  { "nth", "make_reply", "one in 20 to 50 of the blocks of a busy site", rests = 1 },
-  { "known_wrapper", "parse_header", "behind xmalloc, that sound code calls too", rests = 1 },
+  { "error", "decode_frame", "where a check fails, 6 to 14 % of all; the others are freed", settles = true },
+  { "nth", "make_reply", "one in 20 to 50 of the blocks of a busy site", settles = true },
+  { "known_wrapper", "parse_header", "behind xmalloc, that sound code calls too", settles = true },
   -- The helper is none that lupe knows: to name it is right, to name who called it is better.
   {
     "private_wrapper", "allocate_or_die build_query", "behind a helper of the program, that sound code calls too",
-    rests = 1,
+    settles = true,
   },
   { "callback", "collect_match", "in a function that libc calls back" },
-  { "session_table", "create_session", "chains that fall out of a hash table with their first node", rests = 1 },
-  { "fork_worker", "serve_job", "in one of two forked workers", rests = 2 },
+  { "session_table", "create_session", "chains that fall out of a hash table with their first node", settles = true },
+  { "fork_worker", "serve_job", "in one of two forked workers" },
 })
 family("lost_threads", "C", "leak", {
   { "one_of_many", "copy_message", "in one of 4 to 10 threads that do the same" },
   { "leftover", "thread_scratch", "what ended threads had for themselves" },
-  { "full_queue", "make_event", "what finds a queue full", rests = 1 },
+  { "full_queue", "make_event", "what finds a queue full", settles = true },
 })
 family("lost_cxx", "C++", "leak", {
   { "unique_ptr", "draw_widget", "release() of a unique_ptr" },
@@ -77,10 +77,10 @@ family("lost_cxx", "C++", "leak", {
 family("lost_structures", "C", "leak", {
   -- One structure, ever longer: a register could hold where it begins.
   { "chain", "append_to_chain", "a list that grows at its end; its beginning nobody knows", proof = "unreferenced" },
-  { "ring", "add_to_playlist", "lists linked both ways and round, each forgotten for the next", rests = 1 },
-  { "tree", "parse_branch", "trees whose root is forgotten", rests = 1 },
-  { "table", "copy_name new_entry new_buckets", "hash tables of strings that are dropped whole", rests = 1 },
-  { "pieces", "add_work", "what stands behind a cut in a list", rests = 1 },
+  { "ring", "add_to_playlist", "lists linked both ways and round, each forgotten for the next", settles = true },
+  { "tree", "parse_branch", "trees whose root is forgotten", settles = true },
+  { "table", "copy_name new_entry new_buckets", "hash tables of strings that are dropped whole", settles = true },
+  { "pieces", "add_work", "what stands behind a cut in a list", settles = true },
 })
 family("growing", "C", "growing", {
   { "cache", "cache_answer", "a cache without a limit" },

@@ -206,9 +206,7 @@ static void work(bool loses, size_t bytes, double rate) {
       if (!loses) zoo_bag_add(&jobs, job, now + zoo_exponential(0.3));
     }
   }
-  zoo_rest();
-  zoo_bag_empty(&jobs);
-  zoo_rest();
+  if (loses) zoo_rest();
 }
 
 static void fork_worker(void) {
