@@ -28,7 +28,7 @@ end
 
 --- The name alone: no arguments, templates, namespaces, and not what the compiler adds to copies.
 function zoo_runs.plain(component)
-  local name = component:gsub("%(anonymous namespace%)::", ""):gsub("%b<>", ""):gsub("%b()", "")
+  local name = component:gsub("%(anonymous namespace%)::", ""):gsub("%b<>", ""):gsub("%b()", ""):gsub("%b[]", "")
   name = name:gsub("^.*[ *&]", ""):gsub("%.[%a_]+%.?%d*$", "")
   return name
 end

@@ -118,9 +118,11 @@ local function compare(entry, results)
       end
     end
   end
+  local named = false
+  for _, name in ipairs(entry.functions) do named = named or has[name] end
   for _, name in ipairs(entry.functions) do
     local objects, sampled = lost_of(leaks, name)
-    if sampled >= 2 * LEAST and not has[name] then
+    if sampled >= 2 * LEAST and not named then
       results.wrong[#results.wrong + 1] = ("%s: LeakSanitizer has %d lost objects of %s, lupe does not name it"):format(
         about, objects, name)
     end
