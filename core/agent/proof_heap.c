@@ -69,13 +69,15 @@ static uint32_t *page_entry(lupe_proof_heap *h, uint64_t address) {
   return lupe_proof_heap_entry(h, address);
 }
 
-/* Until its description is found: the regions as jemalloc tells, in `description`, and how many are free. */
+/* Until its description is found: the regions as jemalloc tells, in `description`, and how many are free. Of
+ * a slab that was given up it tells regions that it has not; 0 then. */
 static void add_extent(mapping *m, uint64_t base, const answer *a) {
   lupe_proof_heap *h = m->heap;
+  bool sound = a->regions >= 1 && a->regions <= SLAB_REGIONS_MAX && a->free_regions <= a->regions;
   if (h->extent_count == EXTENTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
   h->extents[h->extent_count] = (lupe_proof_extent){
       .base = base,
-      .description = (uint64_t)a->regions << 48,
+      .description = sound ? (uint64_t)a->regions << 48 : 0,
       .pages = (uint32_t)(a->bytes / PAGE),
       .first = (uint32_t)a->free_regions,
   };
@@ -84,8 +86,7 @@ static void add_extent(mapping *m, uint64_t base, const answer *a) {
 }
 
 static bool plausible(const answer *a, uint64_t base, uint64_t end) {
-  return a->bytes % PAGE == 0 && a->bytes <= end - base && a->bytes / PAGE <= UINT32_MAX && a->regions >= 1 &&
-         a->regions <= SLAB_REGIONS_MAX && a->free_regions <= a->regions;
+  return a->bytes % PAGE == 0 && a->bytes <= end - base && a->bytes / PAGE <= UINT32_MAX;
 }
 
 static void walk(mapping *m, lupe_proof_span span) {
@@ -151,7 +152,8 @@ static void describe(lupe_proof_extent *e, const uint64_t *d) {
     if ((e->description & LUPE_EXTENT_USED) == 0) e->description |= LUPE_EXTENT_FREE;
     return;
   }
-  if (slab && (d[1] != e->base || free_regions != e->first || count_bits(d + 8, regions) != free_regions))
+  if (slab && (regions == 0 || d[1] != e->base || free_regions != e->first ||
+               count_bits(d + 8, regions) != free_regions))
     return;
   if (!slab && regions != 1) return;
   if (e->description & LUPE_EXTENT_USED) {

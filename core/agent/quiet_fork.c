@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -12,21 +14,51 @@
 #ifndef PR_SET_SYSCALL_USER_DISPATCH
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #endif
-/* The C library's sigaction, by a name that nobody interposes. */
-extern int __sigaction(int sig, const struct sigaction *act, struct sigaction *oact);
+/* The C library's fork, by a name that nobody interposes. */
+extern pid_t __fork(void);
 
 enum { DISPATCH_OFF = 0, DISPATCH_ON = 1, LET_PASS = 0, TRAP = 1, BY_DISPATCH = 2 /* si_code */ };
 #define EXIT_SIGNAL_MASK 0xffL
 
 static _Thread_local volatile char selector; /* the kernel reads it at each system call of this thread */
 static _Thread_local bool running;
+static atomic_bool taken; /* SIGSYS is ours */
+
+/* The kernel's own form of an action: the C library's has no room for where the handler returns to. */
+typedef struct kernel_action {
+  void (*handler)(int, siginfo_t *, void *);
+  unsigned long flags;
+  void (*restorer)(void);
+  uint64_t mask;
+} kernel_action;
+#define KERNEL_SA_RESTORER 0x04000000UL
+static kernel_action before; /* what SIGSYS was, while it is taken */
+
+/* Where the handler returns to: a system call too, which must pass while all others are trapped. */
+void lupe_quiet_return(void);
+extern const char lupe_quiet_return_end[];
+__asm__(
+    ".text\n"
+    ".hidden lupe_quiet_return\n"
+    ".hidden lupe_quiet_return_end\n"
+    ".type lupe_quiet_return, @function\n"
+    "lupe_quiet_return:\n"
+    "  mov $15, %eax\n" /* SYS_rt_sigreturn */
+    "  syscall\n"
+    "  ud2\n"
+    "lupe_quiet_return_end:\n"
+    ".size lupe_quiet_return, . - lupe_quiet_return\n");
+
+static long act(const kernel_action *new, kernel_action *old) {
+  return lupe_system_call(SYS_rt_sigaction, SIGSYS, (long)new, (long)old, sizeof new->mask, 0, 0);
+}
 
 /* On the thread that forks, at a system call of the C library's. What the handler calls must not be trapped
  * again: hence raw, and with the selector off. */
 static void on_trapped(int signal, siginfo_t *info, void *context) {
   if (info->si_code != BY_DISPATCH) { /* the program's: a filter. It would have ended it */
-    struct sigaction fatal = {.sa_handler = SIG_DFL};
-    __sigaction(signal, &fatal, NULL);
+    const kernel_action fatal = {0};
+    act(&fatal, NULL);
     raise(signal);
     return;
   }
@@ -40,14 +72,17 @@ static void on_trapped(int signal, siginfo_t *info, void *context) {
 }
 
 static long dispatch(long mode) {
-  long where = mode == DISPATCH_ON ? (long)&selector : 0;
-  return lupe_system_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, mode, 0, 0, where, 0);
+  if (mode == DISPATCH_OFF)
+    return lupe_system_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, mode, 0, 0, 0, 0);
+  long passes = (long)lupe_quiet_return, bytes = (long)lupe_quiet_return_end - passes;
+  return lupe_system_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, mode, passes, bytes, (long)&selector, 0);
 }
 
 lupe_status lupe_quiet_fork_check(void) {
-  struct sigaction now;
-  if (__sigaction(SIGSYS, NULL, &now) != 0) return LUPE_EUNSUPPORTED;
-  if (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN) return LUPE_EINUSE;
+  kernel_action now;
+  if (act(NULL, &now) != 0) return LUPE_EUNSUPPORTED;
+  if ((uintptr_t)now.handler != (uintptr_t)SIG_DFL && (uintptr_t)now.handler != (uintptr_t)SIG_IGN)
+    return LUPE_EINUSE;
   selector = LET_PASS;
   if (dispatch(DISPATCH_ON) != 0) return LUPE_EUNSUPPORTED;
   return dispatch(DISPATCH_OFF) == 0 ? LUPE_OK : LUPE_EUNSUPPORTED;
@@ -57,8 +92,14 @@ bool lupe_quiet_fork_running(void) {
   return running;
 }
 
+void lupe_quiet_fork_after_fork_in_child(void) {
+  if (atomic_exchange(&taken, false)) act(&before, NULL);
+}
+
 pid_t lupe_quiet_fork(void) {
-  struct sigaction ours = {.sa_sigaction = on_trapped, .sa_flags = SA_SIGINFO | SA_NODEFER}, before;
+  const kernel_action ours = {.handler = on_trapped,
+                              .flags = SA_SIGINFO | SA_NODEFER | KERNEL_SA_RESTORER,
+                              .restorer = lupe_quiet_return};
   sigset_t sigsys, mask;
   if (lupe_quiet_fork_check() != LUPE_OK) {
     errno = ENOTSUP;
@@ -66,12 +107,17 @@ pid_t lupe_quiet_fork(void) {
   }
   sigemptyset(&sigsys);
   sigaddset(&sigsys, SIGSYS);
-  if (__sigaction(SIGSYS, &ours, &before) != 0) return -1;
+  long refused = act(&ours, &before);
+  if (refused != 0) {
+    errno = (int)-refused;
+    return -1;
+  }
   pthread_sigmask(SIG_UNBLOCK, &sigsys, &mask);
+  atomic_store(&taken, true);
   running = true;
   dispatch(DISPATCH_ON);
   selector = TRAP;
-  pid_t pid = fork();
+  pid_t pid = __fork();
   int failed = errno;
   selector = LET_PASS;
   running = false;
@@ -79,7 +125,8 @@ pid_t lupe_quiet_fork(void) {
     return 0; /* dispatch does not pass to a child, and what the handlers are does not matter there */
   dispatch(DISPATCH_OFF);
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
-  __sigaction(SIGSYS, &before, NULL);
+  act(&before, NULL);
+  atomic_store(&taken, false);
   errno = failed;
   return pid;
 }

@@ -25,4 +25,7 @@ pid_t lupe_quiet_fork(void);
  * Thread: any; for fork handlers. */
 bool lupe_quiet_fork_running(void);
 
+/* In a child of the program's own, which another thread may have forked meanwhile: gives SIGSYS back there too. */
+void lupe_quiet_fork_after_fork_in_child(void);
+
 #endif

@@ -67,8 +67,8 @@ typedef struct lupe_proof_object {
   uint64_t size_bytes; /* usable: its size class */
   uint32_t stack;      /* index into stacks */
   uint32_t holder;     /* object through which it was found: the nearest one sampled; or LUPE_PROOF_NONE */
-  uint32_t group;  /* of what nothing leads to: unreachable objects that hang together, sampled or not, have
-                      one number; else LUPE_PROOF_NONE */
+  uint32_t group;  /* of what nothing leads to: objects that one missed pointer would explain, sampled or not,
+                     have  one number; else LUPE_PROOF_NONE */
   uint32_t behind; /* of the head of a group: sampled objects in it beside the head; else 0 */
   int32_t tid;     /* see LUPE_PROOF_STACK_ONLY; else 0 */
   uint8_t state;   /* lupe_proof_state */
