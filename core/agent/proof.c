@@ -44,6 +44,16 @@ static lupe_proof_outcome check(lupe_proof *p) {
 
 /* ---- scans ---- */
 
+typedef struct scan_of {
+  lupe_proof_job job;
+  lupe_proof_facts facts;
+} scan_of;
+
+static void run_child(void *arg) {
+  const scan_of *s = arg;
+  lupe_proof_child_run(&s->job, &s->facts);
+}
+
 static void scan(lupe_proof *p, bool second) {
   const lupe_proof_progress none = {0};
   lupe_proof_outcome refused = check(p);
@@ -63,12 +73,12 @@ static void scan(lupe_proof *p, bool second) {
         status == LUPE_ENOENT ? 0 : ENOMEM);
     return;
   }
-  if (facts.vfork) {
-    lupe_proof_facts_release(&facts);
+  if (s.facts.vfork) {
+    lupe_proof_facts_release(&s.facts);
     end(p, LUPE_PROOF_VFORK, 0);
     return;
   }
-  lupe_proof_job job = {
+  s.job = (lupe_proof_job){
       .limits = p->asked.limits,
       .sample_period_bytes = p->asked.sample_period_bytes,
       .parent = getpid(),
@@ -78,11 +88,10 @@ static void scan(lupe_proof *p, bool second) {
       .block_fd = p->block_fd,
   };
   int64_t start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
-  pid_t child = lupe_quiet_fork();
+  pid_t child = lupe_quiet_fork(run_child, &s);
   int failed = errno;
-  if (child == 0) lupe_proof_child_run(&job, &facts);
   uint64_t pause_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
-  lupe_proof_facts_release(&facts);
+  lupe_proof_facts_release(&s.facts);
   if (child < 0) {
     end(p, LUPE_PROOF_FORK_FAILED, failed);
     return;

@@ -21,7 +21,10 @@ enum { DISPATCH_OFF = 0, DISPATCH_ON = 1, LET_PASS = 0, TRAP = 1, BY_DISPATCH = 
 #define EXIT_SIGNAL_MASK 0xffL
 
 static _Thread_local volatile char selector; /* the kernel reads it at each system call of this thread */
-static _Thread_local bool running;
+static struct {
+  void (*run)(void *arg);
+  void *arg;
+} in_child;
 static atomic_bool taken; /* SIGSYS is ours */
 
 /* The kernel's own form of an action: the C library's has no room for where the handler returns to. */
@@ -68,7 +71,10 @@ static void on_trapped(int signal, siginfo_t *info, void *context) {
   if (number == SYS_clone) first &= ~EXIT_SIGNAL_MASK;
   registers[REG_RAX] = lupe_system_call(number, first, registers[REG_RSI], registers[REG_RDX],
                                         registers[REG_R10], registers[REG_R8], registers[REG_R9]);
-  if (number != SYS_clone) selector = TRAP; /* what comes after the clone passes, in both processes */
+  if (number != SYS_clone)
+    selector = TRAP; /* what comes after the clone passes */
+  else if (registers[REG_RAX] == 0)
+    in_child.run(in_child.arg);
 }
 
 static long dispatch(long mode) {
@@ -88,15 +94,11 @@ lupe_status lupe_quiet_fork_check(void) {
   return dispatch(DISPATCH_OFF) == 0 ? LUPE_OK : LUPE_EUNSUPPORTED;
 }
 
-bool lupe_quiet_fork_running(void) {
-  return running;
-}
-
 void lupe_quiet_fork_after_fork_in_child(void) {
   if (atomic_exchange(&taken, false)) act(&before, NULL);
 }
 
-pid_t lupe_quiet_fork(void) {
+pid_t lupe_quiet_fork(void (*run)(void *arg), void *arg) {
   const kernel_action ours = {.handler = on_trapped,
                               .flags = SA_SIGINFO | SA_NODEFER | KERNEL_SA_RESTORER,
                               .restorer = lupe_quiet_return};
@@ -114,15 +116,13 @@ pid_t lupe_quiet_fork(void) {
   }
   pthread_sigmask(SIG_UNBLOCK, &sigsys, &mask);
   atomic_store(&taken, true);
-  running = true;
+  in_child.run = run;
+  in_child.arg = arg;
   dispatch(DISPATCH_ON);
   selector = TRAP;
   pid_t pid = __fork();
   int failed = errno;
   selector = LET_PASS;
-  running = false;
-  if (pid == 0)
-    return 0; /* dispatch does not pass to a child, and what the handlers are does not matter there */
   dispatch(DISPATCH_OFF);
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
   act(&before, NULL);
