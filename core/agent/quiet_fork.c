@@ -16,6 +16,7 @@
 extern int __sigaction(int sig, const struct sigaction *act, struct sigaction *oact);
 
 enum { DISPATCH_OFF = 0, DISPATCH_ON = 1, LET_PASS = 0, TRAP = 1, BY_DISPATCH = 2 /* si_code */ };
+enum { RETURN_BYTES = 16 /* from the beginning of the code that ends a handler: nine, and what pads them */ };
 #define EXIT_SIGNAL_MASK 0xffL
 
 static _Thread_local volatile char selector; /* the kernel reads it at each system call of this thread */
@@ -39,9 +40,24 @@ static void on_trapped(int signal, siginfo_t *info, void *context) {
   if (number != SYS_clone) selector = TRAP; /* what comes after the clone passes, in both processes */
 }
 
-static long dispatch(long mode) {
+/* `always`: code of RETURN_BYTES whose system calls pass whatever the selector says; 0: none. */
+static long dispatch(long mode, long always) {
   long where = mode == DISPATCH_ON ? (long)&selector : 0;
-  return lupe_system_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, mode, 0, 0, where, 0);
+  return lupe_system_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, mode, always, always ? RETURN_BYTES : 0,
+                          where, 0);
+}
+
+/* Where the handler of SIGSYS returns to: the C library's call of rt_sigreturn, which nobody can make in its
+ * stead. Only the kernel tells. 0: unknown. */
+static long handlers_return(void) {
+  struct {
+    void *handler;
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+  } kernels = {0};
+  long failed = lupe_system_call(SYS_rt_sigaction, SIGSYS, 0, (long)&kernels, sizeof kernels.mask, 0, 0);
+  return failed ? 0 : (long)kernels.restorer;
 }
 
 lupe_status lupe_quiet_fork_check(void) {
@@ -49,8 +65,8 @@ lupe_status lupe_quiet_fork_check(void) {
   if (__sigaction(SIGSYS, NULL, &now) != 0) return LUPE_EUNSUPPORTED;
   if (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN) return LUPE_EINUSE;
   selector = LET_PASS;
-  if (dispatch(DISPATCH_ON) != 0) return LUPE_EUNSUPPORTED;
-  return dispatch(DISPATCH_OFF) == 0 ? LUPE_OK : LUPE_EUNSUPPORTED;
+  if (dispatch(DISPATCH_ON, 0) != 0) return LUPE_EUNSUPPORTED;
+  return dispatch(DISPATCH_OFF, 0) == 0 ? LUPE_OK : LUPE_EUNSUPPORTED;
 }
 
 bool lupe_quiet_fork_running(void) {
@@ -67,9 +83,15 @@ pid_t lupe_quiet_fork(void) {
   sigemptyset(&sigsys);
   sigaddset(&sigsys, SIGSYS);
   if (__sigaction(SIGSYS, &ours, &before) != 0) return -1;
+  long always = handlers_return();
+  if (always == 0) {
+    __sigaction(SIGSYS, &before, NULL);
+    errno = ENOTSUP;
+    return -1;
+  }
   pthread_sigmask(SIG_UNBLOCK, &sigsys, &mask);
   running = true;
-  dispatch(DISPATCH_ON);
+  dispatch(DISPATCH_ON, always);
   selector = TRAP;
   pid_t pid = fork();
   int failed = errno;
@@ -77,7 +99,7 @@ pid_t lupe_quiet_fork(void) {
   running = false;
   if (pid == 0)
     return 0; /* dispatch does not pass to a child, and what the handlers are does not matter there */
-  dispatch(DISPATCH_OFF);
+  dispatch(DISPATCH_OFF, 0);
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
   __sigaction(SIGSYS, &before, NULL);
   errno = failed;
