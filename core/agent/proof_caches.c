@@ -19,10 +19,11 @@ static uint16_t bytes_between(uint16_t from, uint16_t to) {
   return (uint16_t)(to - from);
 }
 
+/* No bin is without room: parts of nothing would touch wherever there are zeros. */
 static bool sound(const bin *b, lupe_proof_span array) {
   if (b->head < array.lo || b->head > array.hi || b->head % sizeof(uint64_t) != 0) return false;
   uint16_t filled = bytes_between((uint16_t)b->head, b->empty), whole = bytes_between(b->full, b->empty);
-  return filled <= whole && whole % sizeof(uint64_t) == 0;
+  return whole > 0 && filled <= whole && whole % sizeof(uint64_t) == 0;
 }
 
 static bool touch(const bin *before, const bin *after) {
