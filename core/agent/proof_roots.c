@@ -20,6 +20,7 @@ enum {
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
 #define PAGEMAP_OF_FILE (UINT64_C(1) << 61)
+#define PAGEMAP_GUARD (UINT64_C(1) << 58) /* MADV_GUARD_INSTALL: whoever reads it faults */
 
 typedef struct search {
   lupe_proof_roots *roots;
@@ -217,7 +218,8 @@ static void look_at_pages(const lupe_proof_roots *roots, lupe_proof_root_kind ki
   if (pread(roots->pagemap_fd, told, (size_t)wanted, (off_t)(at / PAGE * sizeof told[0])) != wanted) return;
   for (size_t i = 0; i < pages; i++) {
     bool of_file = kind == LUPE_ROOT_DATA && (told[i] & PAGEMAP_OF_FILE) != 0;
-    holds[i] = (told[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0 && !of_file;
+    bool holds_any = (told[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0;
+    holds[i] = holds_any && !of_file && (told[i] & PAGEMAP_GUARD) == 0;
   }
 }
 
