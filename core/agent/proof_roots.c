@@ -44,6 +44,15 @@ static bool is_device(const lupe_proof_mapping *m) {
          !begins_with(m->path, "/dev/shm/");
 }
 
+/* Nobody but programs writes it, and what they wrote stays when it is read-only later. */
+static bool is_memory(const lupe_proof_mapping *m) {
+  static const char *const names[] = {"/dev/zero", "/memfd:", "/SYSV", "/dev/shm/"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    if (begins_with(m->path, names[i])) return true;
+  }
+  return false;
+}
+
 /* Programs that are known to keep pointers in another form than memory's own. */
 static uint32_t encodes(const lupe_proof_mapping *m) {
   static const char *const runtimes[] = {"/libjvm.so", "/libcoreclr.so",    "/node", "/libnode.so", "/libv8",
@@ -159,7 +168,7 @@ static void take(void *arg, const lupe_proof_mapping *m) {
   if (lupe_proof_mapping_has(m, "um") || lupe_proof_mapping_has(m, "ui"))
     scan->hidden |= LUPE_HIDDEN_USERFAULT;
   if (m->shared) {
-    if (m->writable) add_foreign(s, m->span, LUPE_ROOT_SHARED, 0);
+    if (m->writable || is_memory(m)) add_foreign(s, m->span, LUPE_ROOT_SHARED, 0);
   } else if (!m->anonymous) {
     if (m->writable || s->roots->pagemap_fd >= 0) add_foreign(s, m->span, LUPE_ROOT_DATA, 0);
   } else if (m->executable) {
