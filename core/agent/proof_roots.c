@@ -14,7 +14,8 @@ enum {
   PAGE = 4096,
   WINDOW_PAGES = 512, /* of which pagemap or mincore tell at once */
   CONTROL_BLOCK_ALIGNMENT = 64,
-  SELF_WORD = 2,        /* of it: its own address, as in word 0 */
+  SELF_WORD = 2, /* of it: its own address, as in word 0 */
+  CLOSED_MAX = 256,
   STACK_MAX = 64 << 20, /* above the stack pointer, where the control block is looked for */
 };
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
@@ -29,6 +30,8 @@ typedef struct search {
   size_t own_count;
   size_t next_mapping; /* of the facts, that is not known yet to be in the child */
   bool missing;        /* a mapping of the parent's, here */
+  size_t closed_count; /* of `closed`: what may not be read, though there is something in it */
+  lupe_proof_span closed[CLOSED_MAX];
 } search;
 
 /* ---- what has to do with one mapping ---- */
@@ -148,6 +151,26 @@ static bool is_wiped_page(lupe_proof_span span) {
   return span.lo == (uintptr_t)lupe_wiped_page && span.hi == span.lo + PAGE;
 }
 
+/* Programs close memory that they will open again, with pointers in it. Whether there is anything to read. */
+static bool note_closed(search *s, const lupe_proof_mapping *m) {
+  if (!m->filled) return false;
+  if (s->closed_count == CLOSED_MAX) {
+    s->roots->scan->hidden |= LUPE_HIDDEN_UNREADABLE;
+    return false;
+  }
+  s->closed[s->closed_count++] = m->span;
+  return true;
+}
+
+/* Here nobody minds. Not while the list is read: it would change. */
+static void open_closed(const search *s) {
+  for (size_t i = 0; i < s->closed_count; i++) {
+    lupe_proof_span span = s->closed[i];
+    if (mprotect((void *)(uintptr_t)span.lo, span.hi - span.lo, PROT_READ) != 0)
+      s->roots->scan->hidden |= LUPE_HIDDEN_UNREADABLE;
+  }
+}
+
 static void take(void *arg, const lupe_proof_mapping *m) {
   search *s = arg;
   lupe_proof_scan *scan = s->roots->scan;
@@ -162,8 +185,9 @@ static void take(void *arg, const lupe_proof_mapping *m) {
       scan->hidden |= LUPE_HIDDEN_DEVICE;
     return;
   }
-  if (!m->readable || begins_with(m->path, "[v")) return; /* vvar, vdso, vsyscall */
-  if (is_wiped_page(m->span)) return;                     /* the agent's */
+  if (begins_with(m->path, "[v")) return; /* vvar, vdso, vsyscall */
+  if (!m->readable && !note_closed(s, m)) return;
+  if (is_wiped_page(m->span)) return; /* the agent's */
   if (lupe_proof_mapping_has(m, "wf")) scan->hidden |= LUPE_HIDDEN_WIPED;
   if (lupe_proof_mapping_has(m, "um") || lupe_proof_mapping_has(m, "ui"))
     scan->hidden |= LUPE_HIDDEN_USERFAULT;
@@ -206,6 +230,7 @@ void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *scan, const l
   s.own[1] = (lupe_proof_span){list_at, list_at + list_bytes};
   if (!lupe_proof_mappings_read("/proc/self/smaps", take, &s))
     lupe_proof_give_up(scan, LUPE_PROOF_NO_PROC, 0);
+  open_closed(&s);
   compare(&s, (lupe_proof_span){UINT64_MAX, UINT64_MAX});
   if (s.missing && leaves_out(parent)) scan->hidden |= LUPE_HIDDEN_NOT_FORKED;
   lupe_proof_charge(scan, out->count * sizeof *out->list);
