@@ -84,7 +84,7 @@ static void read_object(lupe_proof_marks *m, const lupe_proof_visit *v) {
   uint64_t bytes = (uint64_t)e->pages * PAGE, end = lupe_extent_base(e) + bytes;
   uint64_t next = at + LUPE_PROOF_STEP_BYTES;
   if (next < end) lupe_proof_marks_push(m, v->extent, v->part + 1, v->holder);
-  lupe_proof_span span = {at, next < end ? next : end};
+  lupe_proof_span span = {v->part > 0 ? at - LUPE_PROOF_OVERLAP_BYTES : at, next < end ? next : end};
   reading r = {m, e};
   if (bytes >= SPARSE_BYTES)
     lupe_proof_present(m->heap->roots, LUPE_ROOT_ANONYMOUS, span, LUPE_PROOF_STEP_BYTES, read_part, &r);

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/agent/proof_words.h"
 #include "core/agent/wiped.h"
 
 enum {
@@ -260,6 +261,7 @@ static void look_at_pages(const lupe_proof_roots *roots, lupe_proof_root_kind ki
 void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind, lupe_proof_span span,
                         size_t step, void (*take_part)(void *arg, lupe_proof_span part), void *arg) {
   unsigned char holds[WINDOW_PAGES];
+  uint64_t taken = 0; /* up to where */
   for (uint64_t at = span.lo & -(uint64_t)PAGE; at < span.hi;) {
     size_t pages = (span.hi - at + PAGE - 1) / PAGE;
     if (pages > WINDOW_PAGES) pages = WINDOW_PAGES;
@@ -274,6 +276,8 @@ void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind
       lupe_proof_span part = {at + first * PAGE, at + i * PAGE};
       if (part.lo < span.lo) part.lo = span.lo;
       if (part.hi > span.hi) part.hi = span.hi;
+      if (part.lo == taken) part.lo -= LUPE_PROOF_OVERLAP_BYTES;
+      taken = part.hi;
       take_part(arg, part);
     }
     at += pages * PAGE;
