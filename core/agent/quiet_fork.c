@@ -21,11 +21,13 @@ enum { RETURN_BYTES = 16 /* from the beginning of the code that ends a handler: 
 
 static _Thread_local volatile char selector; /* the kernel reads it at each system call of this thread */
 static _Thread_local bool running;
+static bool ignored; /* SIGSYS, by the program */
 
 /* On the thread that forks, at a system call of the C library's. What the handler calls must not be trapped
  * again: hence raw, and with the selector off. */
 static void on_trapped(int signal, siginfo_t *info, void *context) {
-  if (info->si_code != BY_DISPATCH) { /* the program's: a filter. It would have ended it */
+  if (info->si_code <= 0 && ignored) return; /* sent by somebody */
+  if (info->si_code != BY_DISPATCH) {        /* the program's: a filter. It would have ended it */
     struct sigaction fatal = {.sa_handler = SIG_DFL};
     __sigaction(signal, &fatal, NULL);
     raise(signal);
@@ -83,6 +85,7 @@ pid_t lupe_quiet_fork(void) {
   sigemptyset(&sigsys);
   sigaddset(&sigsys, SIGSYS);
   if (__sigaction(SIGSYS, &ours, &before) != 0) return -1;
+  ignored = before.sa_handler == SIG_IGN;
   long always = handlers_return();
   if (always == 0) {
     __sigaction(SIGSYS, &before, NULL);
@@ -101,7 +104,9 @@ pid_t lupe_quiet_fork(void) {
     return 0; /* dispatch does not pass to a child, and what the handlers are does not matter there */
   dispatch(DISPATCH_OFF, 0);
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
-  __sigaction(SIGSYS, &before, NULL);
+  struct sigaction now; /* the program's by now, where it has set one meanwhile */
+  if (__sigaction(SIGSYS, NULL, &now) == 0 && now.sa_sigaction == on_trapped)
+    __sigaction(SIGSYS, &before, NULL);
   errno = failed;
   return pid;
 }
