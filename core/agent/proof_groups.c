@@ -41,15 +41,12 @@ static void unite(uint32_t a, uint32_t b) {
 
 /* Only objects that nothing leads to are read now; `label_now` is theirs. */
 static uint32_t label_now;
-static void meet(lupe_proof_marks *m, const lupe_proof_word *word, const lupe_proof_extent *in,
-                 uint32_t from) {
-  lupe_proof_extent *e;
-  uint32_t region;
-  if (!lupe_proof_object_at(m->heap, word->value, &e, &region)) return;
-  uint32_t number = e->first + region;
-  if (!is_lost(m, number) || (e == in && region == from)) return;
-  uint32_t *label = &groups.label[count_of(m, number)], holder = m->holder;
+static void meet(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_extent *e, uint32_t region) {
+  const lupe_proof_visit *from = &m->visits[word->visit];
+  uint32_t number = e->first + region, holder = from->holder;
   bool alone = (e->description & LUPE_EXTENT_SLAB) == 0;
+  if (!is_lost(m, number) || (from->extent == word->extent && (alone || from->part == region))) return;
+  uint32_t *label = &groups.label[count_of(m, number)];
   lupe_proof_sample *sample = alone ? lupe_proof_heap_sample(m->heap, e) : NULL;
   uint32_t index = sample ? (uint32_t)(sample - m->heap->samples) : LUPE_PROOF_NONE;
   if (sample) {
@@ -61,7 +58,7 @@ static void meet(lupe_proof_marks *m, const lupe_proof_word *word, const lupe_pr
     return;
   }
   *label = label_now;
-  lupe_proof_marks_push(m, (uint32_t)(e - m->heap->extents), region, sample ? index : holder);
+  lupe_proof_marks_push(m, word->extent, region, sample ? index : holder);
 }
 
 static void start_at(lupe_proof_marks *m, uint32_t extent, uint32_t region) {

@@ -66,17 +66,18 @@ static uint32_t *page_entry(lupe_proof_heap *h, uint64_t address) {
     if (h->slots == SLOTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
     *slot = ++h->slots;
   }
-  uint64_t page = address >> LUPE_HEAP_PAGE_SHIFT & (LUPE_HEAP_BLOCK_PAGES - 1);
-  return &h->pages[(uint64_t)(*slot - 1) * LUPE_HEAP_BLOCK_PAGES + page];
+  return lupe_proof_heap_entry(h, address);
 }
 
-/* Until its description is found: the regions as jemalloc tells, in `description`, and how many are free. */
+/* Until its description is found: the regions as jemalloc tells, in `description`, and how many are free. Of
+ * a slab that was given up it tells regions that it has not; 0 then. */
 static void add_extent(mapping *m, uint64_t base, const answer *a) {
   lupe_proof_heap *h = m->heap;
+  bool sound = a->regions >= 1 && a->regions <= SLAB_REGIONS_MAX && a->free_regions <= a->regions;
   if (h->extent_count == EXTENTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
   h->extents[h->extent_count] = (lupe_proof_extent){
       .base = base,
-      .description = (uint64_t)a->regions << 48,
+      .description = sound ? (uint64_t)a->regions << 48 : 0,
       .pages = (uint32_t)(a->bytes / PAGE),
       .first = (uint32_t)a->free_regions,
   };
@@ -85,8 +86,7 @@ static void add_extent(mapping *m, uint64_t base, const answer *a) {
 }
 
 static bool plausible(const answer *a, uint64_t base, uint64_t end) {
-  return a->bytes % PAGE == 0 && a->bytes <= end - base && a->bytes / PAGE <= UINT32_MAX && a->regions >= 1 &&
-         a->regions <= SLAB_REGIONS_MAX && a->free_regions <= a->regions;
+  return a->bytes % PAGE == 0 && a->bytes <= end - base && a->bytes / PAGE <= UINT32_MAX;
 }
 
 static void walk(mapping *m, lupe_proof_span span) {
@@ -118,7 +118,7 @@ static void walk(mapping *m, lupe_proof_span span) {
   }
 }
 
-/* Extents may lie across roots that touch. */
+/* Extents may lie across roots that touch, and begin anywhere above a thread's storage. */
 static void walk_all(mapping *m) {
   const lupe_proof_roots *r = m->heap->roots;
   for (size_t i = 0; i < r->count;) {
@@ -127,7 +127,8 @@ static void walk_all(mapping *m) {
     if (kind != LUPE_ROOT_ANONYMOUS && kind != LUPE_ROOT_STACK) continue;
     while (i < r->count && r->list[i].span.lo == span.hi && r->list[i].kind == LUPE_ROOT_ANONYMOUS)
       span.hi = r->list[i++].span.hi;
-    walk(m, span);
+    span.lo = (span.lo + PAGE - 1) & -(uint64_t)PAGE;
+    if (span.lo < span.hi) walk(m, span);
   }
 }
 
@@ -151,7 +152,8 @@ static void describe(lupe_proof_extent *e, const uint64_t *d) {
     if ((e->description & LUPE_EXTENT_USED) == 0) e->description |= LUPE_EXTENT_FREE;
     return;
   }
-  if (slab && (d[1] != e->base || free_regions != e->first || count_bits(d + 8, regions) != free_regions))
+  if (slab && (regions == 0 || d[1] != e->base || free_regions != e->first ||
+               count_bits(d + 8, regions) != free_regions))
     return;
   if (!slab && regions != 1) return;
   if (e->description & LUPE_EXTENT_USED) {
@@ -174,8 +176,10 @@ static void search_part(void *arg, lupe_proof_span part) {
   for (; at + DESCRIPTION_BYTES <= part.hi; at += DESCRIPTION_BYTES) {
     const uint64_t *d = (const uint64_t *)(uintptr_t)at;
     if (d[1] < h->lo || d[1] >= h->hi) continue;
-    lupe_proof_extent *e = lupe_proof_heap_find(h, d[1]);
-    if (!e || e->base != (d[1] & -(uint64_t)PAGE) || (d[2] & -(uint64_t)PAGE) != (uint64_t)e->pages * PAGE)
+    const uint32_t *entry = lupe_proof_heap_entry(h, d[1]);
+    if (!entry || *entry == 0) continue;
+    lupe_proof_extent *e = &h->extents[*entry - 1];
+    if (e->base != (d[1] & -(uint64_t)PAGE) || (d[2] & -(uint64_t)PAGE) != (uint64_t)e->pages * PAGE)
       continue;
     describe(e, d);
   }
@@ -351,7 +355,7 @@ static void settle(mapping *m) {
 size_t lupe_proof_stack(uint64_t stack, const uint64_t **out_frames) {
   const uint64_t *words = (const uint64_t *)(uintptr_t)stack;
   *out_frames = (const uint64_t *)(uintptr_t)words[13];
-  return (size_t)words[14];
+  return (uint32_t)words[14]; /* 32 bits of it */
 }
 
 /* The stack of a sample's context; 0: it is none. The guard is set. */

@@ -116,16 +116,24 @@ static inline uint64_t lupe_extent_object(const lupe_proof_extent *e) {
   return lupe_extent_description(e)[1];
 }
 static inline bool lupe_extent_region_used(const lupe_proof_extent *e, uint32_t region) {
+  if ((e->description & LUPE_EXTENT_SLAB) == 0) return true;
+  if (region >= lupe_extent_regions(e)) return false;
   return (lupe_extent_description(e)[8 + region / 64] >> (region % 64) & 1) == 0;
 }
 
-/* The extent in use that an address is in; NULL. */
-static inline lupe_proof_extent *lupe_proof_heap_find(const lupe_proof_heap *h, uint64_t address) {
+/* Where stands which extent in use an address is in: its index + 1, or 0. NULL: none is near. */
+static inline uint32_t *lupe_proof_heap_entry(const lupe_proof_heap *h, uint64_t address) {
   uint32_t slot = h->blocks[address >> LUPE_HEAP_BLOCK_SHIFT];
   if (slot == 0) return NULL;
   uint64_t page = address >> LUPE_HEAP_PAGE_SHIFT & (LUPE_HEAP_BLOCK_PAGES - 1);
-  uint32_t index = h->pages[(uint64_t)(slot - 1) * LUPE_HEAP_BLOCK_PAGES + page];
-  return index ? &h->extents[index - 1] : NULL;
+  return &h->pages[(uint64_t)(slot - 1) * LUPE_HEAP_BLOCK_PAGES + page];
+}
+
+/* The region of an extent that an address is in; what is left at the end of a slab counts as one more. */
+static inline uint32_t lupe_extent_region_at(const lupe_proof_heap *h, const lupe_proof_extent *e,
+                                             uint64_t address) {
+  if ((e->description & LUPE_EXTENT_SLAB) == 0) return 0;
+  return (uint32_t)((address - lupe_extent_base(e)) * h->classes[lupe_extent_class(e)].inverse >> 32);
 }
 
 /* The sample of an extent; NULL: it has none. */

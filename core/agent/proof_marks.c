@@ -9,7 +9,6 @@ enum {
   WAITING_MAX = 1 << 24, /* of address space; what is used counts */
   WAITING_STEP = 1 << 14,
   DRAIN_FROM = 1 << 16,
-  AHEAD = sizeof((lupe_proof_marks *)0)->ahead / sizeof(lupe_proof_visit),
   SPARSE_BYTES = 256 << 10, /* objects from here on may have pages that hold nothing */
   DESCRIPTION_BYTES = 128,
   DESCRIPTION_ADDRESS = 8,
@@ -37,55 +36,89 @@ static uint64_t address_of(const lupe_proof_heap *h, const lupe_proof_visit *v) 
   return base + (uint64_t)v->part * LUPE_PROOF_STEP_BYTES;
 }
 
-/* The next one to read. The newest is asked of memory now, and read when some others have been. */
-static bool pop(lupe_proof_marks *m, lupe_proof_visit *out) {
-  for (size_t i = 0; i <= AHEAD; i++) { /* once around, to what may have been put there first */
-    lupe_proof_visit *place = &m->ahead[m->ahead_at++ % AHEAD];
-    *out = *place;
-    place->extent = LUPE_PROOF_NONE;
-    if (m->waiting_count > 0) {
-      *place = m->waiting[--m->waiting_count];
-      __builtin_prefetch((const void *)(uintptr_t)address_of(m->heap, place));
-    }
-    if (out->extent != LUPE_PROOF_NONE) return true;
+/* The newest ones first: so what waits grows with the depth of structures, not with their size. */
+static void take_visits(lupe_proof_marks *m) {
+  m->visit_count = m->visit_next = 0;
+  while (m->visit_count < LUPE_PROOF_TOGETHER && m->waiting_count > 0) {
+    lupe_proof_visit *v = &m->visits[m->visit_count++];
+    *v = m->waiting[--m->waiting_count];
+    __builtin_prefetch(&m->heap->extents[v->extent]);
   }
-  return false;
+  for (size_t i = 0; i < m->visit_count; i++)
+    __builtin_prefetch((const void *)(uintptr_t)address_of(m->heap, &m->visits[i]));
+}
+
+/* ---- pointers ---- */
+
+/* From the pages to the extents, to their descriptions and marks, and then to what there is to do. */
+static void meet_all(lupe_proof_marks *m) {
+  const lupe_proof_heap *h = m->heap;
+  size_t count = 0;
+  for (size_t i = 0; i < m->word_count; i++) {
+    const uint32_t *entry = lupe_proof_heap_entry(h, m->words[i].value);
+    if (!entry) continue;
+    m->words[count++] = m->words[i];
+    __builtin_prefetch(entry);
+  }
+  m->word_count = count;
+  count = 0;
+  for (size_t i = 0; i < m->word_count; i++) {
+    uint32_t index = *lupe_proof_heap_entry(h, m->words[i].value);
+    if (index == 0) continue;
+    m->words[count] = m->words[i];
+    m->words[count++].extent = index - 1;
+    __builtin_prefetch(&h->extents[index - 1]);
+  }
+  for (size_t i = 0; i < count; i++) {
+    const lupe_proof_extent *e = &h->extents[m->words[i].extent];
+    uint32_t region = lupe_extent_region_at(h, e, m->words[i].value);
+    __builtin_prefetch(&lupe_extent_description(e)[8 + region / 64]);
+    __builtin_prefetch(&m->marked[(e->first + region) / 64]);
+  }
+  for (size_t i = 0; i < count; i++) {
+    lupe_proof_extent *e = &h->extents[m->words[i].extent];
+    uint32_t region = lupe_extent_region_at(h, e, m->words[i].value);
+    if (lupe_extent_region_used(e, region)) m->meet(m, &m->words[i], e, region);
+  }
+  m->word_count = 0;
+}
+
+static void find_words(lupe_proof_marks *m, uint64_t at, size_t bytes, uint32_t visit) {
+  lupe_proof_word *found = &m->words[m->word_count];
+  size_t count = lupe_proof_words_find(at, bytes, m->heap->lo, m->heap->hi, found);
+  for (size_t i = 0; i < count; i++) found[i].visit = visit;
+  m->word_count += count;
+  lupe_proof_read(m->scan, bytes);
+  if (m->word_count > LUPE_PROOF_MET_MAX - LUPE_PROOF_WORDS_MAX) meet_all(m);
 }
 
 /* ---- reading ---- */
 
-static void read_words(lupe_proof_marks *m, uint64_t at, size_t bytes, const lupe_proof_extent *in,
-                       uint32_t region) {
-  size_t count = lupe_proof_words_find(at, bytes, m->heap->lo, m->heap->hi, m->words);
-  for (size_t i = 0; i < count; i++) m->meet(m, &m->words[i], in, region);
-  lupe_proof_read(m->scan, bytes);
-}
-
 typedef struct reading {
   lupe_proof_marks *marks;
-  const lupe_proof_extent *in;
+  uint32_t visit;
 } reading;
 
 static void read_part(void *arg, lupe_proof_span part) {
   const reading *r = arg;
-  read_words(r->marks, part.lo, part.hi - part.lo, r->in, 0);
+  find_words(r->marks, part.lo, part.hi - part.lo, r->visit);
 }
 
 /* A large object is read in steps: what one leads to comes before the next, so that little waits. */
-static void read_object(lupe_proof_marks *m, const lupe_proof_visit *v) {
+static void read_object(lupe_proof_marks *m, uint32_t visit) {
+  const lupe_proof_visit *v = &m->visits[visit];
   const lupe_proof_extent *e = &m->heap->extents[v->extent];
   uint64_t at = address_of(m->heap, v);
   if (e->description & LUPE_EXTENT_CACHE) return;
-  m->holder = v->holder;
   if (e->description & LUPE_EXTENT_SLAB) {
-    read_words(m, at, m->heap->classes[lupe_extent_class(e)].size_bytes, e, v->part);
+    find_words(m, at, m->heap->classes[lupe_extent_class(e)].size_bytes, visit);
     return;
   }
   uint64_t bytes = (uint64_t)e->pages * PAGE, end = lupe_extent_base(e) + bytes;
   uint64_t next = at + LUPE_PROOF_STEP_BYTES;
   if (next < end) lupe_proof_marks_push(m, v->extent, v->part + 1, v->holder);
   lupe_proof_span span = {v->part > 0 ? at - LUPE_PROOF_OVERLAP_BYTES : at, next < end ? next : end};
-  reading r = {m, e};
+  reading r = {m, visit};
   if (bytes >= SPARSE_BYTES)
     lupe_proof_present(m->heap->roots, LUPE_ROOT_ANONYMOUS, span, LUPE_PROOF_STEP_BYTES, read_part, &r);
   else
@@ -93,10 +126,17 @@ static void read_object(lupe_proof_marks *m, const lupe_proof_visit *v) {
 }
 
 void lupe_proof_marks_drain(lupe_proof_marks *m) {
-  if (!LUPE_PROOF_TRY()) m->scan->hidden |= LUPE_HIDDEN_UNREADABLE; /* and on with the next */
-  lupe_proof_visit v;
-  while (pop(m, &v)) read_object(m, &v);
-  lupe_proof_untry();
+  for (;;) {
+    if (m->visit_next == m->visit_count) take_visits(m);
+    if (m->visit_count == 0) return;
+    if (LUPE_PROOF_TRY()) {
+      while (m->visit_next < m->visit_count) read_object(m, (uint32_t)m->visit_next++);
+    } else {
+      m->scan->hidden |= LUPE_HIDDEN_UNREADABLE; /* and on with the next */
+    }
+    lupe_proof_untry();
+    meet_all(m);
+  }
 }
 
 /* ---- marking ---- */
@@ -111,11 +151,10 @@ static bool is_description(const lupe_proof_word *word, const lupe_proof_extent 
 static void leave_out_cached(lupe_proof_marks *m, lupe_proof_span cached) {
   for (uint64_t at = cached.lo; at < cached.hi; at += sizeof(uint64_t)) {
     uint64_t value = *(const uint64_t *)(uintptr_t)at & LUPE_HEAP_ADDRESS_MASK;
-    lupe_proof_extent *e;
-    uint32_t region;
-    if (value < m->heap->lo || value >= m->heap->hi || !lupe_proof_object_at(m->heap, value, &e, &region))
-      continue;
-    lupe_proof_set_bit(m->marked, e->first + region);
+    const uint32_t *entry = lupe_proof_heap_entry(m->heap, value);
+    if (!entry || *entry == 0) continue;
+    const lupe_proof_extent *e = &m->heap->extents[*entry - 1];
+    lupe_proof_set_bit(m->marked, e->first + lupe_extent_region_at(m->heap, e, value));
   }
 }
 
@@ -129,17 +168,13 @@ static bool is_cache(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proo
   return true;
 }
 
-static void mark(lupe_proof_marks *m, const lupe_proof_word *word, const lupe_proof_extent *in,
-                 uint32_t from) {
-  lupe_proof_extent *e;
-  uint32_t region;
-  (void)from;
-  if (!lupe_proof_object_at(m->heap, word->value, &e, &region)) return;
-  if (!in && is_description(word, e)) return;
-  uint32_t number = e->first + region, extent = (uint32_t)(e - m->heap->extents), holder = m->holder;
-  bool alone = (e->description & LUPE_EXTENT_SLAB) == 0;
-  if (alone && !in && is_cache(m, word, e)) return;
-  if (alone && in != e && word->value == lupe_extent_object(e)) lupe_proof_set_bit(m->by_start, number);
+static void mark(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_extent *e, uint32_t region) {
+  const lupe_proof_visit *from = &m->visits[word->visit];
+  bool of_root = from->extent == LUPE_PROOF_NONE, alone = (e->description & LUPE_EXTENT_SLAB) == 0;
+  uint32_t number = e->first + region, holder = from->holder;
+  if (of_root && (is_description(word, e) || (alone && is_cache(m, word, e)))) return;
+  if (alone && from->extent != word->extent && word->value == lupe_extent_object(e))
+    lupe_proof_set_bit(m->by_start, number);
   if (lupe_proof_bit(m->marked, number)) return;
   lupe_proof_set_bit(m->marked, number);
   lupe_proof_sample *sample = alone ? lupe_proof_heap_sample(m->heap, e) : NULL;
@@ -148,7 +183,7 @@ static void mark(lupe_proof_marks *m, const lupe_proof_word *word, const lupe_pr
     sample->tid = m->tid;
     holder = (uint32_t)(sample - m->heap->samples);
   }
-  lupe_proof_marks_push(m, extent, region, holder);
+  lupe_proof_marks_push(m, word->extent, region, holder);
 }
 
 /* Reads all that is marked once more, where something had no room to wait. */
@@ -176,14 +211,20 @@ static void drain_all(lupe_proof_marks *m) {
 
 /* ---- roots ---- */
 
+static void begin_root(lupe_proof_marks *m, lupe_proof_span part) {
+  m->root_part = part;
+  m->visits[0] = (lupe_proof_visit){.extent = LUPE_PROOF_NONE, .holder = LUPE_PROOF_NONE};
+  m->visit_count = m->visit_next = 0;
+}
+
 static void read_root_words(lupe_proof_marks *m, uint64_t at, size_t bytes) {
-  m->holder = LUPE_PROOF_NONE;
-  m->root_part = (lupe_proof_span){at, at + bytes};
+  begin_root(m, (lupe_proof_span){at, at + bytes});
   if (LUPE_PROOF_TRY())
-    read_words(m, at, bytes, NULL, 0);
+    find_words(m, at, bytes, 0);
   else
     m->scan->hidden |= LUPE_HIDDEN_UNREADABLE;
   lupe_proof_untry();
+  meet_all(m);
   if (m->waiting_count > DRAIN_FROM) lupe_proof_marks_drain(m);
 }
 
@@ -214,12 +255,14 @@ static void read_root(lupe_proof_marks *m, const lupe_proof_root *r) {
 
 static void read_roots(lupe_proof_marks *m, const uint64_t *pointers, size_t pointer_count) {
   const lupe_proof_roots *roots = m->heap->roots;
+  begin_root(m, (lupe_proof_span){0, 0});
   for (size_t i = 0; i < pointer_count; i++) {
-    lupe_proof_word word = {pointers[i] & LUPE_HEAP_ADDRESS_MASK, 0};
-    m->holder = LUPE_PROOF_NONE;
-    m->root_part = (lupe_proof_span){0, 0};
-    if (word.value >= m->heap->lo && word.value < m->heap->hi) mark(m, &word, NULL, 0);
+    uint64_t value = pointers[i] & LUPE_HEAP_ADDRESS_MASK;
+    if (value < m->heap->lo || value >= m->heap->hi) continue;
+    m->words[m->word_count++] = (lupe_proof_word){.value = value};
+    if (m->word_count == LUPE_PROOF_WORDS_MAX) meet_all(m);
   }
+  meet_all(m);
   for (size_t i = 0; i < roots->count; i++) {
     if (roots->list[i].kind != LUPE_ROOT_STACK) read_root(m, &roots->list[i]);
   }
@@ -254,9 +297,8 @@ void lupe_proof_marks_make(lupe_proof_marks *out, lupe_proof_heap *h, const uint
   out->marked = lupe_proof_table(h->scan, bits_bytes, bits_bytes);
   out->by_start = lupe_proof_table(h->scan, bits_bytes, bits_bytes / 8);
   out->waiting = lupe_proof_table(h->scan, WAITING_MAX * sizeof *out->waiting, 0);
-  out->words = lupe_proof_table(h->scan, LUPE_PROOF_WORDS_MAX * sizeof *out->words,
-                                LUPE_PROOF_WORDS_MAX * sizeof *out->words);
-  for (size_t i = 0; i < AHEAD; i++) out->ahead[i].extent = LUPE_PROOF_NONE;
+  size_t words_bytes = LUPE_PROOF_MET_MAX * sizeof *out->words;
+  out->words = lupe_proof_table(h->scan, words_bytes, words_bytes);
   read_roots(out, pointers, pointer_count);
   settle_samples(out);
 }

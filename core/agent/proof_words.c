@@ -18,10 +18,10 @@ static uint64_t load(uint64_t at) {
 static size_t look(uint64_t at, uint64_t end, uint64_t lo, uint64_t span, lupe_proof_word *out) {
   size_t count = 0;
   uint64_t value = load(at) & LUPE_HEAP_ADDRESS_MASK;
-  if (value - lo < span) out[count++] = (lupe_proof_word){value, at};
+  if (value - lo < span) out[count++] = (lupe_proof_word){.value = value, .at = at};
   if (at + HALF + WORD > end) return count;
   value = load(at + HALF);
-  if (value - lo < span) out[count++] = (lupe_proof_word){value, at + HALF};
+  if (value - lo < span) out[count++] = (lupe_proof_word){.value = value, .at = at + HALF};
   return count;
 }
 

@@ -8,8 +8,9 @@
 #include <stdint.h>
 
 typedef struct lupe_proof_word {
-  uint64_t value; /* with LUPE_HEAP_ADDRESS_MASK */
-  uint64_t at;    /* where it stands */
+  uint64_t value;         /* with LUPE_HEAP_ADDRESS_MASK */
+  uint64_t at;            /* where it stands */
+  uint32_t visit, extent; /* for who looks at it further (proof_marks.h) */
 } lupe_proof_word;
 
 enum {
