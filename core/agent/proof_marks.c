@@ -158,11 +158,13 @@ static void leave_out_cached(lupe_proof_marks *m, lupe_proof_span cached) {
   }
 }
 
-/* Whether a root's pointer into `e` is a thread cache's. */
-static bool is_cache(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_extent *e) {
-  uint64_t base = lupe_extent_base(e);
-  lupe_proof_span array = {base, base + (uint64_t)e->pages * PAGE}, cached;
-  if (!lupe_proof_cache_bin(word->at, m->root_part, array, &cached)) return false;
+/* Whether a root's pointer into `e` is a thread cache's, and leads nowhere. */
+static bool is_cache(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_extent *e, bool alone) {
+  uint64_t base = lupe_extent_base(e), end = base + (uint64_t)e->pages * PAGE;
+  lupe_proof_span cached;
+  lupe_proof_cache kind = lupe_proof_cache_bin(word->at, m->root_part, &cached);
+  if (kind != LUPE_PROOF_CACHE_IN_USE) return kind == LUPE_PROOF_CACHE_EMPTY;
+  if (!alone || cached.lo < base || cached.hi > end) return false;
   e->description |= LUPE_EXTENT_CACHE;
   leave_out_cached(m, cached);
   return true;
@@ -172,7 +174,7 @@ static void mark(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_ex
   const lupe_proof_visit *from = &m->visits[word->visit];
   bool of_root = from->extent == LUPE_PROOF_NONE, alone = (e->description & LUPE_EXTENT_SLAB) == 0;
   uint32_t number = e->first + region, holder = from->holder;
-  if (of_root && (is_description(word, e) || (alone && is_cache(m, word, e)))) return;
+  if (of_root && (is_description(word, e) || is_cache(m, word, e, alone))) return;
   if (alone && from->extent != word->extent && word->value == lupe_extent_object(e))
     lupe_proof_set_bit(m->by_start, number);
   if (lupe_proof_bit(m->marked, number)) return;
