@@ -147,6 +147,16 @@ static bool is_description(const lupe_proof_word *word, const lupe_proof_extent 
          (uintptr_t)lupe_extent_description(e) == word->at - DESCRIPTION_ADDRESS;
 }
 
+/* jemalloc notes for each thread where of its tree the descriptions of a gigabyte stand: the address at which
+ * that begins, and beside it one of its own. Where an object begins there, too, that is no pointer to it. */
+static bool is_tree_key(const lupe_proof_marks *m, const lupe_proof_word *word) {
+  uint64_t beside;
+  if (word->value % (UINT64_C(1) << LUPE_HEAP_BLOCK_SHIFT) != 0) return false;
+  if (word->at + 2 * sizeof beside > m->root_part.hi) return false;
+  memcpy(&beside, (const void *)(uintptr_t)(word->at + sizeof beside), sizeof beside);
+  return lupe_proof_heap_owns(m->heap, beside);
+}
+
 /* Blocks in a cache are free: they count as found, and are not read. */
 static void leave_out_cached(lupe_proof_marks *m, lupe_proof_span cached) {
   for (uint64_t at = cached.lo; at < cached.hi; at += sizeof(uint64_t)) {
@@ -174,7 +184,7 @@ static void mark(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_ex
   const lupe_proof_visit *from = &m->visits[word->visit];
   bool of_root = from->extent == LUPE_PROOF_NONE, alone = (e->description & LUPE_EXTENT_SLAB) == 0;
   uint32_t number = e->first + region, holder = from->holder;
-  if (of_root && (is_description(word, e) || is_cache(m, word, e, alone))) return;
+  if (of_root && (is_description(word, e) || is_tree_key(m, word) || is_cache(m, word, e, alone))) return;
   if (alone && from->extent != word->extent && word->value == lupe_extent_object(e))
     lupe_proof_set_bit(m->by_start, number);
   if (lupe_proof_bit(m->marked, number)) return;

@@ -141,11 +141,12 @@ static void compare(search *s, lupe_proof_span seen) {
   }
 }
 
-/* This thread's stack, without its storage: that the allocator made some of. */
+/* This thread's stack, with its storage, in which the allocator keeps addresses that it was just asked about.
+ * What the C library made for the thread hangs from its control block: that counts. */
 static void note_own_stack(search *s, lupe_proof_span mapping) {
   uint64_t here = (uintptr_t)__builtin_frame_address(0), block = (uintptr_t)pthread_self();
   if (here < mapping.lo || here >= mapping.hi || block < mapping.lo || block >= mapping.hi) return;
-  s->own[s->own_count++] = (lupe_proof_span){mapping.lo, block - s->facts->thread_storage_bytes};
+  s->own[s->own_count++] = (lupe_proof_span){mapping.lo, block};
 }
 
 static bool is_wiped_page(lupe_proof_span span) {
