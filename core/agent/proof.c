@@ -65,9 +65,9 @@ static void scan(lupe_proof *p, bool second) {
     end(p, LUPE_PROOF_FORK_FAILED, errno);
     return;
   }
-  lupe_proof_facts facts;
+  scan_of s;
   lupe_status status =
-      lupe_proof_facts_gather(&facts, p->asked.own, p->asked.own_count, p->asked.first_frame);
+      lupe_proof_facts_gather(&s.facts, p->asked.own, p->asked.own_count, p->asked.first_frame);
   if (status != LUPE_OK) {
     end(p, status == LUPE_ENOENT ? LUPE_PROOF_NO_PROC : LUPE_PROOF_FORK_FAILED,
         status == LUPE_ENOENT ? 0 : ENOMEM);

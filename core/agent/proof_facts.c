@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/wire/proof.h"
@@ -77,14 +78,15 @@ typedef struct search {
   unsigned unreadable; /* threads */
 } search;
 
-/* Whether a system call is one after which the caller stands still until its child has gone on. */
+/* Whether a system call is one after which the caller stands still until its child has gone on. What clone3
+ * points to may be gone by now: the kernel reads it for us. */
 static bool is_vfork(long number, const uint64_t *arguments) {
   if (number == SYS_vfork) return true;
   if (number == SYS_clone) return (arguments[0] & CLONE_VFORK) != 0;
+  if (number != SYS_clone3) return false;
   uint64_t flags = 0;
-  if (number == SYS_clone3 && arguments[0])
-    memcpy(&flags, (const void *)(uintptr_t)arguments[0], sizeof flags);
-  return (flags & CLONE_VFORK) != 0;
+  struct iovec to = {&flags, sizeof flags}, from = {(void *)(uintptr_t)arguments[0], sizeof flags};
+  return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof flags && (flags & CLONE_VFORK);
 }
 
 /* The line is "running", or "-1 SP PC", or "NUMBER six arguments SP PC". */

@@ -219,6 +219,13 @@ static bool contains(lupe_proof_span span, uint64_t address) {
   return address >= span.lo && address < span.hi;
 }
 
+bool lupe_proof_heap_owns(const lupe_proof_heap *h, uint64_t address) {
+  for (size_t i = 0; i < h->metadata_count; i++) {
+    if (contains(h->metadata[i], address)) return true;
+  }
+  return false;
+}
+
 static void add_metadata(lupe_proof_heap *h, lupe_proof_span block) {
   size_t at = h->metadata_count;
   if (block.lo == block.hi || at == METADATA_MAX) return;

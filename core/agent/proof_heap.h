@@ -96,6 +96,9 @@ void lupe_proof_heap_map(lupe_proof_heap *out, lupe_proof_scan *s, const lupe_pr
 void lupe_proof_heap_gaps(const lupe_proof_heap *h, lupe_proof_span span,
                           void (*take)(void *arg, lupe_proof_span gap), void *arg);
 
+/* Whether an address is in a block of jemalloc's own. */
+bool lupe_proof_heap_owns(const lupe_proof_heap *h, uint64_t address);
+
 /* Frames of a sample's stack. */
 size_t lupe_proof_stack(uint64_t stack, const uint64_t **out_frames);
 

@@ -53,15 +53,25 @@ static bool begin_mapping(reader *r, char *line) {
   return true;
 }
 
+/* The rest of a line that begins with `name`; NULL: it does not. */
+static const char *figure(const char *line, const char *name) {
+  size_t length = strlen(name);
+  return strncmp(line, name, length) == 0 ? line + length : NULL;
+}
+
+/* Of smaps. */
+static void take_figure(lupe_proof_mapping *m, const char *line) {
+  const char *flags = figure(line, "VmFlags:"), *kib = figure(line, "Rss:");
+  if (!kib) kib = figure(line, "Swap:");
+  if (flags) snprintf(m->flags, sizeof m->flags, "%.*s ", LUPE_PROOF_PATH_BYTES - 2, flags);
+  if (kib && strtoull(kib, NULL, 10) > 0) m->filled = true;
+}
+
 static void on_line(reader *r, char *line) {
-  static const char flags[] = "VmFlags:";
-  if (isupper((unsigned char)line[0])) { /* a figure of smaps */
-    if (r->has_current && strncmp(line, flags, sizeof flags - 1) == 0)
-      snprintf(r->current.flags, sizeof r->current.flags, "%.*s ", LUPE_PROOF_PATH_BYTES - 2,
-               line + sizeof flags - 1);
-    return;
-  }
-  begin_mapping(r, line);
+  if (!isupper((unsigned char)line[0]))
+    begin_mapping(r, line);
+  else if (r->has_current)
+    take_figure(&r->current, line);
 }
 
 bool lupe_proof_mappings_read(const char *path, void (*take)(void *arg, const lupe_proof_mapping *m),

@@ -117,7 +117,7 @@ static void read_object(lupe_proof_marks *m, uint32_t visit) {
   uint64_t bytes = (uint64_t)e->pages * PAGE, end = lupe_extent_base(e) + bytes;
   uint64_t next = at + LUPE_PROOF_STEP_BYTES;
   if (next < end) lupe_proof_marks_push(m, v->extent, v->part + 1, v->holder);
-  lupe_proof_span span = {at, next < end ? next : end};
+  lupe_proof_span span = {v->part > 0 ? at - LUPE_PROOF_OVERLAP_BYTES : at, next < end ? next : end};
   reading r = {m, visit};
   if (bytes >= SPARSE_BYTES)
     lupe_proof_present(m->heap->roots, LUPE_ROOT_ANONYMOUS, span, LUPE_PROOF_STEP_BYTES, read_part, &r);
@@ -147,6 +147,16 @@ static bool is_description(const lupe_proof_word *word, const lupe_proof_extent 
          (uintptr_t)lupe_extent_description(e) == word->at - DESCRIPTION_ADDRESS;
 }
 
+/* jemalloc notes for each thread where of its tree the descriptions of a gigabyte stand: the address at which
+ * that begins, and beside it one of its own. Where an object begins there, too, that is no pointer to it. */
+static bool is_tree_key(const lupe_proof_marks *m, const lupe_proof_word *word) {
+  uint64_t beside;
+  if (word->value % (UINT64_C(1) << LUPE_HEAP_BLOCK_SHIFT) != 0) return false;
+  if (word->at + 2 * sizeof beside > m->root_part.hi) return false;
+  memcpy(&beside, (const void *)(uintptr_t)(word->at + sizeof beside), sizeof beside);
+  return lupe_proof_heap_owns(m->heap, beside);
+}
+
 /* Blocks in a cache are free: they count as found, and are not read. */
 static void leave_out_cached(lupe_proof_marks *m, lupe_proof_span cached) {
   for (uint64_t at = cached.lo; at < cached.hi; at += sizeof(uint64_t)) {
@@ -158,11 +168,13 @@ static void leave_out_cached(lupe_proof_marks *m, lupe_proof_span cached) {
   }
 }
 
-/* Whether a root's pointer into `e` is a thread cache's. */
-static bool is_cache(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_extent *e) {
-  uint64_t base = lupe_extent_base(e);
-  lupe_proof_span array = {base, base + (uint64_t)e->pages * PAGE}, cached;
-  if (!lupe_proof_cache_bin(word->at, m->root_part, array, &cached)) return false;
+/* Whether a root's pointer into `e` is a thread cache's, and leads nowhere. */
+static bool is_cache(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_extent *e, bool alone) {
+  uint64_t base = lupe_extent_base(e), end = base + (uint64_t)e->pages * PAGE;
+  lupe_proof_span cached;
+  lupe_proof_cache kind = lupe_proof_cache_bin(word->at, m->root_part, &cached);
+  if (kind != LUPE_PROOF_CACHE_IN_USE) return kind == LUPE_PROOF_CACHE_EMPTY;
+  if (!alone || cached.lo < base || cached.hi > end) return false;
   e->description |= LUPE_EXTENT_CACHE;
   leave_out_cached(m, cached);
   return true;
@@ -172,7 +184,7 @@ static void mark(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_ex
   const lupe_proof_visit *from = &m->visits[word->visit];
   bool of_root = from->extent == LUPE_PROOF_NONE, alone = (e->description & LUPE_EXTENT_SLAB) == 0;
   uint32_t number = e->first + region, holder = from->holder;
-  if (of_root && (is_description(word, e) || (alone && is_cache(m, word, e)))) return;
+  if (of_root && (is_description(word, e) || is_tree_key(m, word) || is_cache(m, word, e, alone))) return;
   if (alone && from->extent != word->extent && word->value == lupe_extent_object(e))
     lupe_proof_set_bit(m->by_start, number);
   if (lupe_proof_bit(m->marked, number)) return;

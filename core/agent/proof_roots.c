@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/agent/proof_words.h"
 #include "core/agent/wiped.h"
 
 enum {
@@ -14,12 +15,14 @@ enum {
   PAGE = 4096,
   WINDOW_PAGES = 512, /* of which pagemap or mincore tell at once */
   CONTROL_BLOCK_ALIGNMENT = 64,
-  SELF_WORD = 2,        /* of it: its own address, as in word 0 */
+  SELF_WORD = 2, /* of it: its own address, as in word 0 */
+  CLOSED_MAX = 256,
   STACK_MAX = 64 << 20, /* above the stack pointer, where the control block is looked for */
 };
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
 #define PAGEMAP_OF_FILE (UINT64_C(1) << 61)
+#define PAGEMAP_GUARD (UINT64_C(1) << 58) /* MADV_GUARD_INSTALL: whoever reads it faults */
 
 typedef struct search {
   lupe_proof_roots *roots;
@@ -28,6 +31,8 @@ typedef struct search {
   size_t own_count;
   size_t next_mapping; /* of the facts, that is not known yet to be in the child */
   bool missing;        /* a mapping of the parent's, here */
+  size_t closed_count; /* of `closed`: what may not be read, though there is something in it */
+  lupe_proof_span closed[CLOSED_MAX];
 } search;
 
 /* ---- what has to do with one mapping ---- */
@@ -41,6 +46,15 @@ static bool is_device(const lupe_proof_mapping *m) {
   if (begins_with(m->path, "anon_inode:")) return true;
   return begins_with(m->path, "/dev/") && !begins_with(m->path, "/dev/zero") &&
          !begins_with(m->path, "/dev/shm/");
+}
+
+/* Nobody but programs writes it, and what they wrote stays when it is read-only later. */
+static bool is_memory(const lupe_proof_mapping *m) {
+  static const char *const names[] = {"/dev/zero", "/memfd:", "/SYSV", "/dev/shm/"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    if (begins_with(m->path, names[i])) return true;
+  }
+  return false;
 }
 
 /* Programs that are known to keep pointers in another form than memory's own. */
@@ -127,15 +141,36 @@ static void compare(search *s, lupe_proof_span seen) {
   }
 }
 
-/* This thread's stack, without its storage: that the allocator made some of. */
+/* This thread's stack, with its storage, in which the allocator keeps addresses that it was just asked about.
+ * What the C library made for the thread hangs from its control block: that counts. */
 static void note_own_stack(search *s, lupe_proof_span mapping) {
   uint64_t here = (uintptr_t)__builtin_frame_address(0), block = (uintptr_t)pthread_self();
   if (here < mapping.lo || here >= mapping.hi || block < mapping.lo || block >= mapping.hi) return;
-  s->own[s->own_count++] = (lupe_proof_span){mapping.lo, block - s->facts->thread_storage_bytes};
+  s->own[s->own_count++] = (lupe_proof_span){mapping.lo, block};
 }
 
 static bool is_wiped_page(lupe_proof_span span) {
   return span.lo == (uintptr_t)lupe_wiped_page && span.hi == span.lo + PAGE;
+}
+
+/* Programs close memory that they will open again, with pointers in it. Whether there is anything to read. */
+static bool note_closed(search *s, const lupe_proof_mapping *m) {
+  if (!m->filled) return false;
+  if (s->closed_count == CLOSED_MAX) {
+    s->roots->scan->hidden |= LUPE_HIDDEN_UNREADABLE;
+    return false;
+  }
+  s->closed[s->closed_count++] = m->span;
+  return true;
+}
+
+/* Here nobody minds. Not while the list is read: it would change. */
+static void open_closed(const search *s) {
+  for (size_t i = 0; i < s->closed_count; i++) {
+    lupe_proof_span span = s->closed[i];
+    if (mprotect((void *)(uintptr_t)span.lo, span.hi - span.lo, PROT_READ) != 0)
+      s->roots->scan->hidden |= LUPE_HIDDEN_UNREADABLE;
+  }
 }
 
 static void take(void *arg, const lupe_proof_mapping *m) {
@@ -152,13 +187,14 @@ static void take(void *arg, const lupe_proof_mapping *m) {
       scan->hidden |= LUPE_HIDDEN_DEVICE;
     return;
   }
-  if (!m->readable || begins_with(m->path, "[v")) return; /* vvar, vdso, vsyscall */
-  if (is_wiped_page(m->span)) return;                     /* the agent's */
+  if (begins_with(m->path, "[v")) return; /* vvar, vdso, vsyscall */
+  if (!m->readable && !note_closed(s, m)) return;
+  if (is_wiped_page(m->span)) return; /* the agent's */
   if (lupe_proof_mapping_has(m, "wf")) scan->hidden |= LUPE_HIDDEN_WIPED;
   if (lupe_proof_mapping_has(m, "um") || lupe_proof_mapping_has(m, "ui"))
     scan->hidden |= LUPE_HIDDEN_USERFAULT;
   if (m->shared) {
-    if (m->writable) add_foreign(s, m->span, LUPE_ROOT_SHARED, 0);
+    if (m->writable || is_memory(m)) add_foreign(s, m->span, LUPE_ROOT_SHARED, 0);
   } else if (!m->anonymous) {
     if (m->writable || s->roots->pagemap_fd >= 0) add_foreign(s, m->span, LUPE_ROOT_DATA, 0);
   } else if (m->executable) {
@@ -196,6 +232,7 @@ void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *scan, const l
   s.own[1] = (lupe_proof_span){list_at, list_at + list_bytes};
   if (!lupe_proof_mappings_read("/proc/self/smaps", take, &s))
     lupe_proof_give_up(scan, LUPE_PROOF_NO_PROC, 0);
+  open_closed(&s);
   compare(&s, (lupe_proof_span){UINT64_MAX, UINT64_MAX});
   if (s.missing && leaves_out(parent)) scan->hidden |= LUPE_HIDDEN_NOT_FORKED;
   lupe_proof_charge(scan, out->count * sizeof *out->list);
@@ -217,13 +254,15 @@ static void look_at_pages(const lupe_proof_roots *roots, lupe_proof_root_kind ki
   if (pread(roots->pagemap_fd, told, (size_t)wanted, (off_t)(at / PAGE * sizeof told[0])) != wanted) return;
   for (size_t i = 0; i < pages; i++) {
     bool of_file = kind == LUPE_ROOT_DATA && (told[i] & PAGEMAP_OF_FILE) != 0;
-    holds[i] = (told[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0 && !of_file;
+    bool holds_any = (told[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0;
+    holds[i] = holds_any && !of_file && (told[i] & PAGEMAP_GUARD) == 0;
   }
 }
 
 void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind, lupe_proof_span span,
                         size_t step, void (*take_part)(void *arg, lupe_proof_span part), void *arg) {
   unsigned char holds[WINDOW_PAGES];
+  uint64_t taken = 0; /* up to where */
   for (uint64_t at = span.lo & -(uint64_t)PAGE; at < span.hi;) {
     size_t pages = (span.hi - at + PAGE - 1) / PAGE;
     if (pages > WINDOW_PAGES) pages = WINDOW_PAGES;
@@ -238,6 +277,8 @@ void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind
       lupe_proof_span part = {at + first * PAGE, at + i * PAGE};
       if (part.lo < span.lo) part.lo = span.lo;
       if (part.hi > span.hi) part.hi = span.hi;
+      if (part.lo == taken) part.lo -= LUPE_PROOF_OVERLAP_BYTES;
+      taken = part.hi;
       take_part(arg, part);
     }
     at += pages * PAGE;

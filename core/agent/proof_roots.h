@@ -39,7 +39,8 @@ void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *s, const lupe
                            pid_t parent);
 
 /* Calls `take` for the parts of `span`, a part of `root`, that hold anything, in steps of at most `step`
- * bytes (a multiple of the page size). */
+ * bytes (a multiple of the page size), and LUPE_PROOF_OVERLAP_BYTES before them where the last one ended
+ * there. */
 void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind, lupe_proof_span span,
                         size_t step, void (*take)(void *arg, lupe_proof_span part), void *arg);
 

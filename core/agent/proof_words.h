@@ -13,9 +13,13 @@ typedef struct lupe_proof_word {
   uint32_t visit, extent; /* for who looks at it further (proof_marks.h) */
 } lupe_proof_word;
 
-enum { LUPE_PROOF_STEP_BYTES = 16 << 10, LUPE_PROOF_WORDS_MAX = LUPE_PROOF_STEP_BYTES / 4 };
+enum {
+  LUPE_PROOF_STEP_BYTES = 16 << 10,
+  LUPE_PROOF_OVERLAP_BYTES = 8, /* with the step before: a word may lie across two */
+  LUPE_PROOF_WORDS_MAX = (LUPE_PROOF_STEP_BYTES + LUPE_PROOF_OVERLAP_BYTES) / 4
+};
 
-/* Those from `lo` up to, not including, `hi` in [at, at + bytes); at most LUPE_PROOF_STEP_BYTES of them. `at`
+/* Those from `lo` up to, not including, `hi` in [at, at + bytes); at most a step and an overlap of them. `at`
  * is a multiple of 4. Returns how many. May fault where the memory does. */
 size_t lupe_proof_words_find(uint64_t at, size_t bytes, uint64_t lo, uint64_t hi, lupe_proof_word *out);
 

@@ -59,6 +59,7 @@ static long act(const kernel_action *new, kernel_action *old) {
 /* On the thread that forks, at a system call of the C library's. What the handler calls must not be trapped
  * again: hence raw, and with the selector off. */
 static void on_trapped(int signal, siginfo_t *info, void *context) {
+  if (info->si_code <= 0 && (uintptr_t)before.handler == (uintptr_t)SIG_IGN) return; /* sent by somebody */
   if (info->si_code != BY_DISPATCH) { /* the program's: a filter. It would have ended it */
     const kernel_action fatal = {0};
     act(&fatal, NULL);
@@ -94,8 +95,14 @@ lupe_status lupe_quiet_fork_check(void) {
   return dispatch(DISPATCH_OFF) == 0 ? LUPE_OK : LUPE_EUNSUPPORTED;
 }
 
+/* Unless the program has set a handler of its own meanwhile. */
+static void give_back(void) {
+  kernel_action now;
+  if (act(NULL, &now) == 0 && now.handler == on_trapped) act(&before, NULL);
+}
+
 void lupe_quiet_fork_after_fork_in_child(void) {
-  if (atomic_exchange(&taken, false)) act(&before, NULL);
+  if (atomic_exchange(&taken, false)) give_back();
 }
 
 pid_t lupe_quiet_fork(void (*run)(void *arg), void *arg) {
@@ -125,7 +132,7 @@ pid_t lupe_quiet_fork(void (*run)(void *arg), void *arg) {
   selector = LET_PASS;
   dispatch(DISPATCH_OFF);
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
-  act(&before, NULL);
+  give_back();
   atomic_store(&taken, false);
   errno = failed;
   return pid;
