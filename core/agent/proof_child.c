@@ -153,7 +153,7 @@ void lupe_proof_child_run(const lupe_proof_job *job, const lupe_proof_facts *fac
   lupe_proof_roots roots;
   close_others(job);
   lupe_proof_scan_begin(&s, job->parent);
-  lupe_proof_roots_find(&roots, &s, facts, job->parent);
+  lupe_proof_roots_find(&roots, &s, facts, job->parents_tid);
   /* Not among what was listed: they hold addresses of objects. */
   lupe_proof_heap *heap = lupe_proof_table(&s, sizeof *heap, sizeof *heap);
   lupe_proof_marks *marks = lupe_proof_table(&s, sizeof *marks, sizeof *marks);

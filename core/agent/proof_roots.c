@@ -214,15 +214,15 @@ static void note_not_forked(void *arg, const lupe_proof_mapping *m) {
 
 /* A mapping may have gone between the look at the parent and the fork; one that is never copied says so. Of a
  * program that lets nobody look at it, nothing is known. */
-static bool leaves_out(pid_t parent) {
+static bool leaves_out(pid_t parents_tid) {
   char path[32];
   bool found = false;
-  snprintf(path, sizeof path, "/proc/%d/smaps", (int)parent);
+  snprintf(path, sizeof path, "/proc/%d/smaps", (int)parents_tid);
   return !lupe_proof_mappings_read(path, note_not_forked, &found) || found;
 }
 
 void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *scan, const lupe_proof_facts *facts,
-                           pid_t parent) {
+                           pid_t parents_tid) {
   size_t list_bytes = ROOTS_MAX * sizeof *out->list;
   *out = (lupe_proof_roots){.scan = scan, .pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)};
   out->list = lupe_proof_table(scan, list_bytes, 0);
@@ -234,7 +234,7 @@ void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *scan, const l
     lupe_proof_give_up(scan, LUPE_PROOF_NO_PROC, 0);
   open_closed(&s);
   compare(&s, (lupe_proof_span){UINT64_MAX, UINT64_MAX});
-  if (s.missing && leaves_out(parent)) scan->hidden |= LUPE_HIDDEN_NOT_FORKED;
+  if (s.missing && leaves_out(parents_tid)) scan->hidden |= LUPE_HIDDEN_NOT_FORKED;
   lupe_proof_charge(scan, out->count * sizeof *out->list);
 }
 
