@@ -226,11 +226,12 @@ static lupe_status end_proofs(lupe_session *se, bool exiting) {
   if (said != LUPE_OK || !exiting || !wants_last_proof(se)) return said;
   lupe_proof_asked asked = asked_for(se, 0, &se->exit_limits);
   lupe_proof_begin(&se->proof, &asked);
-  atomic_store(se->exit_ms, longest_ms(&se->exit_limits));
+  atomic_store(se->proves_until, lupe_session_now_ms() + longest_ms(&se->exit_limits));
   while (se->proof.phase != LUPE_PROOF_ENDED) {
     poll(NULL, 0, 1);
     lupe_proof_step(&se->proof, lupe_session_now_ms());
   }
+  atomic_store(se->proves_until, 0);
   return answer_proof(se);
 }
 

@@ -31,8 +31,9 @@ typedef struct lupe_session {
   uint64_t sample_period_bytes;  /* 0 unless heap profiling is on */
   pid_t own[2];                  /* the agent's threads; 0: none */
   const void *first_frame;       /* frame address of this thread's first function */
-  _Atomic int64_t *exit_ms; /* set when a proof at exit has its first copy: how much longer a farewell may
-                               take */
+  _Atomic int64_t
+      *proves_until; /* written while a proof at exit is under way: when it ends at the latest; then
+                        0 */
 } lupe_session;
 
 /* CLOCK_MONOTONIC in milliseconds. */
