@@ -114,7 +114,7 @@ static void walk(mapping *m, lupe_proof_span span) {
       }
     }
     at = next;
-    lupe_proof_read(m->heap->scan, 0);
+    lupe_proof_pass(m->heap->scan, count);
   }
 }
 
