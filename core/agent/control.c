@@ -30,6 +30,7 @@ enum {
   FINISH_WAIT_MS = 1000,
   FORK_QUIET_MS = 100,
   GONE_WAIT_MS = 100,
+  LOOK_MS = 10, /* between two looks whether a proof at exit has ended */
   STACK_BYTES = 256 * 1024,
   LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
   HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
@@ -60,9 +61,10 @@ static struct {
   _Atomic uint32_t current;      /* phase; a futex */
   _Atomic uint32_t leave;        /* wish; a futex */
   atomic_bool exiting;           /* LEAVE_POLITELY, since the program exits */
-  _Atomic int64_t exit_ms;       /* that its exit may take longer, for a proof */
-  _Atomic pid_t tid;             /* of the agent's thread, as the kernel names it */
-  _Atomic pid_t outliver;        /* of the thread that outlives it; 0: none */
+  _Atomic int64_t
+      proves_until;       /* lupe_session_now_ms(): at exit, a proof is under way at the longest; 0: none */
+  _Atomic pid_t tid;      /* of the agent's thread, as the kernel names it */
+  _Atomic pid_t outliver; /* of the thread that outlives it; 0: none */
   uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS];
   atomic_bool left; /* by lupe_control_leave: once and for all */
 } control;
@@ -188,7 +190,6 @@ static void serve(lupe_session *se, int *wake) {
     if (leave != STAY) return;
     if (se->busy && lupe_session_go_on(se) != LUPE_OK) return;
     if (message && lupe_session_answer(se) != LUPE_OK) return;
-    atomic_store(&control.exit_ms, lupe_session_exit_ms(se));
     int64_t now = lupe_session_now_ms();
     if (now >= look_due_ms) {
       leader l = read_leader(); /* a zombie after pthread_exit */
@@ -238,6 +239,7 @@ static void *agent_main(void *unused) {
       .proof = LUPE_PROOF_INIT,
       .own = {gettid()},
       .first_frame = __builtin_frame_address(0),
+      .proves_until = &control.proves_until,
       .enabled = true,
       .figures_interval_ms = LOOK_AROUND_MS,
   };
@@ -313,6 +315,7 @@ static void start(phase wanted, int64_t wait_ms) {
   control.pid = getpid();
   atomic_store(&control.outliver, 0);
   atomic_store(&control.leave, STAY);
+  atomic_store(&control.proves_until, 0);
   atomic_store(&control.current, PHASE_STARTING);
   pthread_setspecific(leaving, &control);
   if (start_thread()) {
@@ -360,9 +363,14 @@ static void ask_to_leave(wish how) {
   if (atomic_load(&control.current) != PHASE_FINISHED) pthread_kill(control.thread, WAKE_SIGNAL);
 }
 
-static void send_away(int64_t more_ms) {
+/* Who exits amid an allocation has a lock that the agent waits for: then there is no proof either. */
+static void send_away(void) {
   ask_to_leave(LEAVE_POLITELY);
-  wait_for(PHASE_FINISHED, FINISH_WAIT_MS + more_ms);
+  int64_t now = lupe_session_now_ms(), until = now + FINISH_WAIT_MS;
+  for (; atomic_load(&control.current) != PHASE_FINISHED && now < until; now = lupe_session_now_ms()) {
+    if (now < atomic_load(&control.proves_until)) until = now + FINISH_WAIT_MS;
+    wait_for(PHASE_FINISHED, LOOK_MS);
+  }
 }
 
 void lupe_control_finish(void) {
@@ -370,7 +378,7 @@ void lupe_control_finish(void) {
   if (control.pid != getpid()) return;
   lupe_cpu_disarm();
   atomic_store(&control.exiting, true);
-  send_away(atomic_load(&control.exit_ms));
+  send_away();
 }
 
 void lupe_control_leave(void) {
@@ -378,7 +386,7 @@ void lupe_control_leave(void) {
   if (control.pid != getpid() || atomic_exchange(&control.left, true)) return;
   int saved_errno = errno;
   lupe_cpu_disarm();
-  if (atomic_load(&control.current) != PHASE_FINISHED) send_away(0);
+  if (atomic_load(&control.current) != PHASE_FINISHED) send_away();
   /* Not joined: outlive_agent may do that. A filter for all threads must not find it on its last steps. */
   for (int i = 0; i < GONE_WAIT_MS && syscall(SYS_tgkill, control.pid, control.tid, 0) == 0; i++) {
     poll(NULL, 0, 1);

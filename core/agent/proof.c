@@ -82,6 +82,7 @@ static void scan(lupe_proof *p, bool second) {
       .limits = p->asked.limits,
       .sample_period_bytes = p->asked.sample_period_bytes,
       .parent = getpid(),
+      .parents_tid = gettid(),
       .second = second,
       .progress_fd = p->progress_fd,
       .seen_fd = p->seen_fd,

@@ -137,7 +137,7 @@ static void write_block(lupe_proof_scan *s, const lupe_proof_heap *h, const bloc
   head->object_count = (uint32_t)h->sample_count;
   head->stack_count = b->stack_count;
   head->pc_count = first[b->stack_count];
-  head->scan_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - s->start_ns);
+  head->scan_ns = (uint64_t)lupe_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
   head->read_bytes = s->read_bytes;
   head->table_bytes = s->table_bytes;
   head->hidden = s->hidden;
@@ -162,7 +162,7 @@ void lupe_proof_child_run(const lupe_proof_job *job, const lupe_proof_facts *fac
   lupe_proof_roots roots;
   close_others(job);
   lupe_proof_scan_begin(&s, job->parent);
-  lupe_proof_roots_find(&roots, &s, facts, job->parent);
+  lupe_proof_roots_find(&roots, &s, facts, job->parents_tid);
   /* Not among what was listed: they hold addresses of objects. */
   lupe_proof_heap *heap = lupe_proof_table(&s, sizeof *heap, sizeof *heap);
   lupe_proof_marks *marks = lupe_proof_table(&s, sizeof *marks, sizeof *marks);

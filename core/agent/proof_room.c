@@ -107,7 +107,8 @@ uint64_t lupe_proof_room_bytes(void) {
 uint64_t lupe_proof_anonymous_bytes(void) {
   char text[128];
   unsigned long resident, shared;
-  if (!read_text("/proc/self/statm", text, sizeof text)) return 0;
+  /* This thread's: the process's own is empty once its first thread has left by pthread_exit. */
+  if (!read_text("/proc/thread-self/statm", text, sizeof text)) return 0;
   if (sscanf(text, "%*u %lu %lu", &resident, &shared) != 2) return 0;
   return difference(resident, shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }

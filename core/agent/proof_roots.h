@@ -36,7 +36,7 @@ typedef struct lupe_proof_roots {
 } lupe_proof_roots;
 
 void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *s, const lupe_proof_facts *facts,
-                           pid_t parent);
+                           pid_t parents_tid);
 
 /* Calls `take` for the parts of `span`, a part of `root`, that hold anything, in steps of at most `step`
  * bytes (a multiple of the page size), and LUPE_PROOF_OVERLAP_BYTES before them where the last one ended

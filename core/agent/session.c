@@ -216,9 +216,8 @@ static bool wants_last_proof(const lupe_session *se) {
   return se->proof_at_exit && se->enabled;
 }
 
-int64_t lupe_session_exit_ms(const lupe_session *se) {
-  const lupe_proof_limits *l = &se->exit_limits;
-  return wants_last_proof(se) ? l->interval_ms + 2 * ((int64_t)l->max_ms + LUPE_PROOF_GRACE_MS) : 0;
+static int64_t longest_ms(const lupe_proof_limits *l) {
+  return l->interval_ms + 2 * ((int64_t)l->max_ms + LUPE_PROOF_GRACE_MS);
 }
 
 /* What was asked for and is under way is given up. At exit the program waits. */
@@ -228,10 +227,12 @@ static lupe_status end_proofs(lupe_session *se, bool exiting) {
   if (said != LUPE_OK || !exiting || !wants_last_proof(se)) return said;
   lupe_proof_asked asked = asked_for(se, 0, &se->exit_limits);
   lupe_proof_begin(&se->proof, &asked);
+  atomic_store(se->proves_until, lupe_session_now_ms() + longest_ms(&se->exit_limits));
   while (se->proof.phase != LUPE_PROOF_ENDED) {
     poll(NULL, 0, 1);
     lupe_proof_step(&se->proof, lupe_session_now_ms());
   }
+  atomic_store(se->proves_until, 0);
   return answer_proof(se);
 }
 

@@ -31,6 +31,9 @@ typedef struct lupe_session {
   uint64_t sample_period_bytes;  /* 0 unless heap profiling is on */
   pid_t own[2];                  /* the agent's threads; 0: none */
   const void *first_frame;       /* frame address of this thread's first function */
+  _Atomic int64_t
+      *proves_until; /* written while a proof at exit is under way: when it ends at the latest; then
+                        0 */
 } lupe_session;
 
 /* CLOCK_MONOTONIC in milliseconds. */
@@ -63,9 +66,6 @@ int64_t lupe_session_proof_due_ms(const lupe_session *se);
 /* Goes on with a proof that was asked for, and answers when it has ended. As lupe_session_answer. */
 lupe_status lupe_session_prove_on(lupe_session *se, int64_t now_ms);
 
-/* How long a farewell may take at exit, in milliseconds, beyond the usual: for the proof that is wanted then.
- */
-int64_t lupe_session_exit_ms(const lupe_session *se);
 /* The last samples, a leak proof where one is wanted at exit and this is it, a last profile and GOODBYE. */
 void lupe_session_farewell(lupe_session *se, bool exiting);
 

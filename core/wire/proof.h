@@ -90,7 +90,7 @@ typedef struct lupe_proof_head {
   uint64_t heap_objects, heap_bytes; /* all that was allocated, sampled or not; exact */
   uint64_t unreachable_objects,
       unreachable_bytes;        /* of those, what the second scan found nothing to lead to */
-  uint64_t read_bytes, scan_ns; /* by the second scan: memory read, and the time it took */
+  uint64_t read_bytes, scan_ns; /* by the second scan: memory read, and the CPU time it took */
   uint64_t table_bytes;         /* that its own tables took */
 } lupe_proof_head;
 

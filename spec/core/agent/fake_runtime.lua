@@ -115,7 +115,9 @@ function fake_runtime.read_whole(fd)
   end
 end
 
-local names = { "hello", "welcome", "profile", "profiled", "goodbye", "maps", "command", "commanded", "prove", "proved" }
+local names = {
+  "hello", "welcome", "profile", "profiled", "goodbye", "maps", "command", "commanded", "prove", "proved",
+}
 
 --- Takes one message if there is one: its name, its body (cdata, false), its descriptor. "gone" at the end.
 function connection:try()
@@ -226,10 +228,9 @@ end
 
 local kinds = { [2] = "heap", [3] = "cpu", [4] = "wall" }
 
---- Empties the ring. Returns all samples so far: { kind, depth, flags, tid, weight, state, frames = {...} }.
---- Asks for a leak proof.
+--- Asks for a leak proof. False: there is nobody any more.
 function connection:prove(limits, serial)
-  assert(self:say(9, ffi.new("lupe_proof_request", { serial = serial or 1, limits = proof_limits(limits) })) == OK)
+  return self:say(9, ffi.new("lupe_proof_request", { serial = serial or 1, limits = proof_limits(limits) })) == OK
 end
 
 --- The answer to that: the reply, and where it is complete its block: { head, objects (from 1), stacks (arrays of
@@ -258,6 +259,7 @@ function connection:proved(seconds)
   return reply, { head = head, objects = objects, stacks = stacks }
 end
 
+--- Empties the ring. Returns all samples so far: { kind, depth, flags, tid, weight, state, frames = {...} }.
 function connection:drain()
   local copy = ffi.new("lupe_record_copy")
   while true do

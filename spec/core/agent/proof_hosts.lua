@@ -1,6 +1,8 @@
 --- Programs that leak proofs are made of, and what a proof said of their objects.
-local fake_runtime = require("spec.core.agent.fake_runtime")
+local ffi = require("ffi")
 local support = require("spec.support")
+
+ffi.cdef("int chmod(const char *path, unsigned mode);")
 
 local proof_hosts = {}
 
@@ -19,10 +21,12 @@ proof_hosts.outcome = {
 local host = {}
 host.__index = host
 
---- A fixture that has got to where it waits. `options` as for fake_runtime:spawn, and `welcome`.
+--- A fixture that has got to where it waits. `options` as for fake_runtime:spawn, and `welcome`, and `after`: its
+-- arguments behind the wait.
 function proof_hosts.start(runtime, fixture, arguments, options)
   options = options or {}
   local folder = support.temp_dir()
+  ffi.C.chmod(folder, 511) -- 0777: some become somebody else
   local self = setmetatable({ here = folder .. "/here", go = folder .. "/go", again = folder .. "/again",
     changed = folder .. "/changed" }, host)
   local argv = { support.fixture(fixture) }
@@ -32,6 +36,7 @@ function proof_hosts.start(runtime, fixture, arguments, options)
   end
   argv[#argv + 1] = "tell=" .. self.here
   argv[#argv + 1] = "wait=" .. self.go
+  for _, argument in ipairs(options.after or {}) do argv[#argv + 1] = argument end
   self.process = runtime:spawn(argv, options)
   self.pid = self.process.pid
   self.c = runtime:hello()
@@ -50,7 +55,7 @@ function host:wait_until(path, seconds)
 end
 
 function host:prove(limits, serial)
-  self.c:prove(limits, serial)
+  assert(self.c:prove(limits, serial))
   return self.c:proved(60)
 end
 
@@ -83,6 +88,22 @@ function proof_hosts.children(pid)
   return found
 end
 
+--- The one child that a proof under way has now.
+function host:child()
+  return support.eventually(function()
+    local children = proof_hosts.children(self.pid)
+    return children[1]
+  end, 20, "the child of a proof")
+end
+
+--- Waits until a process has ended, whoever its parent is by now.
+function proof_hosts.gone(pid, seconds)
+  support.eventually(function()
+    local stat = support.read_file("/proc/" .. pid .. "/stat")
+    return not stat or not stat:match("%(lupe%-proof%) [^Z]")
+  end, seconds or 5, "the child of a proof to end")
+end
+
 --- How many objects of that size are in which state: { reachable = ..., ..., sum = ... }.
 function proof_hosts.tally(block, size)
   local t = { sum = 0 }
@@ -108,5 +129,4 @@ function proof_hosts.of_size(block, size)
   return list, numbers
 end
 
-proof_hosts.jemalloc = fake_runtime.jemalloc
 return proof_hosts
