@@ -9,8 +9,6 @@
 #include "core/agent/proof_marks.h"
 #include "core/clock.h"
 
-enum { REGISTERS = 6 /* that a function leaves as they are: where a waiting thread's are is not known */ };
-
 /* What a scan remembers of an object that nothing leads to. */
 typedef struct seen {
   uint64_t address, stack;
@@ -176,7 +174,7 @@ void lupe_proof_child_run(const lupe_proof_job *job, const lupe_proof_facts *fac
       .sample_period_bytes = job->sample_period_bytes,
       .interval_ms = job->limits.interval_ms,
       .threads = (uint32_t)facts->thread_count,
-      .registers = (uint32_t)facts->thread_count * REGISTERS,
+      .registers = facts->registers,
       .heap_objects = heap->objects,
       .heap_bytes = heap->bytes,
       .unreachable_objects = lost.objects,

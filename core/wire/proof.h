@@ -83,8 +83,8 @@ typedef struct lupe_proof_head {
   uint64_t sample_period_bytes;
   uint32_t interval_ms; /* between the two scans */
   uint32_t threads;     /* of the program, without the agent's */
-  uint32_t registers;   /* of waiting threads that are in no memory, hence so many pointers that may have been
-                           missed */
+  uint32_t registers;   /* of threads, waiting or not, that are in no memory, hence so many pointers that may
+                           have been missed */
   uint32_t object_count, stack_count, pc_count;
   uint64_t heap_objects, heap_bytes; /* all that was allocated, sampled or not; exact */
   uint64_t unreachable_objects,
