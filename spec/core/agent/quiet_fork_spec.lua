@@ -83,6 +83,34 @@ describe("a leak proof under way", function()
     assert.is_true(seen.prepared >= 60)
   end)
 
+  it("lets a program fork whose child is another target, and is proved too", function()
+    local here, go = runtime.folder .. "/here", runtime.folder .. "/go"
+    local process = runtime:spawn({ support.fixture("proof_guest"), "heap=300000", "fork", "tell=" .. here,
+      "wait=" .. go, "exit=5" }, { conf = SOME })
+    local parent = runtime:hello()
+    parent:welcome()
+    assert(parent:prove({ interval_ms = 0 })) -- the program forks amid this
+    local child = runtime:hello()
+    child:welcome()
+    assert(child:prove({ interval_ms = 0 }))
+    for _, c in ipairs({ parent, child }) do assert.are.equal(outcome.complete, c:proved(60).outcome) end
+    assert.are.equal(process.pid, parent.hello.pid)
+    assert.are.equal(process.pid, child.hello.ppid)
+    assert.is_nil(runtime:try_hello())
+    support.write_file(go, "")
+    assert.are.equal(5, (process:wait()))
+  end)
+
+  it("is made while threads come and go, and counts what those that run may hold", function()
+    local host = guest({ "threads", "burn" })
+    for _ = 1, 10 do
+      local block = host:proof({ interval_ms = 0 })
+      assert.is_true(block.head.threads >= 3 and block.head.threads <= 4)
+      assert.is_true(block.head.registers > 6 * block.head.threads and block.head.registers <= 15 * block.head.threads)
+    end
+    host:finish()
+  end)
+
   it("leaves signals, descriptors and timers as they are", function()
     local host = guest({ LARGE, "chld", "nosigsys", "timer" })
     local signals, descriptors = signals_of(host.pid), descriptors_of(host.pid)
@@ -92,7 +120,7 @@ describe("a leak proof under way", function()
     assert.are.same(signals, signals_of(host.pid))
     assert.are.same(descriptors, descriptors_of(host.pid))
     local reply = host.c:proved(60)
-    assert.are.equal(outcome.complete, reply.outcome)
+    assert.are.same({ outcome.complete, 0 }, { reply.outcome, reply.error })
     assert.are.same(signals, signals_of(host.pid))
     assert.are.same(descriptors, descriptors_of(host.pid))
     local seen = noticed(host:finish())
@@ -126,15 +154,15 @@ describe("a leak proof under way", function()
     host:finish()
   end)
 
-  it("that stands still is killed", function()
+  it("that stands still is ended when its time is over", function()
     local host = guest({ LARGE })
-    host.c:prove({ max_ms = 600 })
+    assert(host.c:prove({ max_ms = 600 }))
     local child = host:child()
     ffi.C.kill(child, SIGSTOP)
     local reply = host.c:proved(10)
-    assert.are.same({ outcome.killed, SIGKILL }, { reply.outcome, reply.error })
+    assert.are.same({ outcome.time, 0 }, { reply.outcome, reply.error })
     proof_hosts.gone(child)
-    assert.is_true(tonumber(reply.elapsed_ns) < 3e9)
+    assert.is_true(tonumber(reply.elapsed_ns) < 5e9)
     host:finish()
   end)
 
@@ -150,6 +178,11 @@ describe("a leak proof under way", function()
     assert.are.equal(outcome.tables, reply.outcome)
     assert.is_true(tonumber(reply.read_bytes) > 0)
     host:proof({ interval_ms = 0 })
+    host:finish()
+
+    host = guest({ "vast=16384" }) -- there is next to nothing to read
+    reply = host:prove({ max_ms = 300 })
+    assert.are.equal(outcome.time, reply.outcome)
     host:finish()
   end)
 
@@ -281,6 +314,22 @@ describe("a leak proof that may not be made", function()
   it("is refused where nothing is sampled", function()
     refused({}, {}, "no_profiling", { conf = "prof:false" }):finish()
     refused({}, {}, "no_profiling", { jemalloc = false }):finish()
+  end)
+
+  it("is refused where there is no /proc", function()
+    if ffi.C.geteuid() ~= 0 then
+      pending("only root can change its root")
+      return
+    end
+    local host = runtime:spawn({ support.fixture("agent_host"), "chroot=" .. runtime.folder, "tell=/here", "wait=/go" },
+      { conf = SOME })
+    local c = runtime:hello()
+    c:welcome()
+    support.eventually(function() return support.read_file(runtime.folder .. "/here") end, 10, "the host to get there")
+    assert(c:prove())
+    assert.are.equal(outcome.no_proc, c:proved().outcome)
+    support.write_file(runtime.folder .. "/go", "")
+    assert.are.equal(0, (host:wait()))
   end)
 
   it("is refused where the agent is to be quiet", function()
