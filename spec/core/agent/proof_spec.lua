@@ -20,7 +20,7 @@ local KEPT = {
   timers = { 640, "reachable" }, shared_read_only = { 1536, "reachable" }, closed = { 1792, "reachable" },
   sparse = { 2560, "reachable" }, parts = { 3072, "reachable" }, library_storage = { 3584, "reachable" },
   interior = { 320, "interior" }, tagged = { 192, "interior" }, kept_large = { 327680, "interior" },
-  stack = { 1024, "stack_only" },
+  after_threads = { 8192, "reachable" }, stack = { 1024, "stack_only" },
 }
 
 describe("a leak proof", function()
