@@ -189,16 +189,18 @@ function running:metrics()
   return values
 end
 
---- Which processes are lupe's own: the runtime and its rules worker; the rest is the profiled tree.
-function running:pids()
-  local own = support.read_file(("/proc/%d/comm"):format(self.process.pid))
-  local found = { runtime = self.process.pid }
-  for _, pid in ipairs(harness.children(self.process.pid)) do
+--- Which processes are a lupe's own: the runtime and its rules worker; the rest is the profiled tree.
+function harness.pids(runtime)
+  local own = support.read_file(("/proc/%d/comm"):format(runtime))
+  local found = { runtime = runtime }
+  for _, pid in ipairs(harness.children(runtime)) do
     local exe = support.read_file(("/proc/%d/comm"):format(pid))
     if exe == own then found.worker = pid else found.program = pid end
   end
   return found
 end
+
+function running:pids() return harness.pids(self.process.pid) end
 
 function running:stop()
   self.process:kill(15)

@@ -28,17 +28,13 @@ local LABELS, VERDICTS = { "leak", "growing", "clean" }, { "leak", "growing", "n
 
 -- Trial runs take one program in so many, and fewer seeds.
 local function chosen_entries()
-  local all = dofile(support.root .. "/bench/zoo/labels.lua")
+  local all = {}
+  for _, entry in ipairs(dofile(support.root .. "/bench/zoo/labels.lua")) do
+    if entry.trend then all[#all + 1] = entry end
+  end
   local every, list = math.max(1, math.floor(1 / (harness.scale * SEEDS))), {}
   for i = 1, #all, every do list[#list + 1] = all[i] end
   return list
-end
-
---- The name alone: no arguments, templates, namespaces, and not what the compiler adds to copies.
-local function plain(component)
-  local name = component:gsub("%(anonymous namespace%)::", ""):gsub("%b<>", ""):gsub("%b()", "")
-  name = name:gsub("^.*[ *&]", ""):gsub("%.[%a_]+%.?%d*$", "")
-  return name
 end
 
 --- function -> its most serious accusation { verdict, confidence, rule }.
@@ -46,7 +42,7 @@ local function accusations(frame)
   local accused = {}
   for _, finding in ipairs(frame.findings) do
     if finding.kind == "leak" and (finding.verdict == "leak" or finding.verdict == "growing") then
-      local name = plain(finding.component)
+      local name = zoo_runs.plain(finding.component)
       local known = accused[name]
       if not known or finding.verdict == "leak" and known.verdict ~= "leak" then
         accused[name] = { verdict = finding.verdict, confidence = finding.confidence, rule = finding.rule }
@@ -54,13 +50,6 @@ local function accusations(frame)
     end
   end
   return accused
-end
-
-local function is_labelled(entry, name)
-  for _, labelled in ipairs(entry.functions) do
-    if name == labelled or name:match("[^:]*$") == labelled then return true end
-  end
-  return false
 end
 
 local function empty_matrix()
@@ -76,7 +65,7 @@ local function judge_run(run, seconds)
     if judged.verdict ~= "leak" then judged.verdict = verdict end
   end
   for name, accused in pairs(accusations(zoo_runs.frame(run, seconds))) do
-    local right = is_labelled(run.entry, name)
+    local right = zoo_runs.is_one_of(run.entry.functions, name)
     if right or run.entry.label == "clean" then note(accused.verdict) end
     if not right then
       judged.wrong[#judged.wrong + 1] = ("%s: %s is no %s (%.2f, %s)"):format(run.key, name, accused.verdict,

@@ -10,7 +10,7 @@ local machine = require("bench.machine")
 local NAMES = {
   "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "symbolize", "unwind",
   "cpu_profile", "bound", "profile_cost", "flamegraph", "pprof", "storm", "leaks", "steady", "rules", "hostile_rules",
-  "rule_edit",
+  "rule_edit", "proof",
 }
 
 local function wanted()
@@ -74,7 +74,7 @@ for _, name in ipairs(wanted()) do
     for _, row in ipairs(rows) do
       if not row.pass then missed = missed + 1 end
     end
-    if harness.scale == 1 then
+    if harness.scale == 1 and not bench.partial then
       support.write_file(support.root .. "/bench/results/" .. name .. ".json", encode({
         name = name, title = bench.title, started = started_at, elapsed_s = support.now() - started,
         machine = described, rows = rows, details = details,

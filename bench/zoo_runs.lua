@@ -26,6 +26,21 @@ function zoo_runs.command(entry, seed, seconds)
   return { harness.program("zoo/" .. entry.program), entry.scenario, "--seed", seed, "--seconds", seconds }
 end
 
+--- The name alone: no arguments, templates, namespaces, and not what the compiler adds to copies.
+function zoo_runs.plain(component)
+  local name = component:gsub("%(anonymous namespace%)::", ""):gsub("%b<>", ""):gsub("%b()", ""):gsub("%b[]", "")
+  name = name:gsub("^.*[ *&]", ""):gsub("%.[%a_]+%.?%d*$", "")
+  return name
+end
+
+--- Whether a plain name is in a list of names, whatever its namespace.
+function zoo_runs.is_one_of(list, name)
+  for _, one in ipairs(list) do
+    if name == one or name:match("[^:]*$") == one then return true end
+  end
+  return false
+end
+
 --- Calls `start(item)`, which returns a process, for every item, `most` at once and `apart` seconds from each other;
 -- then `done(item, process)` when it has ended.
 function zoo_runs.at_once(items, most, apart, start, done)

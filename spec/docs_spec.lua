@@ -8,7 +8,7 @@ local support = require("spec.support")
 -- docs/rules.md has a spec of its own: spec/docs_rules_spec.lua.
 local PAGES = {
   "README.md", "docs/api.md", "docs/profiling.md", "docs/operations.md", "docs/host.md", "docs/pprof.md",
-  "docs/routes.md", "docs/recordings.md", "docs/decisions.md",
+  "docs/routes.md", "docs/recordings.md", "docs/decisions.md", "docs/proof.md",
 }
 local ROUTES = {
   "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",

@@ -72,6 +72,8 @@ static void zoo_read_document(void) {
   static void *nodes[ZOO_NODES];
   for (size_t i = 0; i < zoo_beside.node_count; i++) nodes[i] = parse_node(zoo_beside.node_bytes);
   for (size_t i = 0; i < zoo_beside.node_count; i++) free(nodes[i]);
+  memset(nodes, 0, sizeof nodes);
+  zoo_kept(nodes);
 }
 
 static void zoo_write_log(void) {

@@ -71,6 +71,9 @@ static void by_realloc(void) {
       held = 0;
     }
   }
+  zoo_rest();
+  free(message);
+  message = NULL;
 }
 
 /* large: tiles of more than a MiB, of which hardly any survives its map; one in two is forgotten. */
@@ -122,6 +125,8 @@ static void late(void) {
       *token = renew_token(bytes);
     }
   }
+  zoo_rest();
+  for (int i = 0; i < USERS; i++) free(tokens[i]);
 }
 
 /* warmed: a table fills within seconds, and then rows are replaced without being freed, at the same site. */
@@ -143,6 +148,8 @@ static void warmed(void) {
     if (filled < ROWS) continue;
     for (long n = zoo_due(&pace, rate); n > 0; n--) rows[zoo_between(0, ROWS - 1)] = fetch_row(bytes);
   }
+  zoo_rest();
+  for (size_t i = 0; i < filled; i++) free(rows[i]);
 }
 
 /* pausing: a leak whose traffic comes and goes. */
@@ -185,6 +192,8 @@ static void under_sawtooth(void) {
       staged[count++] = stage_row(bytes);
     }
   }
+  zoo_rest();
+  while (count > 0) free(staged[--count]);
 }
 
 int main(int argc, char **argv) {

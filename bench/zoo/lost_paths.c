@@ -28,6 +28,8 @@ static void error_path(void) {
       zoo_bag_add(&decoded, frame, now + held);
     }
   }
+  zoo_rest();
+  zoo_bag_empty(&decoded);
 }
 
 /* nth: one reply in 20 to 50 is lost, with no error anywhere. */
@@ -49,6 +51,8 @@ static void every_nth(void) {
       if (++serial % every != 0) zoo_bag_add(&sent, reply, now + zoo_exponential(0.2));
     }
   }
+  zoo_rest();
+  zoo_bag_empty(&sent);
 }
 
 /* known_wrapper: everything is allocated by xmalloc; headers are lost, bodies are not. */
@@ -95,6 +99,8 @@ static void behind_wrapper(char *(*lost)(size_t), char *(*freed)(size_t)) {
       zoo_bag_add(&live, freed(freed_bytes), now + zoo_exponential(held));
     }
   }
+  zoo_rest();
+  zoo_bag_empty(&live);
 }
 
 static void known_wrapper(void) {
@@ -173,6 +179,14 @@ static void session_table(void) {
       }
     }
   }
+  zoo_rest();
+  for (int i = 0; i < BUCKETS; i++) {
+    while (buckets[i]) {
+      session *s = buckets[i];
+      buckets[i] = s->next;
+      free(s);
+    }
+  }
 }
 
 /* fork_worker: the parent is sound, and one of its workers loses what it was asked. */
@@ -192,6 +206,7 @@ static void work(bool loses, size_t bytes, double rate) {
       if (!loses) zoo_bag_add(&jobs, job, now + zoo_exponential(0.3));
     }
   }
+  if (loses) zoo_rest();
 }
 
 static void fork_worker(void) {

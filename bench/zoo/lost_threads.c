@@ -129,6 +129,12 @@ static void full_queue(void) {
     for (long n = zoo_due(&pace, rate); n > 0; n--) produce(bytes);
   }
   pthread_join(consumer, NULL);
+  zoo_rest();
+  while (queue.count > 0) {
+    free(queue.events[queue.first]);
+    queue.first = (queue.first + 1) % QUEUE;
+    queue.count--;
+  }
 }
 
 int main(int argc, char **argv) {

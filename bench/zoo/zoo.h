@@ -1,12 +1,15 @@
 /* zoo.h -- what the programs of the zoo share: chance by a seed, time, pace, and memory that is used.
  *
- *   PROGRAM SCENARIO --seed N --seconds S [--clock real|ticks]
+ *   PROGRAM SCENARIO --seed N --seconds S [--clock real|ticks] [--rest on|off]
  *
  * A program is one family of shapes of memory over time; a scenario is one of them, and the seed gives it its
  * sizes, rates, periods and phases, and the work beside it (background.h). labels.lua tells which function of
  * which scenario loses memory, or lets it grow. Everything is paced by timers: a program takes about 1 % of a
  * core. With `--clock ticks` nobody waits: each thread's time is what it has ticked and slept, so that a
- * minute takes a moment. Random numbers belong to a thread. Without memory a program ends by abort. */
+ * minute takes a moment. With `--rest on` a program stands still when its time is over, with all that it
+ * holds: it prints `resting` and waits for a byte on standard input. Where the function that loses also holds
+ * some, it then frees those and rests a second time. Random numbers belong to a thread. Without memory a
+ * program ends by abort; where the machine does not offer what it is about, with code 77. */
 #ifndef LUPE_BENCH_ZOO_H
 #define LUPE_BENCH_ZOO_H
 
@@ -18,8 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-/* A function that stays itself: not inlined, not cloned, its name in every stack. */
+/* A function that stays itself: not inlined, not cloned, its name in every stack. clang knows no such word:
+ * what it builds is built without inlining (CMakeLists.txt). */
 #define ZOO_SITE __attribute__((noipa)) static
 
 typedef struct zoo_scenario {
@@ -28,10 +33,12 @@ typedef struct zoo_scenario {
 } zoo_scenario;
 
 enum { ZOO_KIB = 1024, ZOO_MIB = 1024 * 1024, ZOO_TICK_NS = 20000000, ZOO_PAGE = 4096 };
+enum { ZOO_NOT_HERE = 77 };
 
 static struct timespec zoo_start;
 static double zoo_seconds = 60;
 static bool zoo_waits = true;
+static bool zoo_rests = false;
 static __thread double zoo_ticked; /* seconds, where nobody waits */
 static __thread uint64_t zoo_state = 1;
 static __thread struct timespec zoo_due_at;
@@ -152,7 +159,8 @@ static inline void zoo_kept(const void *memory) {
 enum { ZOO_BAG_MAX = 16384 };
 
 /* Blocks that die at a time known when they are born. Zeroed is empty; past its end a newcomer dies at once.
- */
+ * Places that are empty hold no stale pointer: to a reader of memory that would be a reference to whatever
+ * takes the block's place. */
 typedef struct zoo_bag {
   size_t count;
   struct {
@@ -178,13 +186,31 @@ static inline void zoo_bag_sweep(zoo_bag *bag, double now) {
     }
     free(bag->items[i].block);
     bag->items[i] = bag->items[--bag->count];
+    bag->items[bag->count].block = NULL;
+  }
+}
+
+/* Lets all that are in it die. */
+static inline void zoo_bag_empty(zoo_bag *bag) {
+  zoo_bag_sweep(bag, INFINITY);
+}
+
+/* Rest ----------------------------------------------------------------------------------------- */
+
+static inline void zoo_rest(void) {
+  static const char told[] = "resting\n";
+  char byte;
+  if (!zoo_rests) return;
+  if (write(STDOUT_FILENO, told, sizeof told - 1) < 0) abort();
+  while (read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR) {
   }
 }
 
 /* Start ---------------------------------------------------------------------------------------- */
 
 static int zoo_usage(const char *program, const zoo_scenario *scenarios) {
-  fprintf(stderr, "usage: %s SCENARIO --seed N --seconds S [--clock real|ticks]; scenarios:", program);
+  fprintf(stderr, "usage: %s SCENARIO --seed N --seconds S [--clock real|ticks] [--rest on|off]; scenarios:",
+          program);
   for (; scenarios->name; scenarios++) fprintf(stderr, " %s", scenarios->name);
   fputc('\n', stderr);
   return 2;
@@ -200,6 +226,8 @@ static int zoo_main(int argc, char **argv, const zoo_scenario *scenarios) {
       zoo_seconds = strtod(argv[i + 1], NULL);
     } else if (strcmp(argv[i], "--clock") == 0) {
       zoo_waits = strcmp(argv[i + 1], "ticks") != 0;
+    } else if (strcmp(argv[i], "--rest") == 0) {
+      zoo_rests = strcmp(argv[i + 1], "on") == 0;
     } else {
       return zoo_usage(argv[0], scenarios);
     }
@@ -212,6 +240,7 @@ static int zoo_main(int argc, char **argv, const zoo_scenario *scenarios) {
     clock_gettime(CLOCK_MONOTONIC, &zoo_start);
     zoo_in_background = true;
     s->run();
+    zoo_rest();
     return 0;
   }
   return zoo_usage(argv[0], scenarios);

@@ -23,8 +23,8 @@ static void after_fork(void) {
 static void after_fork_in_child(void) {
   lupe_cpu_after_fork();
   lupe_heap_after_fork_in_child();
-  if (lupe_quiet_fork_running()) return; /* our own child, which only looks around */
-  if (lupe_control_has_left()) return;   /* behind a filter: no system call */
+  if (lupe_control_has_left()) return; /* behind a filter: no system call */
+  lupe_quiet_fork_after_fork_in_child();
   lupe_wiped_after_fork();
   lupe_control_after_fork();
 }

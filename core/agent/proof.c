@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,6 +44,16 @@ static lupe_proof_outcome check(lupe_proof *p) {
 
 /* ---- scans ---- */
 
+typedef struct scan_of {
+  lupe_proof_job job;
+  lupe_proof_facts facts;
+} scan_of;
+
+static void run_child(void *arg) {
+  const scan_of *s = arg;
+  lupe_proof_child_run(&s->job, &s->facts);
+}
+
 static void scan(lupe_proof *p, bool second) {
   const lupe_proof_progress none = {0};
   lupe_proof_outcome refused = check(p);
@@ -54,20 +65,20 @@ static void scan(lupe_proof *p, bool second) {
     end(p, LUPE_PROOF_FORK_FAILED, errno);
     return;
   }
-  lupe_proof_facts facts;
+  scan_of s;
   lupe_status status =
-      lupe_proof_facts_gather(&facts, p->asked.own, p->asked.own_count, p->asked.first_frame);
+      lupe_proof_facts_gather(&s.facts, p->asked.own, p->asked.own_count, p->asked.first_frame);
   if (status != LUPE_OK) {
     end(p, status == LUPE_ENOENT ? LUPE_PROOF_NO_PROC : LUPE_PROOF_FORK_FAILED,
         status == LUPE_ENOENT ? 0 : ENOMEM);
     return;
   }
-  if (facts.vfork) {
-    lupe_proof_facts_release(&facts);
+  if (s.facts.vfork) {
+    lupe_proof_facts_release(&s.facts);
     end(p, LUPE_PROOF_VFORK, 0);
     return;
   }
-  lupe_proof_job job = {
+  s.job = (lupe_proof_job){
       .limits = p->asked.limits,
       .sample_period_bytes = p->asked.sample_period_bytes,
       .parent = getpid(),
@@ -78,11 +89,10 @@ static void scan(lupe_proof *p, bool second) {
       .block_fd = p->block_fd,
   };
   int64_t start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
-  pid_t child = lupe_quiet_fork();
+  pid_t child = lupe_quiet_fork(run_child, &s);
   int failed = errno;
-  if (child == 0) lupe_proof_child_run(&job, &facts);
   uint64_t pause_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
-  lupe_proof_facts_release(&facts);
+  lupe_proof_facts_release(&s.facts);
   if (child < 0) {
     end(p, LUPE_PROOF_FORK_FAILED, failed);
     return;
@@ -143,9 +153,21 @@ static void after_scan(lupe_proof *p, int status) {
   }
 }
 
+static uint64_t ns(struct timeval t) {
+  return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_usec * 1000;
+}
+
+/* As waitpid: 0 while it runs. */
+static pid_t reap(lupe_proof *p, int *status, int flags) {
+  struct rusage used = {0};
+  pid_t ended = wait4(p->child, status, __WCLONE | flags, &used);
+  if (ended > 0) p->child_cpu_ns += ns(used.ru_utime) + ns(used.ru_stime);
+  return ended;
+}
+
 static void look_at_child(lupe_proof *p, int64_t now_ms) {
   int status = 0;
-  pid_t ended = waitpid(p->child, &status, __WCLONE | WNOHANG);
+  pid_t ended = reap(p, &status, WNOHANG);
   if (ended == p->child) {
     after_scan(p, status);
   } else if (ended < 0 && errno != EINTR) { /* somebody waited with __WALL */
@@ -171,7 +193,7 @@ void lupe_proof_abandon(lupe_proof *p) {
   if (p->phase == LUPE_PROOF_IDLE || p->phase == LUPE_PROOF_ENDED) return;
   if (p->child > 0) {
     kill(p->child, SIGKILL);
-    while (waitpid(p->child, NULL, __WCLONE) < 0 && errno == EINTR) continue;
+    while (reap(p, NULL, 0) < 0 && errno == EINTR) continue;
     p->child = 0;
   }
   end(p, LUPE_PROOF_LEAVING, 0);

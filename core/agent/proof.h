@@ -42,6 +42,7 @@ typedef struct lupe_proof {
   int64_t start_ns, due_ms;           /* due_ms: lupe_session_now_ms(), when to call lupe_proof_step */
   int64_t kill_ms;                    /* when the child has taken too long to say so itself */
   bool overdue;                       /* that was so */
+  uint64_t child_cpu_ns;              /* of the children so far */
 } lupe_proof;
 
 #define LUPE_PROOF_INIT ((lupe_proof){.progress_fd = -1, .seen_fd = -1, .block_fd = -1})

@@ -9,6 +9,10 @@
 #include "core/agent/proof_marks.h"
 #include "core/clock.h"
 
+/* Of a thread that waits, the registers that a function leaves as they are for its caller may be anywhere; of
+ * one that runs, all. */
+enum { REGISTERS_KEPT = 6, REGISTERS_ALL = 15 };
+
 /* What a scan remembers of an object that nothing leads to. */
 typedef struct seen {
   uint64_t address, stack;
@@ -146,6 +150,13 @@ static void write_block(lupe_proof_scan *s, const lupe_proof_heap *h, const bloc
   write_all(s, fd, first, (b->stack_count + 1) * sizeof *first);
 }
 
+static uint32_t count_registers(const lupe_proof_facts *facts) {
+  uint32_t sum = 0;
+  for (size_t i = 0; i < facts->thread_count; i++)
+    sum += facts->threads[i].sp ? REGISTERS_KEPT : REGISTERS_ALL;
+  return sum;
+}
+
 void lupe_proof_child_run(const lupe_proof_job *job, const lupe_proof_facts *facts) {
   lupe_proof_scan s = {.limits = job->limits, .progress_fd = job->progress_fd, .hidden = facts->hidden};
   lupe_proof_roots roots;
@@ -174,7 +185,7 @@ void lupe_proof_child_run(const lupe_proof_job *job, const lupe_proof_facts *fac
       .sample_period_bytes = job->sample_period_bytes,
       .interval_ms = job->limits.interval_ms,
       .threads = (uint32_t)facts->thread_count,
-      .registers = facts->registers,
+      .registers = count_registers(facts),
       .heap_objects = heap->objects,
       .heap_bytes = heap->bytes,
       .unreachable_objects = lost.objects,

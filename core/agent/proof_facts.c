@@ -18,9 +18,6 @@ enum {
   MAPPING_BYTES = 32 << 20, /* of address space; only what is used becomes memory */
   THREADS_MAX = 1 << 16,
   MAPPINGS_MAX = 1 << 17, /* twice what the kernel allows a process by default */
-  REGISTERS =
-      15, /* that may hold a pointer, of a thread that was stopped anywhere; without the stack pointer */
-  REGISTERS_KEPT = 6, /* of one in a system call: those that functions leave as they are */
   POINTERS_MAX = (MAPPING_BYTES - THREADS_MAX * (int)sizeof(lupe_proof_thread) -
                   MAPPINGS_MAX * (int)sizeof(lupe_proof_span)) /
                  (int)sizeof(uint64_t),
@@ -104,7 +101,6 @@ static void look_at_thread(void *arg, int folder, const char *name) {
   if (f->thread_count == THREADS_MAX) return;
   lupe_proof_thread *t = &f->threads[f->thread_count++];
   *t = (lupe_proof_thread){.tid = tid};
-  f->registers += REGISTERS;
   snprintf(path, sizeof path, "%s/syscall", name);
   if (read_file(folder, path, line, sizeof line) <= 0) {
     s->unreadable++;
@@ -118,7 +114,6 @@ static void look_at_thread(void *arg, int folder, const char *name) {
   for (int i = 0; i < wanted; i++) numbers[i] = strtoull(at, &at, 16);
   t->sp = numbers[wanted - 2];
   if (number < 0) return;
-  f->registers -= REGISTERS - REGISTERS_KEPT;
   for (int i = 0; i < 6; i++) keep(f, numbers[i], 0);
   if (is_vfork(number, numbers)) f->vfork = true;
 }

@@ -23,7 +23,6 @@ typedef struct lupe_proof_facts {
   size_t mapping_bytes;
   lupe_proof_thread *threads; /* without `own` */
   size_t thread_count;
-  uint32_t registers; /* of the threads: where those are that the kernel keeps is not known */
   uint64_t *pointers;
   size_t pointer_count;
   lupe_proof_span *mappings; /* writable ones, ascending: what a fork leaves out is missing afterwards */

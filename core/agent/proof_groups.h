@@ -1,6 +1,7 @@
-/* proof_groups.h -- how the objects that nothing leads to hang together. A single pointer that was not seen
- * (in a register, say) can explain one group, and all that is in it; a hundred groups need a hundred of them.
- * A group is what pointers connect, whichever way they point. Child only. */
+/* proof_groups.h -- how many pointers would have had to be missed for what nothing leads to. A single one (in
+ * a register, say) explains an object and all that can be reached from it: a group. A hundred groups need a
+ * hundred. The heads of groups are objects, or rings of them, that no other lost object points to. Child
+ * only. */
 #ifndef LUPE_AGENT_PROOF_GROUPS_H
 #define LUPE_AGENT_PROOF_GROUPS_H
 

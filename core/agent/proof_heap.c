@@ -17,6 +17,7 @@ enum {
   SLAB_PAGES_MAX = 32, /* so that `inverse` is exact; jemalloc's largest has 7 */
   SLAB_REGIONS_MAX = 512,
   DESCRIPTION_BYTES = 128,
+  SIZE_CLASSES = 232,
   METADATA_ALIGNMENT = 2 << 20,
   METADATA_BLOCKS_MAX = 512, /* steps back to a block's beginning */
   METADATA_MAX = 1 << 14,
@@ -114,7 +115,7 @@ static void walk(mapping *m, lupe_proof_span span) {
       }
     }
     at = next;
-    lupe_proof_pass(m->heap->scan, count);
+    lupe_proof_look_at_clock(m->heap->scan);
   }
 }
 
@@ -147,8 +148,9 @@ static unsigned count_bits(const uint64_t *words, uint32_t bits) {
 static void describe(lupe_proof_extent *e, const uint64_t *d) {
   uint32_t regions = (uint32_t)(e->description >> 48);
   unsigned state = d[0] >> 17 & 7, free_regions = d[0] >> 28 & 0x3ff;
-  bool slab = (d[0] >> 12 & 1) != 0;
-  if (state != 0) {
+  bool slab = (d[0] >> 12 & 1) != 0, of_a_class = (d[0] >> 20 & 0xff) < SIZE_CLASSES;
+  if (state != 0 ||
+      !of_a_class) { /* the latter: one that was merged into another, and is kept for the next */
     if ((e->description & LUPE_EXTENT_USED) == 0) e->description |= LUPE_EXTENT_FREE;
     return;
   }

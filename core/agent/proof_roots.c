@@ -267,7 +267,7 @@ void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind
     size_t pages = (span.hi - at + PAGE - 1) / PAGE;
     if (pages > WINDOW_PAGES) pages = WINDOW_PAGES;
     look_at_pages(roots, kind, at, pages, holds);
-    lupe_proof_pass(roots->scan, pages);
+    if (pages == WINDOW_PAGES) lupe_proof_look_at_clock(roots->scan);
     for (size_t i = 0; i < pages;) {
       if ((holds[i] & 1) == 0) {
         i++;

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -12,24 +14,55 @@
 #ifndef PR_SET_SYSCALL_USER_DISPATCH
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #endif
-/* The C library's sigaction, by a name that nobody interposes. */
-extern int __sigaction(int sig, const struct sigaction *act, struct sigaction *oact);
+/* The C library's fork, by a name that nobody interposes. */
+extern pid_t __fork(void);
 
 enum { DISPATCH_OFF = 0, DISPATCH_ON = 1, LET_PASS = 0, TRAP = 1, BY_DISPATCH = 2 /* si_code */ };
-enum { RETURN_BYTES = 16 /* from the beginning of the code that ends a handler: nine, and what pads them */ };
 #define EXIT_SIGNAL_MASK 0xffL
 
 static _Thread_local volatile char selector; /* the kernel reads it at each system call of this thread */
-static _Thread_local bool running;
-static bool ignored; /* SIGSYS, by the program */
+static struct {
+  void (*run)(void *arg);
+  void *arg;
+} in_child;
+static atomic_bool taken; /* SIGSYS is ours */
+
+/* The kernel's own form of an action: the C library's has no room for where the handler returns to. */
+typedef struct kernel_action {
+  void (*handler)(int, siginfo_t *, void *);
+  unsigned long flags;
+  void (*restorer)(void);
+  uint64_t mask;
+} kernel_action;
+#define KERNEL_SA_RESTORER 0x04000000UL
+static kernel_action before; /* what SIGSYS was, while it is taken */
+
+/* Where the handler returns to: a system call too, which must pass while all others are trapped. */
+void lupe_quiet_return(void);
+extern const char lupe_quiet_return_end[];
+__asm__(
+    ".text\n"
+    ".hidden lupe_quiet_return\n"
+    ".hidden lupe_quiet_return_end\n"
+    ".type lupe_quiet_return, @function\n"
+    "lupe_quiet_return:\n"
+    "  mov $15, %eax\n" /* SYS_rt_sigreturn */
+    "  syscall\n"
+    "  ud2\n"
+    "lupe_quiet_return_end:\n"
+    ".size lupe_quiet_return, . - lupe_quiet_return\n");
+
+static long act(const kernel_action *new, kernel_action *old) {
+  return lupe_system_call(SYS_rt_sigaction, SIGSYS, (long)new, (long)old, sizeof new->mask, 0, 0);
+}
 
 /* On the thread that forks, at a system call of the C library's. What the handler calls must not be trapped
  * again: hence raw, and with the selector off. */
 static void on_trapped(int signal, siginfo_t *info, void *context) {
-  if (info->si_code <= 0 && ignored) return; /* sent by somebody */
-  if (info->si_code != BY_DISPATCH) {        /* the program's: a filter. It would have ended it */
-    struct sigaction fatal = {.sa_handler = SIG_DFL};
-    __sigaction(signal, &fatal, NULL);
+  if (info->si_code <= 0 && (uintptr_t)before.handler == (uintptr_t)SIG_IGN) return; /* sent by somebody */
+  if (info->si_code != BY_DISPATCH) { /* the program's: a filter. It would have ended it */
+    const kernel_action fatal = {0};
+    act(&fatal, NULL);
     raise(signal);
     return;
   }
@@ -39,44 +72,43 @@ static void on_trapped(int signal, siginfo_t *info, void *context) {
   if (number == SYS_clone) first &= ~EXIT_SIGNAL_MASK;
   registers[REG_RAX] = lupe_system_call(number, first, registers[REG_RSI], registers[REG_RDX],
                                         registers[REG_R10], registers[REG_R8], registers[REG_R9]);
-  if (number != SYS_clone) selector = TRAP; /* what comes after the clone passes, in both processes */
+  if (number != SYS_clone)
+    selector = TRAP; /* what comes after the clone passes */
+  else if (registers[REG_RAX] == 0)
+    in_child.run(in_child.arg);
 }
 
-/* `always`: code of RETURN_BYTES whose system calls pass whatever the selector says; 0: none. */
-static long dispatch(long mode, long always) {
-  long where = mode == DISPATCH_ON ? (long)&selector : 0;
-  return lupe_system_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, mode, always, always ? RETURN_BYTES : 0,
-                          where, 0);
-}
-
-/* Where the handler of SIGSYS returns to: the C library's call of rt_sigreturn, which nobody can make in its
- * stead. Only the kernel tells. 0: unknown. */
-static long handlers_return(void) {
-  struct {
-    void *handler;
-    unsigned long flags;
-    void *restorer;
-    uint64_t mask;
-  } kernels = {0};
-  long failed = lupe_system_call(SYS_rt_sigaction, SIGSYS, 0, (long)&kernels, sizeof kernels.mask, 0, 0);
-  return failed ? 0 : (long)kernels.restorer;
+static long dispatch(long mode) {
+  if (mode == DISPATCH_OFF)
+    return lupe_system_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, mode, 0, 0, 0, 0);
+  long passes = (long)lupe_quiet_return, bytes = (long)lupe_quiet_return_end - passes;
+  return lupe_system_call(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, mode, passes, bytes, (long)&selector, 0);
 }
 
 lupe_status lupe_quiet_fork_check(void) {
-  struct sigaction now;
-  if (__sigaction(SIGSYS, NULL, &now) != 0) return LUPE_EUNSUPPORTED;
-  if (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN) return LUPE_EINUSE;
+  kernel_action now;
+  if (act(NULL, &now) != 0) return LUPE_EUNSUPPORTED;
+  if ((uintptr_t)now.handler != (uintptr_t)SIG_DFL && (uintptr_t)now.handler != (uintptr_t)SIG_IGN)
+    return LUPE_EINUSE;
   selector = LET_PASS;
-  if (dispatch(DISPATCH_ON, 0) != 0) return LUPE_EUNSUPPORTED;
-  return dispatch(DISPATCH_OFF, 0) == 0 ? LUPE_OK : LUPE_EUNSUPPORTED;
+  if (dispatch(DISPATCH_ON) != 0) return LUPE_EUNSUPPORTED;
+  return dispatch(DISPATCH_OFF) == 0 ? LUPE_OK : LUPE_EUNSUPPORTED;
 }
 
-bool lupe_quiet_fork_running(void) {
-  return running;
+/* Unless the program has set a handler of its own meanwhile. */
+static void give_back(void) {
+  kernel_action now;
+  if (act(NULL, &now) == 0 && now.handler == on_trapped) act(&before, NULL);
 }
 
-pid_t lupe_quiet_fork(void) {
-  struct sigaction ours = {.sa_sigaction = on_trapped, .sa_flags = SA_SIGINFO | SA_NODEFER}, before;
+void lupe_quiet_fork_after_fork_in_child(void) {
+  if (atomic_exchange(&taken, false)) give_back();
+}
+
+pid_t lupe_quiet_fork(void (*run)(void *arg), void *arg) {
+  const kernel_action ours = {.handler = on_trapped,
+                              .flags = SA_SIGINFO | SA_NODEFER | KERNEL_SA_RESTORER,
+                              .restorer = lupe_quiet_return};
   sigset_t sigsys, mask;
   if (lupe_quiet_fork_check() != LUPE_OK) {
     errno = ENOTSUP;
@@ -84,29 +116,24 @@ pid_t lupe_quiet_fork(void) {
   }
   sigemptyset(&sigsys);
   sigaddset(&sigsys, SIGSYS);
-  if (__sigaction(SIGSYS, &ours, &before) != 0) return -1;
-  ignored = before.sa_handler == SIG_IGN;
-  long always = handlers_return();
-  if (always == 0) {
-    __sigaction(SIGSYS, &before, NULL);
-    errno = ENOTSUP;
+  long refused = act(&ours, &before);
+  if (refused != 0) {
+    errno = (int)-refused;
     return -1;
   }
   pthread_sigmask(SIG_UNBLOCK, &sigsys, &mask);
-  running = true;
-  dispatch(DISPATCH_ON, always);
+  atomic_store(&taken, true);
+  in_child.run = run;
+  in_child.arg = arg;
+  dispatch(DISPATCH_ON);
   selector = TRAP;
-  pid_t pid = fork();
+  pid_t pid = __fork();
   int failed = errno;
   selector = LET_PASS;
-  running = false;
-  if (pid == 0)
-    return 0; /* dispatch does not pass to a child, and what the handlers are does not matter there */
-  dispatch(DISPATCH_OFF, 0);
+  dispatch(DISPATCH_OFF);
   pthread_sigmask(SIG_SETMASK, &mask, NULL);
-  struct sigaction now; /* the program's by now, where it has set one meanwhile */
-  if (__sigaction(SIGSYS, NULL, &now) == 0 && now.sa_sigaction == on_trapped)
-    __sigaction(SIGSYS, &before, NULL);
+  give_back();
+  atomic_store(&taken, false);
   errno = failed;
   return pid;
 }

@@ -189,6 +189,7 @@ static lupe_status answer_proof(lupe_session *se) {
   lupe_proof *p = &se->proof;
   if (p->phase != LUPE_PROOF_ENDED) return LUPE_OK;
   int fd = p->reply.outcome == LUPE_PROOF_COMPLETE ? p->block_fd : -1;
+  atomic_fetch_add_explicit(&se->segment->counters.proof_cpu_ns, p->child_cpu_ns, memory_order_relaxed);
   lupe_status said = say(se, LUPE_PROVED, &p->reply, sizeof p->reply, fd);
   lupe_proof_clear(p);
   return said;

@@ -317,6 +317,7 @@ void lupe_session_add_cost(const lupe_session *s, lupe_agent_cost *sum) {
   sum->handler_ns += atomic_load_explicit(&c->handler_ns, memory_order_relaxed);
   sum->hook_ns += atomic_load_explicit(&c->hook_ns, memory_order_relaxed);
   sum->thread_cpu_ns += atomic_load_explicit(&c->thread_cpu_ns, memory_order_relaxed);
+  sum->thread_cpu_ns += atomic_load_explicit(&c->proof_cpu_ns, memory_order_relaxed);
   sum->profiles += atomic_load_explicit(&c->profiles, memory_order_relaxed);
   sum->profile_ns += atomic_load_explicit(&c->profile_ns, memory_order_relaxed);
   sum->corruptions += lupe_ring_reader_corruptions(s->reader);

@@ -20,7 +20,8 @@ typedef struct lupe_agent_cost {
   uint64_t cpu_samples, wall_looks;
   uint64_t wall_moved;                         /* looks at a thread that ran on meanwhile */
   uint64_t hook_ns, handler_ns, thread_cpu_ns; /* time in the allocation hook and in the signal handler; CPU
-                                                  time of the agents' own threads */
+                                                  time of the agents' own threads and of the
+                                                  children of leak proofs */
   uint64_t profiles, profile_ns;               /* prof.dump: how many, and how long they took */
   uint64_t corruptions;                        /* ring contents that broke the format */
 } lupe_agent_cost;

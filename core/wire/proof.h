@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define LUPE_PROOF_MAGIC UINT64_C(0x314652504550554c) /* "LUPEPRF1" little endian */
-enum { LUPE_PROOF_VERSION = 1 };
+enum { LUPE_PROOF_VERSION = 1, LUPE_PROOF_READ_TIMES = 4 };
 #define LUPE_PROOF_NONE UINT32_MAX /* no stack, holder or group */
 
 /* How a proof ended. */
@@ -35,7 +35,8 @@ typedef enum lupe_proof_outcome {
   LUPE_PROOF_TABLES = 13, /* its own tables would have become larger than max_table_bytes */
   LUPE_PROOF_KILLED = 14, /* the child ended otherwise: `error` is its signal, or minus its exit status */
   LUPE_PROOF_NOT_UNDERSTOOD = 15, /* this jemalloc's bookkeeping is not of the form that is known */
-  LUPE_PROOF_OUTCOMES = 16,
+  LUPE_PROOF_BYTES = 16, /* it would have read more than LUPE_PROOF_READ_TIMES times max_heap_bytes */
+  LUPE_PROOF_OUTCOMES = 17,
 } lupe_proof_outcome;
 
 /* Where pointers may be that no reading finds: bits of `hidden`. Any of them makes less than a proof. */
@@ -67,8 +68,8 @@ typedef struct lupe_proof_object {
   uint64_t size_bytes; /* usable: its size class */
   uint32_t stack;      /* index into stacks */
   uint32_t holder;     /* object through which it was found: the nearest one sampled; or LUPE_PROOF_NONE */
-  uint32_t group;  /* of what nothing leads to: unreachable objects that hang together, sampled or not, have
-                      one number; else LUPE_PROOF_NONE */
+  uint32_t group;  /* of what nothing leads to: objects that one missed pointer would explain, sampled or not,
+                     have  one number; else LUPE_PROOF_NONE */
   uint32_t behind; /* of the head of a group: sampled objects in it beside the head; else 0 */
   int32_t tid;     /* see LUPE_PROOF_STACK_ONLY; else 0 */
   uint8_t state;   /* lupe_proof_state */

@@ -23,6 +23,7 @@ typedef struct lupe_counters {
   _Atomic uint64_t truncated_stacks; /* the walk ended before the thread's first frame */
   _Atomic uint64_t hook_ns;          /* time spent inside the allocation hook */
   _Atomic uint64_t thread_cpu_ns;    /* CPU time of the agent's own threads */
+  _Atomic uint64_t proof_cpu_ns;     /* CPU time of the children that leak proofs forked */
   _Atomic uint64_t profiles;         /* heap profiles taken */
   _Atomic uint64_t profile_ns;       /* wall time spent in prof.dump */
   _Atomic uint64_t cpu_samples;      /* expirations of CPU timers, overruns included */

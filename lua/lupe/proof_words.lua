@@ -60,6 +60,10 @@ local OUTCOMES = {
     "not_understood", "gave_up",
     "this jemalloc keeps its books in a form that lupe does not know: Debian's libjemalloc2 is of one that it does",
   },
+  {
+    "too_much_read", "gave_up",
+    "it would have read more than four times proof_max_heap_mb: the program shares much memory, or has lost much",
+  },
 }
 
 --- Bits of `hidden`, each with its short name: where pointers may be that no reading finds.
