@@ -137,7 +137,7 @@ static void write_block(lupe_proof_scan *s, const lupe_proof_heap *h, const bloc
   head->object_count = (uint32_t)h->sample_count;
   head->stack_count = b->stack_count;
   head->pc_count = first[b->stack_count];
-  head->scan_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - s->start_ns);
+  head->scan_ns = (uint64_t)lupe_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
   head->read_bytes = s->read_bytes;
   head->table_bytes = s->table_bytes;
   head->hidden = s->hidden;

@@ -115,7 +115,7 @@ static void walk(mapping *m, lupe_proof_span span) {
       }
     }
     at = next;
-    lupe_proof_look_at_clock(m->heap->scan);
+    lupe_proof_pass(m->heap->scan, count);
   }
 }
 

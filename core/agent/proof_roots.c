@@ -240,7 +240,20 @@ void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *scan, const l
 
 /* ---- pages ---- */
 
-/* Which of the pages from `at` on hold anything: one byte each in `holds`. All, where nobody tells. */
+/* What pagemap tells of the pages of an aligned window, which is asked for piece by piece. NULL: nothing. */
+static const uint64_t *look_at_pagemap(const lupe_proof_roots *roots, uint64_t window) {
+  static uint64_t told[WINDOW_PAGES], told_of = UINT64_MAX;
+  if (roots->pagemap_fd < 0) return NULL;
+  if (told_of == window) return told;
+  told_of = UINT64_MAX;
+  off_t place = (off_t)(window / PAGE * sizeof told[0]);
+  if (pread(roots->pagemap_fd, told, sizeof told, place) != (ssize_t)sizeof told) return NULL;
+  told_of = window;
+  return told;
+}
+
+/* Which of the pages from `at` on, of one aligned window, hold anything: one byte each in `holds`. All, where
+ * nobody tells. */
 static void look_at_pages(const lupe_proof_roots *roots, lupe_proof_root_kind kind, uint64_t at, size_t pages,
                           unsigned char *holds) {
   memset(holds, 1, pages);
@@ -248,10 +261,10 @@ static void look_at_pages(const lupe_proof_roots *roots, lupe_proof_root_kind ki
     if (mincore((void *)(uintptr_t)at, pages * PAGE, holds) != 0) memset(holds, 1, pages);
     return;
   }
-  uint64_t told[WINDOW_PAGES];
-  ssize_t wanted = (ssize_t)(pages * sizeof told[0]);
-  if (roots->pagemap_fd < 0) return;
-  if (pread(roots->pagemap_fd, told, (size_t)wanted, (off_t)(at / PAGE * sizeof told[0])) != wanted) return;
+  uint64_t window = at & -(uint64_t)(WINDOW_PAGES * PAGE);
+  const uint64_t *told = look_at_pagemap(roots, window);
+  if (!told) return;
+  told += (at - window) / PAGE;
   for (size_t i = 0; i < pages; i++) {
     bool of_file = kind == LUPE_ROOT_DATA && (told[i] & PAGEMAP_OF_FILE) != 0;
     bool holds_any = (told[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0;
@@ -265,9 +278,10 @@ void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind
   uint64_t taken = 0; /* up to where */
   for (uint64_t at = span.lo & -(uint64_t)PAGE; at < span.hi;) {
     size_t pages = (span.hi - at + PAGE - 1) / PAGE;
-    if (pages > WINDOW_PAGES) pages = WINDOW_PAGES;
+    size_t left = WINDOW_PAGES - at / PAGE % WINDOW_PAGES;
+    if (pages > left) pages = left;
     look_at_pages(roots, kind, at, pages, holds);
-    if (pages == WINDOW_PAGES) lupe_proof_look_at_clock(roots->scan);
+    lupe_proof_pass(roots->scan, pages);
     for (size_t i = 0; i < pages;) {
       if ((holds[i] & 1) == 0) {
         i++;

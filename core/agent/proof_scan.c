@@ -13,7 +13,10 @@
 #include "core/agent/proof_room.h"
 #include "core/clock.h"
 
-enum { LOOK_BYTES = 64 << 20 };
+enum {
+  LOOK_BYTES = 64 << 20,
+  BYTES_PER_PAGE_PASSED = 64 /* that are read in the time it takes to pass one */
+};
 
 sigjmp_buf lupe_proof_fault;
 volatile sig_atomic_t lupe_proof_trying;
@@ -48,8 +51,7 @@ void lupe_proof_scan_begin(lupe_proof_scan *s, pid_t parent) {
   const struct sched_param none = {0};
   sched_setscheduler(0, SCHED_IDLE, &none);
   write_file("/proc/self/oom_score_adj", "1000"); /* if anything has to go, it is this */
-  s->start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
-  s->deadline_ns = s->start_ns + s->limits.max_ms * INT64_C(1000000);
+  s->deadline_ns = lupe_clock_ns(CLOCK_MONOTONIC) + s->limits.max_ms * INT64_C(1000000);
   if (getppid() != parent) lupe_proof_give_up(s, LUPE_PROOF_LEAVING, 0);
 }
 
@@ -80,18 +82,20 @@ void *lupe_proof_table(lupe_proof_scan *s, size_t bytes, size_t expected_bytes) 
   return table;
 }
 
-void lupe_proof_look_at_clock(lupe_proof_scan *s) {
-  if (lupe_clock_ns(CLOCK_MONOTONIC) > s->deadline_ns) lupe_proof_give_up(s, LUPE_PROOF_TIME, 0);
-}
-
 void lupe_proof_read(lupe_proof_scan *s, size_t bytes) {
   s->read_bytes += bytes;
-  if (s->read_bytes < s->look_bytes) return;
-  s->look_bytes = s->read_bytes + LOOK_BYTES;
-  lupe_proof_look_at_clock(s);
+  s->passed_bytes += bytes;
+  if (s->passed_bytes < s->look_bytes) return;
+  s->look_bytes = s->passed_bytes + LOOK_BYTES;
+  if (lupe_clock_ns(CLOCK_MONOTONIC) > s->deadline_ns) lupe_proof_give_up(s, LUPE_PROOF_TIME, 0);
   if (s->read_bytes / LUPE_PROOF_READ_TIMES > s->limits.max_heap_bytes)
     lupe_proof_give_up(s, LUPE_PROOF_BYTES, 0);
   if (lupe_proof_room_bytes() < s->limits.min_free_bytes) lupe_proof_give_up(s, LUPE_PROOF_SHORT, 0);
   lupe_proof_progress p = {.read_bytes = s->read_bytes};
   if (pwrite(s->progress_fd, &p, sizeof p, 0) < 0) errno = 0; /* only for who asks how far it came */
+}
+
+void lupe_proof_pass(lupe_proof_scan *s, size_t pages) {
+  s->passed_bytes += pages * BYTES_PER_PAGE_PASSED;
+  lupe_proof_read(s, 0);
 }

@@ -24,12 +24,13 @@ typedef struct lupe_proof_progress {
 
 typedef struct lupe_proof_scan {
   lupe_proof_limits limits;
-  int64_t start_ns, deadline_ns; /* CLOCK_MONOTONIC */
+  int64_t deadline_ns; /* CLOCK_MONOTONIC */
   int progress_fd;
-  uint64_t read_bytes;  /* of the program's memory */
-  uint64_t look_bytes;  /* when to look at the clock again */
-  uint64_t table_bytes; /* made so far */
-  uint32_t hidden;      /* LUPE_HIDDEN_* */
+  uint64_t read_bytes;   /* of the program's memory */
+  uint64_t passed_bytes; /* the same, and what it takes to find out that there is nothing to read */
+  uint64_t look_bytes;   /* when to look at the clock again: of those */
+  uint64_t table_bytes;  /* made so far */
+  uint32_t hidden;       /* LUPE_HIDDEN_* */
 } lupe_proof_scan;
 
 /* Takes the process over: priority, signals, what becomes of it when its parent ends. Gives up where that has
@@ -43,8 +44,9 @@ void lupe_proof_charge(lupe_proof_scan *s, size_t bytes);
 
 /* So many bytes were read. Now and then looks at the bounds. */
 void lupe_proof_read(lupe_proof_scan *s, size_t bytes);
-/* Looks at the clock, and gives up where it is too late. */
-void lupe_proof_look_at_clock(lupe_proof_scan *s);
+
+/* So many pages were passed over, or asked about. */
+void lupe_proof_pass(lupe_proof_scan *s, size_t pages);
 
 _Noreturn void lupe_proof_give_up(lupe_proof_scan *s, lupe_proof_outcome outcome, int error);
 /* LUPE_PROOF_COMPLETE. */

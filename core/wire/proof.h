@@ -84,13 +84,13 @@ typedef struct lupe_proof_head {
   uint64_t sample_period_bytes;
   uint32_t interval_ms; /* between the two scans */
   uint32_t threads;     /* of the program, without the agent's */
-  uint32_t registers;   /* of threads, waiting or not, that are in no memory, hence so many pointers that may
-                           have been missed */
+  uint32_t registers;   /* of waiting threads that are in no memory, hence so many pointers that may have been
+                           missed */
   uint32_t object_count, stack_count, pc_count;
   uint64_t heap_objects, heap_bytes; /* all that was allocated, sampled or not; exact */
   uint64_t unreachable_objects,
       unreachable_bytes;        /* of those, what the second scan found nothing to lead to */
-  uint64_t read_bytes, scan_ns; /* by the second scan: memory read, and the time it took */
+  uint64_t read_bytes, scan_ns; /* by the second scan: memory read, and the CPU time it took */
   uint64_t table_bytes;         /* that its own tables took */
 } lupe_proof_head;
 

@@ -129,7 +129,7 @@ return {
     doc = "milliseconds between the two scans of a leak proof; 200 at most as a process exits",
   },
   {
-    name = "proof_max_secs", flag = "--proof-max-secs", env = "LUPE_PROOF_MAX_SECS", type = "seconds", default = 10,
+    name = "proof_max_secs", flag = "--proof-max-secs", env = "LUPE_PROOF_MAX_SECS", type = "seconds", default = 30,
     min = 0.1, max = 3600, doc = "one scan may take so long, else the proof is given up",
   },
   {
