@@ -13,7 +13,9 @@
 enum {
   ROOTS_MAX = 1 << 18,
   PAGE = 4096,
-  WINDOW_PAGES = 512, /* of which pagemap or mincore tell at once */
+  WINDOW_PAGES = LUPE_PROOF_WINDOW_PAGES, /* of which pagemap or mincore tell at once */
+  WINDOW_BYTES = WINDOW_PAGES * PAGE,
+  WINDOWS = 64, /* kept */
   CONTROL_BLOCK_ALIGNMENT = 64,
   SELF_WORD = 2, /* of it: its own address, as in word 0 */
   CLOSED_MAX = 256,
@@ -235,21 +237,24 @@ void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *scan, const l
   open_closed(&s);
   compare(&s, (lupe_proof_span){UINT64_MAX, UINT64_MAX});
   if (s.missing && leaves_out(parents_tid)) scan->hidden |= LUPE_HIDDEN_NOT_FORKED;
+  out->windows = lupe_proof_table(scan, WINDOWS * sizeof *out->windows, WINDOWS * sizeof *out->windows);
   lupe_proof_charge(scan, out->count * sizeof *out->list);
 }
 
 /* ---- pages ---- */
 
-/* What pagemap tells of the pages of an aligned window, which is asked for piece by piece. NULL: nothing. */
+/* What pagemap tells of the pages of an aligned window; NULL: nothing. Large objects are read piece by piece,
+ * and some at a time, so it is kept for a while. */
 static const uint64_t *look_at_pagemap(const lupe_proof_roots *roots, uint64_t window) {
-  static uint64_t told[WINDOW_PAGES], told_of = UINT64_MAX;
   if (roots->pagemap_fd < 0) return NULL;
-  if (told_of == window) return told;
-  told_of = UINT64_MAX;
-  off_t place = (off_t)(window / PAGE * sizeof told[0]);
-  if (pread(roots->pagemap_fd, told, sizeof told, place) != (ssize_t)sizeof told) return NULL;
-  told_of = window;
-  return told;
+  lupe_proof_window *kept = &roots->windows[window / WINDOW_BYTES % WINDOWS];
+  if (kept->of == window) return kept->told;
+  off_t place = (off_t)(window / PAGE * sizeof kept->told[0]);
+  kept->of = 0;
+  if (pread(roots->pagemap_fd, kept->told, sizeof kept->told, place) != (ssize_t)sizeof kept->told)
+    return NULL;
+  kept->of = window;
+  return kept->told;
 }
 
 /* Which of the pages from `at` on, of one aligned window, hold anything: one byte each in `holds`. All, where
@@ -261,7 +266,7 @@ static void look_at_pages(const lupe_proof_roots *roots, lupe_proof_root_kind ki
     if (mincore((void *)(uintptr_t)at, pages * PAGE, holds) != 0) memset(holds, 1, pages);
     return;
   }
-  uint64_t window = at & -(uint64_t)(WINDOW_PAGES * PAGE);
+  uint64_t window = at & -(uint64_t)WINDOW_BYTES;
   const uint64_t *told = look_at_pagemap(roots, window);
   if (!told) return;
   told += (at - window) / PAGE;

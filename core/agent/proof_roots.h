@@ -28,11 +28,20 @@ typedef struct lupe_proof_root {
   pid_t tid;
 } lupe_proof_root;
 
+enum { LUPE_PROOF_WINDOW_PAGES = 512 };
+
+/* What pagemap tells of some pages. */
+typedef struct lupe_proof_window {
+  uint64_t of; /* the first page's address; 0: nothing */
+  uint64_t told[LUPE_PROOF_WINDOW_PAGES];
+} lupe_proof_window;
+
 typedef struct lupe_proof_roots {
   lupe_proof_scan *scan;
   lupe_proof_root *list; /* ascending */
   size_t count;
-  int pagemap_fd; /* -1: not to be had; then all pages count */
+  int pagemap_fd;             /* -1: not to be had; then all pages count */
+  lupe_proof_window *windows; /* the last ones that were looked at */
 } lupe_proof_roots;
 
 void lupe_proof_roots_find(lupe_proof_roots *out, lupe_proof_scan *s, const lupe_proof_facts *facts,

@@ -13,7 +13,7 @@ local prover = {}
 prover.__index = prover
 
 local MIB = 2 ^ 20
-local EXIT_INTERVAL_MS = 200 -- who exits is not to wait for long
+local EXIT_INTERVAL_MS, EXIT_MAX_MS = 200, 10000 -- who exits is not to wait for long
 
 --- @param app as `lupe.server` builds it
 function prover.new(app)
@@ -34,6 +34,7 @@ function prover.new(app)
     local limits = {}
     for name, value in pairs(self.limits) do limits[name] = value end
     limits.interval_ms = math.min(limits.interval_ms, EXIT_INTERVAL_MS)
+    limits.max_ms = math.min(limits.max_ms, EXIT_MAX_MS)
     host.set_proof_at_exit(limits)
   end
   return self

@@ -130,7 +130,7 @@ return {
   },
   {
     name = "proof_max_secs", flag = "--proof-max-secs", env = "LUPE_PROOF_MAX_SECS", type = "seconds", default = 30,
-    min = 0.1, max = 3600, doc = "one scan may take so long, else the proof is given up",
+    min = 0.1, max = 3600, doc = "one scan may take so long, else the proof is given up; 10 at most as a process exits",
   },
   {
     name = "proof_max_heap_mb", flag = "--proof-max-heap-mb", env = "LUPE_PROOF_MAX_HEAP_MB", type = "number",
