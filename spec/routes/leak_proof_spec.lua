@@ -58,7 +58,7 @@ describe("POST /api/profiling/leak-detection?proof=true", function()
     assert.same({
       {
         pid = 100, limits = {
-          interval_ms = 2000, max_ms = 10000, max_heap_bytes = 65536 * MIB, max_table_bytes = 256 * MIB,
+          interval_ms = 2000, max_ms = 30000, max_heap_bytes = 65536 * MIB, max_table_bytes = 256 * MIB,
           min_free_bytes = 64 * MIB, min_free_share = 0.1,
         },
       },
