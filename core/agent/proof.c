@@ -137,7 +137,9 @@ static void after_scan(lupe_proof *p, int status) {
   bool read = pread(p->progress_fd, &told, sizeof told, 0) == (ssize_t)sizeof told;
   p->child = 0;
   p->reply.read_bytes = told.read_bytes;
-  if (!read || !told.ended) {
+  if (p->overdue && !told.ended) {
+    end(p, LUPE_PROOF_TIME, 0);
+  } else if (!read || !told.ended) {
     end(p, LUPE_PROOF_KILLED, WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status));
   } else if (told.outcome != LUPE_PROOF_COMPLETE) {
     end(p, told.outcome, told.error);
@@ -172,6 +174,7 @@ static void look_at_child(lupe_proof *p, int64_t now_ms) {
     after_scan(p, 0);
   } else if (now_ms >= p->kill_ms) {
     kill(p->child, SIGKILL); /* its end is seen the next time */
+    p->overdue = true;
     p->due_ms = now_ms + 1;
   } else {
     p->due_ms = now_ms + LOOK_MS;

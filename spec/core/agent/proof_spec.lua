@@ -16,11 +16,11 @@ local STALE = 3
 local LOST = { lost = 224, lost_large = 229376, lost_lists = 96, lost_ring = 112, lost_chain = 80 }
 local KEPT = {
   kept = { 64, "reachable" }, thread_storage = { 160, "reachable" }, packed = { 256, "reachable" },
-  mapped = { 384, "reachable" }, shared = { 448, "reachable" }, epoll = { 512, "reachable" },
+  mapped = { 1280, "reachable" }, shared = { 448, "reachable" }, epoll = { 512, "reachable" },
   timers = { 640, "reachable" }, shared_read_only = { 1536, "reachable" }, closed = { 1792, "reachable" },
   sparse = { 2560, "reachable" }, parts = { 3072, "reachable" }, library_storage = { 3584, "reachable" },
   interior = { 320, "interior" }, tagged = { 192, "interior" }, kept_large = { 327680, "interior" },
-  stack = { 1024, "stack_only" },
+  after_threads = { 8192, "reachable" }, stack = { 1024, "stack_only" },
 }
 
 describe("a leak proof", function()
@@ -38,6 +38,17 @@ describe("a leak proof", function()
     return proof_hosts.start(runtime, "proof_host", arguments, options)
   end
 
+  -- Whose stack something is on is known of threads that wait, and the first one looks every now and then whether it
+  -- may go on. A proof amid which it did not.
+  local function proof_while_it_waits(host)
+    local block
+    for _ = 1, 20 do
+      block = host:proof()
+      if tally(block, 1024).stack_only > 0 then break end
+    end
+    return block
+  end
+
   local function names(kinds)
     local list = {}
     for name in pairs(kinds) do list[#list + 1] = name end
@@ -51,7 +62,7 @@ describe("a leak proof", function()
       for _, kind in ipairs(names(KEPT)) do kinds[#kinds + 1] = kind end
       local count = 1000
       local host = start(count, kinds, conf)
-      local block = host:proof()
+      local block = proof_while_it_waits(host)
       for kind, size in pairs(LOST) do
         local t = tally(block, size)
         assert.is_true(t.sum >= (conf == EVERY and count or 10), kind .. ": " .. t.sum .. " are sampled")
@@ -90,7 +101,7 @@ describe("a leak proof", function()
 
   it("has each thread's stack lead to what is on it, and names the thread", function()
     local host = start(200, { "thread_stacks", "stack" }, EVERY)
-    local block = host:proof()
+    local block = proof_while_it_waits(host)
     local seen = {}
     for _, o in ipairs((of_size(block, 4096))) do
       assert.are.equal("stack_only", proof_hosts.states[o.state])
@@ -231,7 +242,7 @@ describe("a leak proof", function()
   it("does not take what is free for lost", function()
     local host = start(20000, { "freed", "kept" }, SOME)
     local block = host:proof()
-    assert.are.equal(0, tally(block, 1280).sum)
+    assert.are.equal(0, tally(block, 5120).sum)
     assert.are.equal(0, tally(block, 65536).sum)
     local lost = tonumber(block.head.unreachable_objects)
     assert.is_true(lost <= STALE, lost .. " objects are lost")
