@@ -15,7 +15,7 @@
 #include "core/wire/proof.h"
 
 enum {
-  MAPPING_BYTES = 32 << 20, /* of address space; only what is used becomes memory */
+  MAPPING_BYTES = 8 << 20, /* in the program's own address space; only what is used becomes memory */
   THREADS_MAX = 1 << 16,
   MAPPINGS_MAX = 1 << 17, /* twice what the kernel allows a process by default */
   POINTERS_MAX = (MAPPING_BYTES - THREADS_MAX * (int)sizeof(lupe_proof_thread) -

@@ -34,6 +34,9 @@ typedef struct answer {
 
 typedef struct mapping {
   lupe_proof_heap *heap;
+  size_t extents_max;
+  uint32_t slots_max;
+  uint64_t counted; /* blocks below this one have their slots */
   size_t query[8], query_length;
   unsigned char *asked; /* by block: 0 not yet, 1 jemalloc knows of it, 2 it does not */
   uint64_t odd;
@@ -61,10 +64,11 @@ static bool knows_block(mapping *m, uint64_t address) {
   return *state == 1;
 }
 
-static uint32_t *page_entry(lupe_proof_heap *h, uint64_t address) {
+static uint32_t *page_entry(const mapping *m, uint64_t address) {
+  lupe_proof_heap *h = m->heap;
   uint32_t *slot = &h->blocks[address >> LUPE_HEAP_BLOCK_SHIFT];
   if (*slot == 0) {
-    if (h->slots == SLOTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
+    if (h->slots == m->slots_max) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
     *slot = ++h->slots;
   }
   return lupe_proof_heap_entry(h, address);
@@ -75,14 +79,14 @@ static uint32_t *page_entry(lupe_proof_heap *h, uint64_t address) {
 static void add_extent(mapping *m, uint64_t base, const answer *a) {
   lupe_proof_heap *h = m->heap;
   bool sound = a->regions >= 1 && a->regions <= SLAB_REGIONS_MAX && a->free_regions <= a->regions;
-  if (h->extent_count == EXTENTS_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
+  if (h->extent_count == m->extents_max) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
   h->extents[h->extent_count] = (lupe_proof_extent){
       .base = base,
       .description = sound ? (uint64_t)a->regions << 48 : 0,
       .pages = (uint32_t)(a->bytes / PAGE),
       .first = (uint32_t)a->free_regions,
   };
-  *page_entry(h, base) = (uint32_t)++h->extent_count;
+  *page_entry(m, base) = (uint32_t)++h->extent_count;
   lupe_proof_charge(h->scan, sizeof(lupe_proof_extent));
 }
 
@@ -120,7 +124,7 @@ static void walk(mapping *m, lupe_proof_span span) {
 }
 
 /* Extents may lie across roots that touch, and begin anywhere above a thread's storage. */
-static void walk_all(mapping *m) {
+static void for_each_area(mapping *m, void (*take)(mapping *m, lupe_proof_span area)) {
   const lupe_proof_roots *r = m->heap->roots;
   for (size_t i = 0; i < r->count;) {
     lupe_proof_span span = r->list[i].span;
@@ -129,8 +133,29 @@ static void walk_all(mapping *m) {
     while (i < r->count && r->list[i].span.lo == span.hi && r->list[i].kind == LUPE_ROOT_ANONYMOUS)
       span.hi = r->list[i++].span.hi;
     span.lo = (span.lo + PAGE - 1) & -(uint64_t)PAGE;
-    if (span.lo < span.hi) walk(m, span);
+    if (span.lo < span.hi && span.hi <= LUPE_HEAP_ADDRESS_MASK) take(m, span); /* jemalloc's are not above */
   }
+}
+
+/* An extent has a page at least. */
+static void count_area(mapping *m, lupe_proof_span area) {
+  uint64_t first = area.lo >> LUPE_HEAP_BLOCK_SHIFT, end = ((area.hi - 1) >> LUPE_HEAP_BLOCK_SHIFT) + 1;
+  m->extents_max += (area.hi - area.lo + PAGE - 1) / PAGE;
+  if (first < m->counted) first = m->counted; /* areas ascend */
+  if (end > first) m->slots_max += (uint32_t)(end - first);
+  m->counted = end;
+}
+
+/* As large as the process needs: not every kernel gives address space for nothing. */
+static void make_tables(mapping *m) {
+  lupe_proof_heap *h = m->heap;
+  for_each_area(m, count_area);
+  if (m->extents_max > EXTENTS_MAX) m->extents_max = EXTENTS_MAX;
+  if (m->slots_max > SLOTS_MAX) m->slots_max = SLOTS_MAX;
+  h->extents = lupe_proof_table(h->scan, m->extents_max * sizeof *h->extents, 0);
+  h->blocks = lupe_proof_table(h->scan, BLOCKS * sizeof *h->blocks, 0);
+  h->pages = lupe_proof_table(h->scan, (size_t)m->slots_max * LUPE_HEAP_BLOCK_PAGES * sizeof *h->pages, 0);
+  m->asked = lupe_proof_table(h->scan, BLOCKS, 0);
 }
 
 /* ---- their descriptions ---- */
@@ -333,7 +358,7 @@ static void settle(mapping *m) {
     lupe_proof_extent *e = &h->extents[i];
     uint64_t base = e->base;
     bool used = (e->description & LUPE_EXTENT_USED) != 0 && (e->description & LUPE_EXTENT_DOUBTFUL) == 0;
-    *page_entry(h, base) = 0;
+    *page_entry(m, base) = 0;
     if (used && (e->description & LUPE_EXTENT_SLAB)) {
       used = settle_slab(h, e);
     } else if (used) {
@@ -350,7 +375,7 @@ static void settle(mapping *m) {
     first += lupe_extent_regions(e);
     if (first > UINT32_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
     for (uint32_t page = 0; page < e->pages; page++)
-      *page_entry(h, base + (uint64_t)page * PAGE) = (uint32_t)i + 1;
+      *page_entry(m, base + (uint64_t)page * PAGE) = (uint32_t)i + 1;
     lupe_proof_charge(h->scan, e->pages * sizeof *h->pages);
   }
   h->regions = first;
@@ -441,11 +466,8 @@ void lupe_proof_heap_map(lupe_proof_heap *out, lupe_proof_scan *s, const lupe_pr
   *out = (lupe_proof_heap){.scan = s, .roots = roots};
   if (!sallocx || mallctlnametomib("experimental.utilization.batch_query", m.query, &m.query_length) != 0)
     lupe_proof_give_up(s, LUPE_PROOF_NOT_UNDERSTOOD, 0);
-  out->extents = lupe_proof_table(s, (size_t)EXTENTS_MAX * sizeof *out->extents, 0);
-  out->blocks = lupe_proof_table(s, BLOCKS * sizeof *out->blocks, 0);
-  out->pages = lupe_proof_table(s, (size_t)SLOTS_MAX * LUPE_HEAP_BLOCK_PAGES * sizeof *out->pages, 0);
-  m.asked = lupe_proof_table(s, BLOCKS, 0);
-  walk_all(&m);
+  make_tables(&m);
+  for_each_area(&m, walk);
   find_bounds(out);
   search_all(&m);
   settle(&m);

@@ -6,7 +6,7 @@
 
 enum {
   PAGE = 4096,
-  WAITING_MAX = 1 << 24, /* of address space; what is used counts */
+  WAITING_MAX = 1 << 24,
   WAITING_STEP = 1 << 14,
   DRAIN_FROM = 1 << 16,
   SPARSE_BYTES = 256 << 10, /* objects from here on may have pages that hold nothing */
@@ -17,7 +17,7 @@ enum {
 /* ---- what waits to be read ---- */
 
 void lupe_proof_marks_push(lupe_proof_marks *m, uint32_t extent, uint32_t part, uint32_t holder) {
-  if (m->waiting_count == WAITING_MAX) {
+  if (m->waiting_count == m->waiting_max) {
     m->overflows++;
     return;
   }
@@ -308,7 +308,9 @@ void lupe_proof_marks_make(lupe_proof_marks *out, lupe_proof_heap *h, const uint
   *out = (lupe_proof_marks){.scan = h->scan, .heap = h, .meet = mark};
   out->marked = lupe_proof_table(h->scan, bits_bytes, bits_bytes);
   out->by_start = lupe_proof_table(h->scan, bits_bytes, bits_bytes / 8);
-  out->waiting = lupe_proof_table(h->scan, WAITING_MAX * sizeof *out->waiting, 0);
+  /* Each waits once, and a large one for its next step only: so there is no overflow in a smaller heap. */
+  out->waiting_max = h->regions < WAITING_MAX ? h->regions : WAITING_MAX;
+  out->waiting = lupe_proof_table(h->scan, out->waiting_max * sizeof *out->waiting, 0);
   size_t words_bytes = LUPE_PROOF_MET_MAX * sizeof *out->words;
   out->words = lupe_proof_table(h->scan, words_bytes, words_bytes);
   read_roots(out, pointers, pointer_count);

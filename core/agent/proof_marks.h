@@ -29,9 +29,9 @@ struct lupe_proof_marks {
   uint64_t
       *by_start; /* likewise, for objects that are alone in their extent: something points to their start */
   lupe_proof_visit *waiting;
-  size_t waiting_count, waiting_paid;           /* how many there are, and were accounted for */
-  size_t overflows;                             /* objects that found no room in `waiting` */
-  lupe_proof_visit visits[LUPE_PROOF_TOGETHER]; /* being read */
+  size_t waiting_count, waiting_paid, waiting_max; /* how many there are, were accounted for, have room */
+  size_t overflows;                                /* objects that found no room in `waiting` */
+  lupe_proof_visit visits[LUPE_PROOF_TOGETHER];    /* being read */
   size_t visit_count, visit_next;
   lupe_proof_word *words; /* found in them */
   size_t word_count;
