@@ -9,8 +9,8 @@
 #include "core/agent/proof_marks.h"
 #include "core/clock.h"
 
-/* Of a thread that waits, the registers that a function leaves as they are for its caller may be anywhere; of
- * one that runs, all. */
+/* Of a thread that waits in a system call, the registers that a function leaves as they are for its caller
+ * may be anywhere; of one that runs, or was stopped by a fault, all. */
 enum { REGISTERS_KEPT = 6, REGISTERS_ALL = 15 };
 
 /* What a scan remembers of an object that nothing leads to. */
@@ -153,7 +153,7 @@ static void write_block(lupe_proof_scan *s, const lupe_proof_heap *h, const bloc
 static uint32_t count_registers(const lupe_proof_facts *facts) {
   uint32_t sum = 0;
   for (size_t i = 0; i < facts->thread_count; i++)
-    sum += facts->threads[i].sp ? REGISTERS_KEPT : REGISTERS_ALL;
+    sum += facts->threads[i].in_call ? REGISTERS_KEPT : REGISTERS_ALL;
   return sum;
 }
 

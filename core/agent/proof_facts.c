@@ -74,8 +74,7 @@ typedef struct search {
   lupe_proof_facts *facts;
   const pid_t *own;
   size_t own_count;
-  int folder;          /* of fdinfo */
-  unsigned unreadable; /* threads */
+  int folder; /* of fdinfo */
 } search;
 
 /* Whether a system call is one after which the caller stands still until its child has gone on. What clone3
@@ -102,10 +101,7 @@ static void look_at_thread(void *arg, int folder, const char *name) {
   lupe_proof_thread *t = &f->threads[f->thread_count++];
   *t = (lupe_proof_thread){.tid = tid};
   snprintf(path, sizeof path, "%s/syscall", name);
-  if (read_file(folder, path, line, sizeof line) <= 0) {
-    s->unreadable++;
-    return;
-  }
+  if (read_file(folder, path, line, sizeof line) <= 0) return;
   char *at;
   long number = strtol(line, &at, 10);
   if (at == line) return; /* it runs */
@@ -113,7 +109,9 @@ static void look_at_thread(void *arg, int folder, const char *name) {
   int wanted = number >= 0 ? 8 : 2;
   for (int i = 0; i < wanted; i++) numbers[i] = strtoull(at, &at, 16);
   t->sp = numbers[wanted - 2];
+  keep(f, t->sp, 0); /* a stack may be an object, and nothing else point to it */
   if (number < 0) return;
+  t->in_call = true;
   for (int i = 0; i < 6; i++) keep(f, numbers[i], 0);
   if (is_vfork(number, numbers)) f->vfork = true;
 }

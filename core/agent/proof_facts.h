@@ -15,7 +15,8 @@
 
 typedef struct lupe_proof_thread {
   pid_t tid;
-  uint64_t sp; /* 0: it runs, or cannot be read */
+  bool in_call; /* it waits in a system call: what registers held for that is among `pointers` */
+  uint64_t sp;  /* 0: it runs, or cannot be read */
 } lupe_proof_thread;
 
 typedef struct lupe_proof_facts {
