@@ -30,8 +30,7 @@ enum {
   FINISH_WAIT_MS = 1000,
   FORK_QUIET_MS = 100,
   GONE_WAIT_MS = 100,
-  LOOK_MS = 10, /* between two looks whether a proof at exit has ended */
-  STACK_BYTES = 256 * 1024,
+  LOOK_MS = 10,          /* between two looks whether a proof at exit has ended */
   LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
   HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
   OWN_THREADS = 3,       /* the leader's zombie, the agent's thread, the one that outlives it */
@@ -260,7 +259,7 @@ static bool start_thread(void) {
   sigset_t all, before;
   pthread_attr_t attributes;
   if (pthread_attr_init(&attributes) != 0) return false;
-  pthread_attr_setstacksize(&attributes, STACK_BYTES);
+  pthread_attr_setstacksize(&attributes, LUPE_AGENT_STACK_BYTES);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int failed = pthread_create(&control.thread, &attributes, agent_main, NULL);

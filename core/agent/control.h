@@ -12,6 +12,8 @@
 
 #include "core/agent/heap.h"
 
+enum { LUPE_AGENT_STACK_BYTES = 256 << 10 /* of the thread, its thread-local storage included */ };
+
 /* Starts the thread of a freshly executed program and waits (at most 1 s) until sampling is on or has been
  * given up. `socket_path` is copied. Thread: the constructor's, once. */
 void lupe_control_start(const char *socket_path, const lupe_heap_info *heap);
@@ -22,8 +24,9 @@ void lupe_control_start(const char *socket_path, const lupe_heap_info *heap);
  */
 void lupe_control_after_fork(void);
 
-/* At normal exit: a last profile and a farewell, for which this waits at most 1 s. Does nothing in any
- * other process than the thread's own. Thread: any. */
+/* At normal exit: a last profile and a farewell, for which this waits at most 1 s; where a leak proof is
+ * wanted before, also as long as its limits let that take. Does nothing in any other process than the
+ * thread's own. Thread: any. */
 void lupe_control_finish(void);
 
 /* A last profile and a farewell in the midst of the program, which is about to forbid itself what the agent

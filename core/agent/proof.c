@@ -192,8 +192,11 @@ void lupe_proof_step(lupe_proof *p, int64_t now_ms) {
 void lupe_proof_abandon(lupe_proof *p) {
   if (p->phase == LUPE_PROOF_IDLE || p->phase == LUPE_PROOF_ENDED) return;
   if (p->child > 0) {
-    kill(p->child, SIGKILL);
-    while (reap(p, NULL, 0) < 0 && errno == EINTR) continue;
+    /* Where somebody has waited for it, with __WALL, its number may be another's by now. */
+    if (reap(p, NULL, WNOHANG) == 0) {
+      kill(p->child, SIGKILL);
+      while (reap(p, NULL, 0) < 0 && errno == EINTR) continue;
+    }
     p->child = 0;
   }
   end(p, LUPE_PROOF_LEAVING, 0);

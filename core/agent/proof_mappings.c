@@ -61,10 +61,11 @@ static const char *figure(const char *line, const char *name) {
 
 /* Of smaps. */
 static void take_figure(lupe_proof_mapping *m, const char *line) {
-  const char *flags = figure(line, "VmFlags:"), *kib = figure(line, "Rss:");
-  if (!kib) kib = figure(line, "Swap:");
+  const char *flags = figure(line, "VmFlags:"), *resident = figure(line, "Rss:"),
+             *swapped = figure(line, "Swap:");
   if (flags) snprintf(m->flags, sizeof m->flags, "%.*s ", LUPE_PROOF_PATH_BYTES - 2, flags);
-  if (kib && strtoull(kib, NULL, 10) > 0) m->filled = true;
+  if (resident && strtoull(resident, NULL, 10) > 0) m->filled = true;
+  if (swapped && strtoull(swapped, NULL, 10) > 0) m->filled = m->swapped = true;
 }
 
 static void on_line(reader *r, char *line) {

@@ -17,7 +17,7 @@ typedef struct lupe_proof_mapping {
   lupe_proof_span span;
   bool readable, writable, executable, shared;
   bool anonymous;                    /* no file behind it */
-  bool filled;                       /* some of it is in memory or swapped out; of smaps, false of maps */
+  bool filled, swapped;              /* some of it is in memory or swapped out; of smaps, false of maps */
   char path[LUPE_PROOF_PATH_BYTES];  /* cut to its end; "" where there is none; "[stack]" and the like */
   char flags[LUPE_PROOF_PATH_BYTES]; /* " rd wr mr ... ", of smaps; "" of maps */
 } lupe_proof_mapping;

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/agent/control.h"
 #include "core/agent/proof_words.h"
 #include "core/agent/wiped.h"
 
@@ -144,11 +145,13 @@ static void compare(search *s, lupe_proof_span seen) {
 }
 
 /* This thread's stack, with its storage, in which the allocator keeps addresses that it was just asked about.
- * What the C library made for the thread hangs from its control block: that counts. */
+ * What the C library made for the thread hangs from its control block: that counts. So does what lies below:
+ * where no guard divides them, the mapping is the program's as well. */
 static void note_own_stack(search *s, lupe_proof_span mapping) {
   uint64_t here = (uintptr_t)__builtin_frame_address(0), block = (uintptr_t)pthread_self();
   if (here < mapping.lo || here >= mapping.hi || block < mapping.lo || block >= mapping.hi) return;
-  s->own[s->own_count++] = (lupe_proof_span){mapping.lo, block};
+  uint64_t lo = block - LUPE_AGENT_STACK_BYTES;
+  s->own[s->own_count++] = (lupe_proof_span){lo > mapping.lo ? lo : mapping.lo, block};
 }
 
 static bool is_wiped_page(lupe_proof_span span) {
@@ -196,6 +199,7 @@ static void take(void *arg, const lupe_proof_mapping *m) {
   if (lupe_proof_mapping_has(m, "um") || lupe_proof_mapping_has(m, "ui"))
     scan->hidden |= LUPE_HIDDEN_USERFAULT;
   if (m->shared) {
+    if (m->swapped) scan->hidden |= LUPE_HIDDEN_UNREADABLE; /* nobody tells which of its pages */
     if (m->writable || is_memory(m)) add_foreign(s, m->span, LUPE_ROOT_SHARED, 0);
   } else if (!m->anonymous) {
     if (m->writable || s->roots->pagemap_fd >= 0) add_foreign(s, m->span, LUPE_ROOT_DATA, 0);
