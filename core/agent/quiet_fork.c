@@ -1,8 +1,10 @@
 #include "core/agent/quiet_fork.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -56,6 +58,12 @@ static long act(const kernel_action *new, kernel_action *old) {
   return lupe_system_call(SYS_rt_sigaction, SIGSYS, (long)new, (long)old, sizeof new->mask, 0, 0);
 }
 
+/* What goes on at its caller's, on a stack of its own or on one that is shared, cannot be made from here: a
+ * fork handler of the program's may try. The C library has another way than clone3. */
+static bool is_elsewhere(long number, long flags) {
+  return number == SYS_clone3 || number == SYS_vfork || (number == SYS_clone && (flags & CLONE_VM) != 0);
+}
+
 /* On the thread that forks, at a system call of the C library's. What the handler calls must not be trapped
  * again: hence raw, and with the selector off. */
 static void on_trapped(int signal, siginfo_t *info, void *context) {
@@ -66,9 +74,13 @@ static void on_trapped(int signal, siginfo_t *info, void *context) {
     raise(signal);
     return;
   }
-  selector = LET_PASS;
   greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
   long number = info->si_syscall, first = registers[REG_RDI];
+  if (is_elsewhere(number, first)) {
+    registers[REG_RAX] = -ENOSYS;
+    return;
+  }
+  selector = LET_PASS;
   if (number == SYS_clone) first &= ~EXIT_SIGNAL_MASK;
   registers[REG_RAX] = lupe_system_call(number, first, registers[REG_RSI], registers[REG_RDX],
                                         registers[REG_R10], registers[REG_R8], registers[REG_R9]);
@@ -128,6 +140,7 @@ pid_t lupe_quiet_fork(void (*run)(void *arg), void *arg) {
   dispatch(DISPATCH_ON);
   selector = TRAP;
   pid_t pid = __fork();
+  if (pid == 0) lupe_system_call(SYS_exit_group, 1, 0, 0, 0, 0, 0); /* of a clone that was not trapped */
   int failed = errno;
   selector = LET_PASS;
   dispatch(DISPATCH_OFF);
