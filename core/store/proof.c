@@ -63,6 +63,7 @@ static lupe_status check_head(reader *r, const void *block, size_t bytes) {
   uint64_t expected = sizeof *h + objects + pcs + stacks;
   if (expected != bytes)
     return refuse(r, "counts: they make %llu bytes, %zu are there", (unsigned long long)expected, bytes);
+  if (h->stack_count > h->object_count) return refuse(r, "stacks: more than objects"); /* bounds the tables */
   if (h->sample_period_bytes == 0) return refuse(r, "sample_period_bytes: 0");
   if (h->time_ms <= 0) return refuse(r, "time_ms: not after 1970");
   if (h->unreachable_objects > h->heap_objects || h->unreachable_bytes > h->heap_bytes)
