@@ -7,6 +7,7 @@
 #include "core/agent/heap.h"
 #include "core/agent/proof_groups.h"
 #include "core/agent/proof_marks.h"
+#include "core/agent/proof_samples.h"
 #include "core/clock.h"
 
 /* Of a thread that waits in a system call, the registers that a function leaves as they are for its caller

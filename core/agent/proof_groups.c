@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "core/agent/proof_samples.h"
+
 enum { RANK_BITS = 512, RANK_WORDS = RANK_BITS / 64, SIZES = 32 /* of groups, by powers of two */ };
 
 /* Where a walk through the lost objects begins. */
@@ -48,7 +50,7 @@ static void meet(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_ex
   uint32_t number = e->first + region, holder = from->holder;
   bool alone = (e->description & LUPE_EXTENT_SLAB) == 0;
   if (!is_lost(m, number) || (from->extent == word->extent && (alone || from->part == region))) return;
-  lupe_proof_sample *sample = alone ? lupe_proof_heap_sample(m->heap, e) : NULL;
+  lupe_proof_sample *sample = alone ? lupe_proof_sample_of(m->heap, e) : NULL;
   uint32_t index = sample ? (uint32_t)(sample - m->heap->samples) : holder;
   if (sample) {
     sample->referenced = true;
@@ -63,7 +65,7 @@ static void meet(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_ex
 static uint32_t walk(lupe_proof_marks *m, uint32_t extent, uint32_t region) {
   const lupe_proof_extent *e = &m->heap->extents[extent];
   const lupe_proof_sample *sample =
-      e->description & LUPE_EXTENT_SLAB ? NULL : lupe_proof_heap_sample(m->heap, e);
+      e->description & LUPE_EXTENT_SLAB ? NULL : lupe_proof_sample_of(m->heap, e);
   lost.found = 0;
   see(m, e->first + region);
   lupe_proof_marks_push(m, extent, region, sample ? (uint32_t)(sample - m->heap->samples) : LUPE_PROOF_NONE);
@@ -101,7 +103,7 @@ static void leave_out_unused(lupe_proof_marks *m, uint32_t extent, uint32_t regi
 
 static uint64_t bytes_of(const lupe_proof_heap *h, const lupe_proof_extent *e) {
   if (e->description & LUPE_EXTENT_SLAB) return h->classes[lupe_extent_class(e)].size_bytes;
-  const lupe_proof_sample *sample = lupe_proof_heap_sample(h, e);
+  const lupe_proof_sample *sample = lupe_proof_sample_of(h, e);
   return sample ? sample->size_bytes
                 : (uint64_t)(e->pages - 1) << LUPE_HEAP_PAGE_SHIFT; /* less its padding */
 }

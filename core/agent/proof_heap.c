@@ -1,6 +1,6 @@
 #include "core/agent/proof_heap.h"
 
-#include <limits.h>
+#include "core/agent/proof_samples.h"
 
 /* jemalloc's, weak as in heap.c. */
 extern int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length) __attribute__((weak));
@@ -16,14 +16,11 @@ enum {
   BATCH = 1024,        /* addresses asked about at once */
   SLAB_PAGES_MAX = 32, /* so that `inverse` is exact; jemalloc's largest has 7 */
   SLAB_REGIONS_MAX = 512,
-  DESCRIPTION_BYTES = 128,
   SIZE_CLASSES = 232,
   METADATA_ALIGNMENT = 2 << 20,
   METADATA_BLOCKS_MAX = 512, /* steps back to a block's beginning */
   METADATA_MAX = 1 << 14,
-  CONTEXT_NONE = 1,
-  FRAMES_MAX = 128, /* of jemalloc */
-  ODD_FREE = 100,   /* so many may be not understood, or one in ODD_SHARE */
+  ODD_FREE = 100, /* so many may be not understood, or one in ODD_SHARE */
   ODD_SHARE = 100,
 };
 
@@ -199,8 +196,8 @@ static void search_part(void *arg, lupe_proof_span part) {
     lupe_proof_untry();
     return;
   }
-  uint64_t at = (part.lo + DESCRIPTION_BYTES - 1) & -(uint64_t)DESCRIPTION_BYTES;
-  for (; at + DESCRIPTION_BYTES <= part.hi; at += DESCRIPTION_BYTES) {
+  uint64_t at = (part.lo + LUPE_HEAP_DESCRIPTION_BYTES - 1) & -(uint64_t)LUPE_HEAP_DESCRIPTION_BYTES;
+  for (; at + LUPE_HEAP_DESCRIPTION_BYTES <= part.hi; at += LUPE_HEAP_DESCRIPTION_BYTES) {
     const uint64_t *d = (const uint64_t *)(uintptr_t)at;
     if (d[1] < h->lo || d[1] >= h->hi) continue;
     const uint32_t *entry = lupe_proof_heap_entry(h, d[1]);
@@ -349,6 +346,10 @@ static void settle_object(lupe_proof_heap *h, const lupe_proof_extent *e) {
   h->bytes += sallocx((const void *)(uintptr_t)lupe_extent_object(e), 0);
 }
 
+void lupe_proof_heap_doubt(const lupe_proof_heap *h, uint64_t odd, uint64_t all) {
+  if (odd > ODD_FREE && odd > all / ODD_SHARE) lupe_proof_give_up(h->scan, LUPE_PROOF_NOT_UNDERSTOOD, 0);
+}
+
 /* Extents of which nothing is known, or too much, are not in use as far as objects go: they are read as
  * roots. */
 static void settle(mapping *m) {
@@ -380,78 +381,11 @@ static void settle(mapping *m) {
   }
   h->regions = first;
   unknown += m->odd;
-  if (h->extent_count == 0 || (unknown > ODD_FREE && unknown > h->extent_count / ODD_SHARE))
-    lupe_proof_give_up(h->scan, LUPE_PROOF_NOT_UNDERSTOOD, 0);
+  if (h->extent_count == 0) lupe_proof_give_up(h->scan, LUPE_PROOF_NOT_UNDERSTOOD, 0);
+  lupe_proof_heap_doubt(h, unknown, h->extent_count);
 }
 
-/* ---- what is sampled ---- */
-
-size_t lupe_proof_stack(uint64_t stack, const uint64_t **out_frames) {
-  const uint64_t *words = (const uint64_t *)(uintptr_t)stack;
-  *out_frames = (const uint64_t *)(uintptr_t)words[13];
-  return (uint32_t)words[14]; /* 32 bits of it */
-}
-
-/* The stack of a sample's context; 0: it is none. The guard is set. */
-static uint64_t stack_of(const lupe_proof_extent *e) {
-  uint64_t context = lupe_extent_description(e)[10];
-  if (context <= CONTEXT_NONE || context % 8 != 0) return 0;
-  const uint64_t *words = (const uint64_t *)(uintptr_t)context;
-  uint64_t stack = words[12];
-  if (stack == 0 || stack % 8 != 0) return 0;
-  const uint64_t *frames;
-  size_t count = lupe_proof_stack(stack, &frames);
-  bool follows = (uintptr_t)frames == stack + UINT64_C(120);
-  return follows && count >= 1 && count <= FRAMES_MAX ? stack : 0;
-}
-
-static uint64_t checked_stack_of(const lupe_proof_extent *e) {
-  volatile uint64_t stack = 0;
-  if (LUPE_PROOF_TRY()) stack = stack_of(e);
-  lupe_proof_untry();
-  return stack;
-}
-
-static void find_samples(lupe_proof_heap *h) {
-  uint64_t odd = 0;
-  h->samples = lupe_proof_table(h->scan, h->extent_count * sizeof *h->samples, 0);
-  for (size_t i = 0; i < h->extent_count; i++) {
-    const lupe_proof_extent *e = &h->extents[i];
-    if ((e->description & LUPE_EXTENT_USED) == 0 || (e->description & LUPE_EXTENT_SLAB)) continue;
-    uint64_t object = lupe_extent_object(e), stack = checked_stack_of(e);
-    size_t size = sallocx((const void *)(uintptr_t)object, 0);
-    bool small_alone = size * 2 < (uint64_t)e->pages * PAGE; /* only a sampled one has so much room */
-    if (stack == 0) {
-      odd += small_alone;
-      continue;
-    }
-    h->samples[h->sample_count++] = (lupe_proof_sample){
-        .address = object,
-        .size_bytes = size,
-        .stack = stack,
-        .extent = (uint32_t)i,
-        .holder = LUPE_PROOF_NONE,
-        .group = LUPE_PROOF_NONE,
-        .state = LUPE_PROOF_UNSETTLED,
-    };
-    lupe_proof_charge(h->scan, sizeof *h->samples);
-  }
-  if (odd > ODD_FREE && odd > h->sample_count / ODD_SHARE)
-    lupe_proof_give_up(h->scan, LUPE_PROOF_NOT_UNDERSTOOD, 0);
-}
-
-lupe_proof_sample *lupe_proof_heap_sample(const lupe_proof_heap *h, const lupe_proof_extent *e) {
-  uint32_t extent = (uint32_t)(e - h->extents);
-  size_t low = 0, high = h->sample_count;
-  while (low < high) {
-    size_t middle = (low + high) / 2;
-    if (h->samples[middle].extent < extent)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low < h->sample_count && h->samples[low].extent == extent ? &h->samples[low] : NULL;
-}
+/* ---- all of it ---- */
 
 /* Where all extents are. */
 static void find_bounds(lupe_proof_heap *h) {
@@ -472,5 +406,5 @@ void lupe_proof_heap_map(lupe_proof_heap *out, lupe_proof_scan *s, const lupe_pr
   search_all(&m);
   settle(&m);
   find_metadata(out);
-  find_samples(out);
+  lupe_proof_samples_find(out);
 }

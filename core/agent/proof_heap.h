@@ -36,6 +36,7 @@ enum {
   LUPE_HEAP_BLOCK_SHIFT = 30, /* what jemalloc has never used of the address space it cannot be asked about */
   LUPE_HEAP_BLOCK_PAGES = 1 << (LUPE_HEAP_BLOCK_SHIFT - LUPE_HEAP_PAGE_SHIFT),
   LUPE_HEAP_CLASSES = 64, /* of regions */
+  LUPE_HEAP_DESCRIPTION_BYTES = 128,
 };
 #define LUPE_HEAP_ADDRESS_MASK \
   ((UINT64_C(1) << 47) - 1) /* pointers with something in their upper bits count too */
@@ -99,8 +100,8 @@ void lupe_proof_heap_gaps(const lupe_proof_heap *h, lupe_proof_span span,
 /* Whether an address is in a block of jemalloc's own. */
 bool lupe_proof_heap_owns(const lupe_proof_heap *h, uint64_t address);
 
-/* Frames of a sample's stack. */
-size_t lupe_proof_stack(uint64_t stack, const uint64_t **out_frames);
+/* Gives up where too many of `all` are of no form that is known. */
+void lupe_proof_heap_doubt(const lupe_proof_heap *h, uint64_t odd, uint64_t all);
 
 static inline uint64_t lupe_extent_base(const lupe_proof_extent *e) {
   return e->base & ~UINT64_C(0xfff);
@@ -138,8 +139,5 @@ static inline uint32_t lupe_extent_region_at(const lupe_proof_heap *h, const lup
   if ((e->description & LUPE_EXTENT_SLAB) == 0) return 0;
   return (uint32_t)((address - lupe_extent_base(e)) * h->classes[lupe_extent_class(e)].inverse >> 32);
 }
-
-/* The sample of an extent; NULL: it has none. */
-lupe_proof_sample *lupe_proof_heap_sample(const lupe_proof_heap *h, const lupe_proof_extent *e);
 
 #endif

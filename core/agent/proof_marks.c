@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/agent/proof_caches.h"
+#include "core/agent/proof_samples.h"
 
 enum {
   PAGE = 4096,
@@ -10,7 +11,6 @@ enum {
   WAITING_STEP = 1 << 14,
   DRAIN_FROM = 1 << 16,
   SPARSE_BYTES = 256 << 10, /* objects from here on may have pages that hold nothing */
-  DESCRIPTION_BYTES = 128,
   DESCRIPTION_ADDRESS = 8,
 };
 
@@ -143,7 +143,7 @@ void lupe_proof_marks_drain(lupe_proof_marks *m) {
 
 /* jemalloc's description of an extent holds its address: that is no pointer of the program's. */
 static bool is_description(const lupe_proof_word *word, const lupe_proof_extent *e) {
-  return word->at % DESCRIPTION_BYTES == DESCRIPTION_ADDRESS &&
+  return word->at % LUPE_HEAP_DESCRIPTION_BYTES == DESCRIPTION_ADDRESS &&
          (uintptr_t)lupe_extent_description(e) == word->at - DESCRIPTION_ADDRESS;
 }
 
@@ -189,7 +189,7 @@ static void mark(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_ex
     lupe_proof_set_bit(m->by_start, number);
   if (lupe_proof_bit(m->marked, number)) return;
   lupe_proof_set_bit(m->marked, number);
-  lupe_proof_sample *sample = alone ? lupe_proof_heap_sample(m->heap, e) : NULL;
+  lupe_proof_sample *sample = alone ? lupe_proof_sample_of(m->heap, e) : NULL;
   if (sample) {
     sample->holder = holder;
     sample->tid = m->tid;
