@@ -70,6 +70,7 @@ typedef struct lupe_proof_sample {
   uint32_t group;
   uint8_t state;
   bool referenced; /* by an unreachable object other than itself */
+  bool cached;     /* freed: it waits in a thread cache for the next who wants its size */
 } lupe_proof_sample;
 
 typedef struct lupe_proof_heap {

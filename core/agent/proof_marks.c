@@ -165,6 +165,8 @@ static void leave_out_cached(lupe_proof_marks *m, lupe_proof_span cached) {
     if (!entry || *entry == 0) continue;
     const lupe_proof_extent *e = &m->heap->extents[*entry - 1];
     lupe_proof_set_bit(m->marked, e->first + lupe_extent_region_at(m->heap, e, value));
+    lupe_proof_sample *sample = e->description & LUPE_EXTENT_SLAB ? NULL : lupe_proof_sample_of(m->heap, e);
+    if (sample) sample->cached = true;
   }
 }
 
@@ -302,6 +304,25 @@ static void settle_samples(const lupe_proof_marks *m) {
   }
 }
 
+/* Freed samples are none. */
+static void drop_cached(lupe_proof_heap *h) {
+  uint32_t kept = 0, *moved = lupe_proof_table(h->scan, h->sample_count * sizeof *moved, 0);
+  for (size_t i = 0; i < h->sample_count; i++) {
+    lupe_proof_sample *s = &h->samples[i];
+    while (s->holder != LUPE_PROOF_NONE && h->samples[s->holder].cached)
+      s->holder = h->samples[s->holder].holder;
+    moved[i] = s->cached ? LUPE_PROOF_NONE : kept++;
+  }
+  kept = 0;
+  for (size_t i = 0; i < h->sample_count; i++) {
+    lupe_proof_sample s = h->samples[i];
+    if (s.cached) continue;
+    if (s.holder != LUPE_PROOF_NONE) s.holder = moved[s.holder];
+    h->samples[kept++] = s;
+  }
+  h->sample_count = kept;
+}
+
 void lupe_proof_marks_make(lupe_proof_marks *out, lupe_proof_heap *h, const uint64_t *pointers,
                            size_t pointer_count) {
   size_t bits_bytes = (h->regions / 64 + 1) * sizeof(uint64_t);
@@ -315,4 +336,5 @@ void lupe_proof_marks_make(lupe_proof_marks *out, lupe_proof_heap *h, const uint
   out->words = lupe_proof_table(h->scan, words_bytes, words_bytes);
   read_roots(out, pointers, pointer_count);
   settle_samples(out);
+  drop_cached(h);
 }

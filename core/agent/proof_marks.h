@@ -42,7 +42,8 @@ struct lupe_proof_marks {
 };
 
 /* Marks everything and settles `state`, `holder` and `tid` of the heap's samples: REACHABLE, INTERIOR,
- * STACK_ONLY, or UNSETTLED where nothing leads to one. `pointers`: further roots. */
+ * STACK_ONLY, or UNSETTLED where nothing leads to one. Those that
+ * were freed into a thread cache are samples no more. `pointers`: further roots. */
 void lupe_proof_marks_make(lupe_proof_marks *out, lupe_proof_heap *h, const uint64_t *pointers,
                            size_t pointer_count);
 

@@ -249,6 +249,13 @@ describe("a leak proof", function()
     host:finish()
   end)
 
+  it("does not take what waits in a thread's cache for objects", function()
+    local host = start(400, { "cached", "kept" }, EVERY)
+    local block = host:proof()
+    assert.are.same({ 0, 400 }, { tally(block, 28672).sum, tally(block, 64).sum })
+    host:finish()
+  end)
+
   it("finds pointers wherever in memory they begin", function()
     local host = start(20000, { "packed" }, EVERY) -- some of these lie across pages
     local t = tally(host:proof(), 256)
