@@ -146,7 +146,7 @@ local function proof_of(site, params)
   if proof.unreachable > 0 then
     local many = proof.unreachable >= params.proof_objects and proof.proven_bytes >= params.proof_bytes
     local sure = proof.state == "proven" and "nothing points" or "nothing was found that points"
-    local why = ("%s to %s of %s: ~%s, %s of what lives there; in %s"):format(
+    local why = ("%s to %s of %s: ~%s, %s of what lives there; in %s or more"):format(
       sure, words.count(proof.unreachable), words.plural(sampled, "sampled object"),
       words.estimate(proof.proven_bytes, proof.proven_bytes_error), words.percent(100 * proof.share),
       words.plural(proof.groups, "structure"))

@@ -29,7 +29,7 @@ local function found(proof)
 end
 
 local function one_site(site, room)
-  local text = ("%s, %s: %s in %s, %s of what lives there"):format(fit(site.component, room), site.state,
+  local text = ("%s, %s: %s in %s or more, %s of what lives there"):format(fit(site.component, room), site.state,
     format.estimate(site.proven_bytes, site.proven_bytes_error), format.plural(site.groups, "structure"),
     format.percent(100 * site.share))
   return site.reasons[1] and text .. "; " .. site.reasons[1] or text

@@ -8,7 +8,7 @@
 -- * `targets` { { pid, name, outcome (a word), why (a sentence; nil where complete), time_ms (when it ended),
 --   elapsed_ms, pause_ms (the longer of two), read_bytes (by the last scan), anonymous_bytes (its own) ... } ... }. And
 --   of what the newest complete one found, which a later one that was refused takes nothing away from, `scanned_ms`
---   (when), `hidden` (sentences: where pointers may be that no reading finds), `threads`, `registers` (of waiting
+--   (when), `hidden` (sentences: where pointers may be that no reading finds), `threads`, `registers` (of its
 --   threads, in no memory), `interval_ms` (between the two scans), `scan_bytes_per_sec` (of the newest; nil where too
 --   short), `table_bytes`, `heap_bytes`, `heap_objects`, `unreachable_bytes`, `unreachable_objects`,
 --   `sample_period_bytes`; nil where there is none

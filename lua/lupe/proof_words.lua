@@ -136,7 +136,7 @@ local function objects(count) return format.plural(count, "sampled object") end
 
 --- Why what nothing leads to in a process may yet be in use: fewer structures than pointers that may be missed.
 function proof_words.registers(groups, registers)
-  return ("it is %s, and as many as %s of waiting threads are in no memory that can be read"):format(
+  return ("it is %s, and as many as %s of its threads are in no memory that can be read"):format(
     format.plural(groups, "structure"), format.plural(registers, "register"))
 end
 
