@@ -102,12 +102,14 @@ describe("a leak proof under way", function()
   end)
 
   it("is made while threads come and go, and counts what those that run may hold", function()
-    local host = guest({ "threads", "burn" })
+    local host, found_running = guest({ "threads", "burn" }), 0
     for _ = 1, 10 do
-      local block = host:proof({ interval_ms = 0 })
-      assert.is_true(block.head.threads >= 3 and block.head.threads <= 4)
-      assert.is_true(block.head.registers > 6 * block.head.threads and block.head.registers <= 15 * block.head.threads)
+      local head = host:proof({ interval_ms = 0 }).head
+      assert.is_true(head.threads >= 3 and head.threads <= 4)
+      assert.is_true(head.registers >= 6 * head.threads and head.registers <= 15 * head.threads)
+      if head.registers > 6 * head.threads then found_running = found_running + 1 end
     end
+    assert.is_true(found_running > 0)
     host:finish()
   end)
 
