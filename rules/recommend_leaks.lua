@@ -5,6 +5,10 @@ local function what_to_change(finding, params)
     return ("Nothing points to %s of it any more: free each before its last pointer goes"):format(
       words.bytes(evidence.proven_bytes))
   end
+  if evidence.all_reachable then
+    return ("It is held%s, and not lost: give what holds it a size limit and eviction"):format(
+      evidence.held_by and " by " .. evidence.held_by or "")
+  end
   if survival < params.kept then return "Part of it is freed: look at the paths that skip the free, errors first" end
   return ("%s of it is freed: free it, or give what keeps it a size limit and eviction"):format(
     survival > params.nothing_freed and "Nothing" or "Hardly any")

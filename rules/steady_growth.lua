@@ -145,8 +145,9 @@ local function proof_of(site, params)
   local sampled = proof.sampled_objects
   if proof.unreachable > 0 then
     local many = proof.unreachable >= params.proof_objects and proof.proven_bytes >= params.proof_bytes
-    local why = ("nothing points to %s of %s: ~%s, %s of what lives there; in %s"):format(
-      words.count(proof.unreachable), words.plural(sampled, "sampled object"),
+    local sure = proof.state == "proven" and "nothing points" or "nothing was found that points"
+    local why = ("%s to %s of %s: ~%s, %s of what lives there; in %s or more"):format(
+      sure, words.count(proof.unreachable), words.plural(sampled, "sampled object"),
       words.estimate(proof.proven_bytes, proof.proven_bytes_error), words.percent(100 * proof.share),
       words.plural(proof.groups, "structure"))
     return many and proof.state or "few", why, proof.reasons
@@ -159,7 +160,9 @@ local function proof_of(site, params)
   local holder = proof.holder
   local held = holder and (holder.index == site.index and holder.group == site.group and "; they hold each other"
     or ("; most are held by %s"):format(holder.name)) or ""
-  return "reachable", ("all of %s can still be reached%s"):format(words.plural(reached, "sampled object"), held)
+  local of = reached == sampled and "all of %s can still be reached" or words.count(reached)
+    .. " of %s can still be reached, the others are too young to tell"
+  return "reachable", of:format(words.plural(sampled, "sampled object")) .. held
 end
 
 local function reasons_of(site, trend)
@@ -188,8 +191,9 @@ local function with_proof(sure, verdict, objected, proof, why, params)
 end
 
 --- Adds to a finding's evidence what a proof found.
-local function add_evidence(evidence, proof)
+local function add_evidence(evidence, proof, all_reachable)
   if not proof then return evidence end
+  evidence.all_reachable = all_reachable
   evidence.proof_state, evidence.proven_share, evidence.structures = proof.state, proof.share, proof.groups
   evidence.proven_bytes, evidence.proven_bytes_error = proof.proven_bytes, proof.proven_bytes_error
   evidence.sampled_objects, evidence.unreachable_objects = proof.sampled_objects, proof.unreachable
@@ -221,7 +225,7 @@ local function finding(site, trend, params, verdict, objected)
       slope_mib_per_hour = trend.slope, low_mib_per_hour = trend.low, high_mib_per_hour = trend.high, r = trend.r,
       late = trend.late, deceleration = trend.deceleration, seconds = trend.seconds, profiles = trend.profiles,
       rises = trend.rises, survivors = site.survival, kept_lately = trend.kept_late, load_ratio = trend.load_ratio,
-    }, site.proof),
+    }, site.proof, proof == "reachable" or nil),
     advice = accused and { ("Find who should free what %s allocates"):format(site.name) } or nil,
   }
 end

@@ -13,7 +13,7 @@ lupe_status lupe_proofs_ask(lupe_proofs *p, lupe_session *s, const lupe_proof_li
   const lupe_proof_request request = {.serial = ++p->waiting.serial, .limits = *limits};
   lupe_status status = lupe_session_prove(s, &request);
   if (status != LUPE_OK) return status;
-  double wait_ms = (double)limits->interval_ms + 2.0 * limits->max_ms + LUPE_PROOF_GRACE_MS;
+  double wait_ms = (double)limits->interval_ms + 2.0 * limits->max_ms + LUPE_PROOF_ANSWER_GRACE_MS;
   *place = (lupe_waiter){.session = s,
                          .serial = request.serial,
                          .deadline_ms = lupe_unix_ms() + wait_ms,

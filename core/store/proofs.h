@@ -9,7 +9,7 @@
 #include "core/store/waiting.h"
 #include "core/wire/message.h"
 
-enum { LUPE_PROOF_GRACE_MS = 5000 /* for the answer, beyond what the limits let it take */ };
+enum { LUPE_PROOF_ANSWER_GRACE_MS = 5000 /* for the answer, beyond what the limits let it take */ };
 
 /* All zeros: none is under way. */
 typedef struct lupe_proofs {

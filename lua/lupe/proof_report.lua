@@ -98,7 +98,8 @@ local function unanswered(proof, asked)
         pid = one.pid, name = one.name, outcome = "unanswered", why = one.failure, hidden = {},
       })
     elseif not told[one.pid] then
-      local word, _, why = proof_words.outcome(one.reply.outcome, one.reply.error, one.reply.read_bytes)
+      local word, _, why = proof_words.outcome(one.reply.outcome, one.reply.error, one.reply.read_bytes,
+        one.reply.anonymous_bytes)
       list[#list + 1] = TARGET({
         pid = one.pid, name = one.name, outcome = word, why = why, hidden = {},
         pause_ms = json.round(one.reply.pause_ms), elapsed_ms = json.round(one.reply.elapsed_ms),

@@ -24,22 +24,30 @@ end
 
 local function found(proof)
   if proof.unreachable_objects == 0 then return "something points to every object: nothing is lost" end
-  return ("%s in %s that nothing points to"):format(format.bytes(proof.unreachable_bytes),
+  return ("nothing was found that points to %s in %s"):format(format.bytes(proof.unreachable_bytes),
     format.plural(proof.unreachable_objects, "object"))
 end
 
 local function one_site(site, room)
-  local text = ("%s, %s: %s in %s, %s of what lives there"):format(fit(site.component, room), site.state,
+  local text = ("%s, %s: %s in %s or more, %s of what lives there"):format(fit(site.component, room), site.state,
     format.estimate(site.proven_bytes, site.proven_bytes_error), format.plural(site.groups, "structure"),
     format.percent(100 * site.share))
   return site.reasons[1] and text .. "; " .. site.reasons[1] or text
 end
 
+local function title_of(proof, processes)
+  local proved, profiled = #proof.targets, 0
+  for _, process in ipairs(processes) do profiled = profiled + (process.reason and 0 or 1) end
+  if proved >= profiled then return "Leak proof" end
+  return ("Leak proof of %d of %d processes"):format(proved, profiled)
+end
+
 --- @param out lupe.page
 -- @param proof of lupe.proof_report, or nil
-return function(out, proof)
+-- @param processes all that there were: those with a `reason` have no heap profile
+return function(out, proof, processes)
   if not proof then return end
-  out:heading("Leak proof", proof.unreachable_bytes and when(proof) or nil)
+  out:heading(title_of(proof, processes), proof.unreachable_bytes and when(proof) or nil)
   local margin = (" "):rep(INDENT)
   if proof.unreachable_bytes then
     out:paragraph(margin, found(proof) .. (proof.status == "complete" and "; " .. cost(proof) or ""))

@@ -3,12 +3,12 @@
 --
 -- * `status` how the newest ones ended. "complete": of one process at least; "refused": nothing was forked; "gave_up";
 --   `reason` why one or more are not complete, nil where all are
--- * `time_ms` of what was found last; `unreachable_bytes`, `unreachable_objects` exact sums of what nothing points to,
---   sampled or not; nil where no proof ever was complete
+-- * `time_ms` of what was found last; `unreachable_bytes`, `unreachable_objects` exact sums of what the later one of
+--   the two scans found nothing to point to, sampled or not; nil where no proof ever was complete
 -- * `targets` { { pid, name, outcome (a word), why (a sentence; nil where complete), time_ms (when it ended),
 --   elapsed_ms, pause_ms (the longer of two), read_bytes (by the last scan), anonymous_bytes (its own) ... } ... }. And
 --   of what the newest complete one found, which a later one that was refused takes nothing away from, `scanned_ms`
---   (when), `hidden` (sentences: where pointers may be that no reading finds), `threads`, `registers` (of waiting
+--   (when), `hidden` (sentences: where pointers may be that no reading finds), `threads`, `registers` (of its
 --   threads, in no memory), `interval_ms` (between the two scans), `scan_bytes_per_sec` (of the newest; nil where too
 --   short), `table_bytes`, `heap_bytes`, `heap_objects`, `unreachable_bytes`, `unreachable_objects`,
 --   `sample_period_bytes`; nil where there is none
@@ -35,7 +35,8 @@ local proof_words = require("lupe.proof_words")
 local site = require("lupe.site")
 
 local function target_of(columns, proof)
-  local word, status, why = proof_words.outcome(proof.outcome, proof.error, proof.read_bytes)
+  local word, status, why = proof_words.outcome(proof.outcome, proof.error, proof.read_bytes,
+    proof.anonymous_bytes)
   local target = columns.targets[proof.target]
   local one = {
     pid = target.pid, name = columns.text(target.name), outcome = word, why = why, time_ms = proof.time_ms,

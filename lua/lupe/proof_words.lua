@@ -10,7 +10,7 @@ local format = require("lupe.format")
 local proof_words = {}
 
 --- By lupe_proof_outcome: { word, status ("complete", "refused": nothing was forked, or "gave_up"), sentence }.
--- %READ% is how far it came, %ERROR% what the outcome's `error` says.
+-- %READ% is how far it came, %ERROR% what the outcome's `error` says, %ANONYMOUS% the process's memory of its own.
 local OUTCOMES = {
   [0] = { "complete", "complete", nil },
   { "busy", "refused", "another proof of this process is under way: ask again when it has ended" },
@@ -26,11 +26,12 @@ local OUTCOMES = {
   {
     "no_memory", "refused",
     "too little memory is free, on the machine or in its control group, for what it writes while its copy lives: free "
-      .. "some, or lower proof_min_free_mb and proof_min_free_share",
+      .. "some, or lower --proof-min-free-mb and --proof-min-free-share",
   },
   {
     "heap_too_large", "refused",
-    "it has more anonymous memory than proof_max_heap_mb: raise that where the machine can bear the scan",
+    "it has %ANONYMOUS% of anonymous memory, more than --proof-max-heap-mb: raise that where the machine can bear the "
+      .. "scan",
   },
   { "vfork", "refused", "one of its threads was in the midst of a vfork: ask again" },
   { "no_proc", "refused", "it cannot read /proc, which tells where its memory is: mount it where the program runs" },
@@ -41,7 +42,7 @@ local OUTCOMES = {
   { "leaving", "refused", "the program was about to exit, or its profiling to be switched off: ask earlier" },
   {
     "time", "gave_up",
-    "a scan took longer than proof_max_secs, and had read %READ%: raise that, or ask when the machine is less busy",
+    "a scan took longer than --proof-max-secs, and had read %READ%: raise that, or ask when the machine is less busy",
   },
   {
     "short_of_memory", "gave_up",
@@ -50,7 +51,7 @@ local OUTCOMES = {
   },
   {
     "tables", "gave_up",
-    "the scan's own tables would have become larger than proof_max_table_mb, when %READ% were read: raise that",
+    "the scan's own tables would have become larger than --proof-max-table-mb, when %READ% were read: raise that",
   },
   {
     "killed", "gave_up",
@@ -62,7 +63,7 @@ local OUTCOMES = {
   },
   {
     "too_much_read", "gave_up",
-    "it would have read more than four times proof_max_heap_mb: the program shares much memory, or has lost much",
+    "it would have read more than four times --proof-max-heap-mb: the program shares much memory, or has lost much",
   },
 }
 
@@ -94,8 +95,9 @@ end
 -- @param outcome its number
 -- @param[opt] error what belongs to it
 -- @param[opt] read_bytes how far it came
+-- @param[opt] anonymous_bytes of the process
 -- @return a word; "complete", "refused" or "gave_up"; why it is not complete and what can be done (else nil)
-function proof_words.outcome(outcome, error, read_bytes)
+function proof_words.outcome(outcome, error, read_bytes, anonymous_bytes)
   local entry = OUTCOMES[outcome]
   if not entry then
     local why = ("it ended in a way that this lupe does not know (%d): its agent is newer"):format(outcome)
@@ -104,6 +106,7 @@ function proof_words.outcome(outcome, error, read_bytes)
   local word, status, sentence = entry[1], entry[2], entry[3]
   sentence = sentence and sentence:gsub("%%(%u+)%%", {
     READ = format.bytes(read_bytes or 0), ERROR = error_words(word, error or 0),
+    ANONYMOUS = format.bytes(anonymous_bytes or 0),
   })
   return word, status, sentence
 end
@@ -133,7 +136,7 @@ local function objects(count) return format.plural(count, "sampled object") end
 
 --- Why what nothing leads to in a process may yet be in use: fewer structures than pointers that may be missed.
 function proof_words.registers(groups, registers)
-  return ("it is %s, and as many as %s of waiting threads are in no memory that can be read"):format(
+  return ("it is %s, and as many as %s of its threads are in no memory that can be read"):format(
     format.plural(groups, "structure"), format.plural(registers, "register"))
 end
 

@@ -44,7 +44,7 @@ end
 function prover:allowed() return self.app.config.proof ~= "never" and self.app.config.enable_profiling end
 
 local function count(self, failure, reply)
-  local word = failure and "unanswered" or proof_words.outcome(reply.outcome, reply.error, reply.read_bytes)
+  local word = failure and "unanswered" or proof_words.outcome(reply.outcome)
   self.counts[word] = (self.counts[word] or 0) + 1
   self.pause_ms = self.pause_ms + (reply and reply.pause_ms or 0)
 end
@@ -82,16 +82,27 @@ function prover:run(targets)
   end)
 end
 
-local function log_result(host, result)
+--- What the newest proof of a process found; "" where it is not known.
+local function lost_of(view, pid)
+  for _, target in ipairs(view and view.proof and view.proof.targets or {}) do
+    if target.pid == pid and target.unreachable_bytes then
+      return ("; nothing was found that points to %s in %s"):format(format.bytes(target.unreachable_bytes),
+        format.plural(target.unreachable_objects, "object"))
+    end
+  end
+  return ""
+end
+
+local function log_result(host, result, view)
   local who = ("leak proof of process %d (%s)"):format(result.pid, result.name)
   if result.failure then return host.log("warning", ("%s: no answer: %s"):format(who, result.failure)) end
   local reply = result.reply
-  local _, status, why = proof_words.outcome(reply.outcome, reply.error, reply.read_bytes)
+  local _, status, why = proof_words.outcome(reply.outcome, reply.error, reply.read_bytes, reply.anonymous_bytes)
   if status ~= "complete" then
     return host.log("warning", ("%s: %s: %s"):format(who, status == "refused" and "refused" or "given up", why))
   end
-  host.log("info", ("%s: complete after %s, stopped it for %.1f ms at most, %s read"):format(who,
-    format.duration(reply.elapsed_ms), reply.pause_ms, format.bytes(reply.read_bytes)))
+  host.log("info", ("%s: complete after %s, stopped it for %.1f ms at most, %s read%s"):format(who,
+    format.duration(reply.elapsed_ms), reply.pause_ms, format.bytes(reply.read_bytes), lost_of(view, result.pid)))
 end
 
 --- All live processes, one after the other.
@@ -100,8 +111,10 @@ local function round(self)
   for _, target in ipairs(self.app.host.targets()) do
     if target.live and target.connected and target.heap_state == "on" then list[#list + 1] = target end
   end
-  for _, target in ipairs(list) do log_result(self.app.host, self:run({ target })[1]) end
-  if list[1] then self.app.views:renew() end
+  for _, target in ipairs(list) do
+    local result = self:run({ target })[1]
+    log_result(self.app.host, result, (self.app.views:renew()))
+  end
   return #list
 end
 

@@ -5,17 +5,17 @@ local bottlenecks = require("lupe.bottlenecks")
 local format = require("lupe.format")
 local json = require("lupe.json")
 local leaks = require("lupe.leaks")
+local notes_of = require("lupe.report_notes")
 local proof_report = require("lupe.proof_report")
 local targets = require("lupe.targets")
 local text_report = require("lupe.text_report")
-local sampling = require("lupe.sampling")
 local time = require("lupe.time")
 local view_of = require("lupe.view").from_snapshot
 
 local report = {}
 
 local MOST_ALLOCATORS, MOST_FRAMES, MOST_HOTSPOTS = 20, 32, 20
-local SIGKILL = 9
+local NEARLY_ALL = 0.995
 local SAME_TIME_MS = 2000
 local FEWEST_COMPARED = 5 -- profiles
 local MOST_BOUNDS, MOST_SUPPRESSED = 2, 3
@@ -153,53 +153,6 @@ local function profiler_of(host, duration_seconds)
   })
 end
 
---- One note for all processes of one name that have the same to be said of them.
-local function grouped_notes(list, describe)
-  local groups, order, notes = {}, {}, {}
-  for _, target in ipairs(list) do
-    local text = describe(target)
-    if text then
-      local key = target.name .. "\0" .. text
-      if not groups[key] then
-        groups[key] = { name = target.name, text = text, count = 0, pid = target.pid }
-        order[#order + 1] = groups[key]
-      end
-      groups[key].count = groups[key].count + 1
-    end
-  end
-  for i, group in ipairs(order) do
-    local who = group.count == 1 and ("process %d"):format(group.pid) or ("%d processes"):format(group.count)
-    notes[i] = ("%s (%s): %s"):format(group.name, who, group.text)
-  end
-  return notes
-end
-
-local function note_of(target)
-  local reason = targets.heap_reason(target)
-  if reason then return "the heap was not profiled: " .. reason end
-  if target.heap_state == "no_hook" then
-    return "this jemalloc cannot hand over stacks, so what was allocated and freed is not known"
-  end
-  return nil
-end
-
---- Which processes have no profile of a kind that others have. What none has is said with the bottlenecks.
-local function sampling_notes(list, view)
-  local notes = {}
-  for _, part in ipairs({ { "cpu", "CPU" }, { "wall", "wall" } }) do
-    local kind, known = part[1], view and view.profile[part[1]]
-    if known and known.state == "on" then
-      local found = grouped_notes(list, function(target)
-        local state = target[kind .. "_state"]
-        local missing = state ~= "on" and state ~= "off" -- it may have ended before sampling began
-        return missing and ("no %s profile: %s"):format(part[2], sampling.reason(kind, state, known.hz)) or nil
-      end)
-      for _, note in ipairs(found) do notes[#notes + 1] = note end
-    end
-  end
-  return notes
-end
-
 --- How many findings the operator does not want to be told, and which; nil where there are none.
 local function suppressed_note(list)
   if #list == 0 then return nil end
@@ -212,29 +165,6 @@ local function suppressed_note(list)
   return ("%d finding%s suppressed: %s"):format(#list, #list == 1 and "" or "s", table.concat(said, "; "))
 end
 
---- Which processes have no profile, and why; and where the last data is older than the end.
--- @return notes, and why nothing at all was profiled (or nil)
-local function notes_of(app, info, view)
-  local list = app.host.targets()
-  local notes = grouped_notes(list, note_of)
-  local profiled, reason = false, nil
-  for _, target in ipairs(list) do
-    local why = targets.heap_reason(target)
-    if why then reason = reason or why else profiled = true end
-  end
-  if info.signal == SIGKILL and view then
-    notes[#notes + 1] = ("SIGKILL left no time for a last profile: the figures are from %s before the end")
-      :format(format.duration(math.max(0, app.host.now_ms() - view.time_ms)))
-  end
-  if not profiled and #notes == 1 then notes = {} end -- the answer says it
-  for _, note in ipairs(sampling_notes(list, view)) do notes[#notes + 1] = note end
-  for _, note in ipairs(info.notes or {}) do notes[#notes + 1] = note end
-  if profiled then return notes, nil end
-  if not app.config.enable_profiling then return notes, "profiling is switched off (ENABLE_PROFILING=false)" end
-  return notes, reason or info.reason or "the program never connected to lupe: it is statically linked or setuid, "
-    .. "clears its environment, or ended before it was loaded"
-end
-
 local function leak_answer(leak)
   local who = leak.component
   -- A function without a name has its module in what stands for the name.
@@ -245,14 +175,16 @@ local function leak_answer(leak)
   local kept = leak.evidence.survivors
   local proof = leak.proof
   if leak.verdict == "leak" and proof and proof.state == "proven" and proof.proven_bytes > 0 then
-    return ANSWER({ kind = "leak", text = ("Leak: %s%s, and nothing points to %s of it any more."):format(who, figures,
-      format.bytes(proof.proven_bytes)) })
+    local lost = proof.share < NEARLY_ALL and format.bytes(proof.proven_bytes) .. " of it" or "it"
+    return ANSWER({ kind = "leak", text = ("Leak: %s%s, and nothing points to %s any more."):format(who, figures,
+      lost) })
   elseif leak.verdict == "leak" then
     return ANSWER({ kind = "leak", text = ("Leak: %s%s%s."):format(who, figures,
       kept and kept <= 1 and (", %s of all that it allocated"):format(format.percent(100 * kept)) or "") })
   end
   local doubt = leak.reasons[1] and "; " .. leak.reasons[1] or ""
-  return ANSWER({ kind = "growing", text = ("Perhaps a leak: %s%s%s."):format(who, figures, doubt) })
+  local head = leak.evidence.all_reachable and "Growing, and not lost" or "Perhaps a leak"
+  return ANSWER({ kind = "growing", text = ("%s: %s%s%s."):format(head, who, figures, doubt) })
 end
 
 --- Of all samples that are still there: the last ten minutes at most.

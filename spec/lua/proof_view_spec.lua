@@ -134,7 +134,7 @@ describe("site.proof", function()
     local proof = proof_of({ { registers = 3, sites = { { name = "lose", unreachable = 30, groups = 3 } } } }, "lose")
     assert.equal("unreferenced", proof.state)
     assert.same({
-      "it is 3 structures, and as many as 3 registers of waiting threads are in no memory that can be read",
+      "it is 3 structures, and as many as 3 registers of its threads are in no memory that can be read",
     }, proof.reasons)
     proof = proof_of({ { registers = 3, sites = { { name = "lose", unreachable = 30, groups = 4 } } } }, "lose")
     assert.equal("proven", proof.state)

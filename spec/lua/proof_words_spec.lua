@@ -3,6 +3,9 @@ local support = require("spec.support")
 
 local HEADER = assert(support.read_file(support.root .. "/core/wire/proof.h"))
 
+local FLAGS = {}
+for _, setting in ipairs(require("lupe.settings")) do FLAGS[setting.flag or ""] = true end
+
 describe("the words of leak proofs", function()
   it("have one for every outcome that the header has, and a sentence where it is not complete", function()
     local seen, count = {}, 0
@@ -15,6 +18,7 @@ describe("the words of leak proofs", function()
         assert.is_nil(seen[word], word .. " stands for two outcomes")
         assert.equal(number, proof_words.outcome_number(word))
         seen[word], count = true, count + 1
+        for flag in (why or ""):gmatch("%-%-[%l%-]+") do assert.truthy(FLAGS[flag], flag) end
         assert.equal(name == "COMPLETE" and "complete" or number <= 10 and "refused" or "gave_up", status, name)
         assert.equal(name ~= "COMPLETE", why ~= nil, name)
         assert.is_nil((why or ""):find("%", 1, true), why)
@@ -32,6 +36,8 @@ describe("the words of leak proofs", function()
     assert.truthy(why:find("(signal 9)", 1, true), why)
     _, _, why = proof_words.outcome(14, -3)
     assert.truthy(why:find("(exit status 3)", 1, true), why)
+    _, _, why = proof_words.outcome(6, 0, 0, 5 * 2 ^ 20)
+    assert.truthy(why:find("it has 5.00 MiB of anonymous memory, more than --proof-max-heap-mb", 1, true), why)
     assert.same({ "unknown", "gave_up" }, { unpack({ proof_words.outcome(99) }, 1, 2) })
   end)
 

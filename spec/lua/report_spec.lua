@@ -1,4 +1,5 @@
 require("spec.support")
+local config = require("lupe.config")
 local fake = require("spec.fake_host")
 local json = require("lupe.json")
 local report = require("lupe.report")
@@ -230,6 +231,17 @@ describe("the report", function()
     assert.equal("no leak proof was run", assemble({ no_view = true, findings = {} }).proof_reason)
   end)
 
+  it("does not call a leak what a proof found held, nor counts what is all lost", function()
+    local found = leak({ verdict = "growing", reasons = { "all of it can still be reached" } })
+    assert.truthy(assemble({ findings = { found } }).answer[1].text:find("^Perhaps a leak: session_open"))
+    found.evidence = { slope_mib_per_hour = 4547.4, all_reachable = true }
+    assert.truthy(assemble({ findings = { found } }).answer[1].text:find("^Growing, and not lost: session_open"))
+    found = proven_leak()
+    found.site.proof.share = 1
+    assert.truthy(assemble({ findings = { found } }).answer[1].text:find("live, and nothing points to it any more.", 1,
+      true))
+  end)
+
   it("is JSON with its fields in order", function()
     local body = json.encode(assemble())
     assert.same({ "timestamp", "name", "pid", "outcome", "duration_seconds", "answer" },
@@ -254,9 +266,9 @@ describe("the report's text", function()
   it("says what a leak proof found, a line for each function that lost something", function()
     local all = text({ findings = { proven_leak() }, proofs = PROOFS }, { columns = 120 })
     for _, words in ipairs({
-      "\nLeak proof, at the end\n  24.5 MiB in 25,088 objects that nothing points to; stopped for 6.5 ms at most",
+      "\nLeak proof, at the end\n  nothing was found that points to 24.5 MiB in 25,088 objects; stopped for 6.5 ms",
       " at most, 58.0 MiB read\n",
-      "\n  - session_open, proven: 24.5 +- 2.4 MiB in 401 structures, 98 % of what lives there\n",
+      "\n  - session_open, proven: 24.5 +- 2.4 MiB in 401 structures or more, 98 % of what lives there\n",
     }) do
       assert.truthy(all:find(words, 1, true), words .. " is not in:\n" .. all)
     end
@@ -267,11 +279,23 @@ describe("the report's text", function()
     assert.truthy(text({ proofs = PROOFS }):find("\nLeak proof, 10 s before the end\n", 1, true))
   end)
 
+  it("says which processes have no leak proof of their exit, and does not speak for them", function()
+    local targets = { fake.target({ pid = 1 }), fake.target({ pid = 102, name = "worker" }) }
+    local given = { proofs = PROOFS, host = { targets = function() return targets end } }
+    assert.is_nil(text(given):find("at its exit", 1, true))
+    given.host.config = config.defaults()
+    given.host.config.proof = "exit"
+    local all = text(given, { columns = 120 })
+    assert.truthy(all:find("\nLeak proof of 1 of 2 processes, at the end\n", 1, true), all)
+    assert.truthy(all:find("worker (process 102): no leak proof at its exit: a signal ended it", 1, true), all)
+    assert.is_nil(all:find("redis-server (process 1)", 1, true))
+  end)
+
   it("says in one sentence why there is no leak proof", function()
     local all = text({ proofs = { { outcome = "busy" } } }, { columns = 120 })
     assert.truthy(all:find("\nLeak proof\n  refused: another proof of this process is under way: ask again", 1, true))
     all = text({ proofs = { { outcome = "time", read_bytes = 2 ^ 30 } } }, { columns = 120 })
-    assert.truthy(all:find("\n  given up: a scan took longer than proof_max_secs, and had read 1.00 GiB", 1, true))
+    assert.truthy(all:find("\n  given up: a scan took longer than --proof-max-secs, and had read 1.00 GiB", 1, true))
     all = text({ proofs = { { outcome = "busy", scanned_ms = 1728583190000 } } }, { columns = 120 })
     assert.truthy(all:find("\nLeak proof, 10 s before the end\n  something points to every object", 1, true))
     assert.truthy(all:find("\n  the newest was refused: another proof", 1, true))

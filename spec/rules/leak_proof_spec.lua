@@ -36,7 +36,7 @@ describe("the rule leak.steady-growth, where a leak proof was run,", function()
     assert.equal("leak", found.verdict)
     assert.near(1 - 0.05 * (1 - alone.confidence), found.confidence, 1e-9)
     assert.equal("nothing points to 412 of 420 sampled objects: ~9.80 +- 0.50 MiB, 98 % of what lives there; "
-      .. "in 401 structures", found.reasons[1])
+      .. "in 401 structures or more", found.reasons[1])
     assert.truthy(found.summary:find("site grows .*, 9.80 MiB of it lost$"), found.summary)
     assert.same({ "proven", 412, 401 },
       { found.evidence.proof_state, found.evidence.unreachable_objects, found.evidence.structures })
@@ -80,10 +80,11 @@ describe("the rule leak.steady-growth, where a leak proof was run,", function()
     local found = judge(steady, { reachable = 400, interior = 10, unsettled = 30, holder = "cache_answer" })
     assert.equal("growing", found.verdict)
     assert.near(alone.confidence / 2, found.confidence, 1e-9)
-    assert.equal("all of 410 sampled objects can still be reached; most are held by cache_answer", found.reasons[1])
-    assert.equal("cache_answer", found.evidence.held_by)
+    assert.equal("410 of 440 sampled objects can still be reached, the others are too young to tell; most are held by "
+      .. "cache_answer", found.reasons[1])
+    assert.same({ "cache_answer", true }, { found.evidence.held_by, found.evidence.all_reachable })
     found = judge(steady, { reachable = 400, holder = "site" })
-    assert.truthy(found.reasons[1]:find("reached; they hold each other", 1, true))
+    assert.equal("all of 400 sampled objects can still be reached; they hold each other", found.reasons[1])
   end)
 
   it("keeps to the growth where the proof saw only part of what lives now, or could not tell", function()
@@ -92,6 +93,7 @@ describe("the rule leak.steady-growth, where a leak proof was run,", function()
     }) do
       local found = judge(steady, of_site)
       assert.same({ "leak", alone.confidence }, { found.verdict, found.confidence })
+      assert.is_nil(found.evidence.all_reachable)
     end
   end)
 
@@ -99,6 +101,7 @@ describe("the rule leak.steady-growth, where a leak proof was run,", function()
     local found = judge(steady, { unreachable = 400 }, { hidden = { "luajit" } })
     assert.equal("leak", found.verdict)
     assert.near(1 - 0.5 * (1 - alone.confidence), found.confidence, 1e-9)
+    assert.truthy(found.reasons[1]:find("^nothing was found that points to 400 of 400"))
     assert.truthy(found.reasons[2]:find("^LuaJIT keeps"))
     assert.is_nil(found.summary:find("lost", 1, true))
     found = judge(steady, { unreachable = 400, groups = 2 })
@@ -156,16 +159,25 @@ describe("a finding's site", function()
 end)
 
 describe("the rule recommendation.growth", function()
-  it("says what to do about what is lost", function()
+  local function said_of(verdict, evidence)
     local finding = {
-      rule = "leak.steady-growth", kind = "leak", verdict = "leak", score = 0, severity = "high", summary = "s",
-      site = { name = "site", inuse_space = 10 * MIB, stack = { "site", "caller" } },
-      evidence = { proof_state = "proven", proven_bytes = 9 * MIB },
+      rule = "leak.steady-growth", kind = "leak", verdict = verdict, score = 0, severity = "high", summary = "s",
+      site = { name = "site", inuse_space = 10 * MIB, stack = { "site", "caller" } }, evidence = evidence,
     }
     local source = assert(support.read_file(support.root .. "/rules/recommend_leaks.lua"))
     local loaded = assert(rule.load("rules/recommend_leaks.lua", source, sandbox.new(function() end)))
-    local said = rule.run("rules/recommend_leaks.lua", loaded, view_of({ findings = { finding } })).findings[1].summary
+    return rule.run("rules/recommend_leaks.lua", loaded, view_of({ findings = { finding } })).findings[1].summary
+  end
+
+  it("says what to do about what is lost", function()
+    local said = said_of("leak", { proof_state = "proven", proven_bytes = 9 * MIB })
     assert.equal("Investigate site for potential memory leak: 10.0 MiB live. Nothing points to 9.00 MiB of it any "
       .. "more: free each before its last pointer goes. Begin at its caller, caller.", said)
+  end)
+
+  it("says what to do about what is held", function()
+    local said = said_of("growing", { all_reachable = true, held_by = "cache" })
+    assert.truthy(said:find("It is held by cache, and not lost: give what holds it a size limit", 1, true), said)
+    assert.truthy(said_of("growing", { all_reachable = true }):find("It is held, and not lost", 1, true))
   end)
 end)
