@@ -256,6 +256,16 @@ describe("a leak proof", function()
     host:finish()
   end)
 
+  it("needs no more address space than goes with the program's memory", function()
+    local host = start(1000, { "lost", "kept" }, EVERY)
+    local kib = tonumber(support.read_file(("/proc/%d/status"):format(host.pid)):match("VmSize:%s+(%d+)"))
+    local set = support.run({ "prlimit", "--pid", tostring(host.pid), "--as=" .. (kib + 64 * 1024) * 1024 })
+    assert.are.equal(0, set.code)
+    local t = tally(host:proof(), 224)
+    assert.is_true(t.unreachable >= 1000 - STALE, t.unreachable .. " are found")
+    host:finish()
+  end)
+
   it("finds pointers wherever in memory they begin", function()
     local host = start(20000, { "packed" }, EVERY) -- some of these lie across pages
     local t = tally(host:proof(), 256)
