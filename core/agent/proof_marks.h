@@ -47,7 +47,7 @@ void lupe_proof_marks_make(lupe_proof_marks *out, lupe_proof_heap *h, const uint
                            size_t pointer_count);
 
 /* For who goes on from here with another `meet` (proof_groups.c). */
-void lupe_proof_marks_push(lupe_proof_marks *m, uint32_t extent, uint32_t region, uint32_t holder);
+void lupe_proof_marks_push(lupe_proof_marks *m, uint32_t extent, uint32_t part, uint32_t holder);
 /* Reads what waits, and what that leads to, until nothing does. */
 void lupe_proof_marks_drain(lupe_proof_marks *m);
 

@@ -86,7 +86,7 @@ static long dispatch(long mode) {
 }
 
 lupe_status lupe_quiet_fork_check(void) {
-  kernel_action now;
+  kernel_action now = {0};
   if (act(NULL, &now) != 0) return LUPE_EUNSUPPORTED;
   if ((uintptr_t)now.handler != (uintptr_t)SIG_DFL && (uintptr_t)now.handler != (uintptr_t)SIG_IGN)
     return LUPE_EINUSE;
@@ -97,7 +97,7 @@ lupe_status lupe_quiet_fork_check(void) {
 
 /* Unless the program has set a handler of its own meanwhile. */
 static void give_back(void) {
-  kernel_action now;
+  kernel_action now = {0};
   if (act(NULL, &now) == 0 && now.handler == on_trapped) act(&before, NULL);
 }
 
