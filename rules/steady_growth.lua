@@ -137,6 +137,28 @@ local function judge(view, site, since, params)
   return trend, verdict, why
 end
 
+local function reached_of(proof) return proof.reachable + proof.interior + proof.stack_only end
+
+--- Whether a proof saw that what is not lost can be reached: what was not there yet, or came since, may be lost too.
+local function rest_is_reachable(site, params)
+  local proof = site.proof
+  return reached_of(proof) >= params.proof_settled * (proof.sampled_objects - proof.unreachable)
+    and proof.total_bytes >= params.proof_settled * site.inuse_space
+end
+
+--- Who holds what can all be reached.
+local function held_by(site)
+  local proof = site.proof
+  local holder = proof.holder
+  if not holder then
+    return proof.stack_only == reached_of(proof) and "only threads' stacks lead to them"
+      or "what holds them is not sampled, or a global"
+  elseif holder.index == site.index and holder.group == site.group then
+    return "they hold each other"
+  end
+  return ("most are held by %s"):format(holder.name)
+end
+
 --- What a leak proof says of a site, as far as it counts here: "proven", "unreferenced" or "reachable", the reason,
 -- and what makes less than a proof of it; nothing where it says nothing.
 local function proof_of(site, params)
@@ -144,25 +166,24 @@ local function proof_of(site, params)
   if not proof then return nil end
   local sampled = proof.sampled_objects
   if proof.unreachable > 0 then
-    local many = proof.unreachable >= params.proof_objects and proof.proven_bytes >= params.proof_bytes
-    local sure = proof.state == "proven" and "nothing points" or "nothing was found that points"
+    local proven = proof.state == "proven"
+    local many = proof.unreachable >= params.proof_objects
+      and (proven and proof.proven_bytes or proof.lost_bytes) >= params.proof_bytes
+    -- Of several processes one may prove it, and another not.
+    local partly = proven and proof.proven_bytes < proof.lost_bytes
+    local sure = proven and not partly and "nothing points" or "nothing was found that points"
     local why = ("%s to %s of %s: ~%s, %s of what lives there; in %s or more"):format(
       sure, words.count(proof.unreachable), words.plural(sampled, "sampled object"),
-      words.estimate(proof.proven_bytes, proof.proven_bytes_error), words.percent(100 * proof.share),
+      words.estimate(proof.lost_bytes, proof.lost_bytes_error), words.percent(100 * proof.share),
       words.plural(proof.groups, "structure"))
+    if partly then why = ("%s; %s of that is proven"):format(why, words.bytes(proof.proven_bytes)) end
     return many and proof.state or "few", why, proof.reasons
   end
-  local reached = proof.reachable + proof.interior + proof.stack_only
-  -- What was not there yet, or came since, may be what is lost.
-  if reached < params.proof_settled * sampled or proof.total_bytes < params.proof_settled * site.inuse_space then
-    return nil
-  end
-  local holder = proof.holder
-  local held = holder and (holder.index == site.index and holder.group == site.group and "; they hold each other"
-    or ("; most are held by %s"):format(holder.name)) or ""
+  if not rest_is_reachable(site, params) then return nil end
+  local reached = reached_of(proof)
   local of = reached == sampled and "all of %s can still be reached" or words.count(reached)
     .. " of %s can still be reached, the others are too young to tell"
-  return "reachable", of:format(words.plural(sampled, "sampled object")) .. held
+  return "reachable", of:format(words.plural(sampled, "sampled object")) .. "; " .. held_by(site)
 end
 
 local function reasons_of(site, trend)
@@ -194,11 +215,21 @@ end
 local function add_evidence(evidence, proof, all_reachable)
   if not proof then return evidence end
   evidence.all_reachable = all_reachable
-  evidence.proof_state, evidence.proven_share, evidence.structures = proof.state, proof.share, proof.groups
+  evidence.proof_state, evidence.lost_share, evidence.structures = proof.state, proof.share, proof.groups
   evidence.proven_bytes, evidence.proven_bytes_error = proof.proven_bytes, proof.proven_bytes_error
+  evidence.lost_bytes, evidence.lost_bytes_error = proof.lost_bytes, proof.lost_bytes_error
   evidence.sampled_objects, evidence.unreachable_objects = proof.sampled_objects, proof.unreachable
   evidence.held_by = proof.holder and proof.holder.name
   return evidence
+end
+
+--- How severe it is that a site grows: of what a proof convicts only as much as is lost counts, where the rest is shown
+-- to be in use.
+local function severity_of(site, slope, proof, params)
+  if proof == "proven" and rest_is_reachable(site, params) then
+    return severity(site.proof.lost_bytes, slope * site.proof.share, params)
+  end
+  return severity(site.inuse_space, slope, params)
 end
 
 local function finding(site, trend, params, verdict, objected)
@@ -217,7 +248,7 @@ local function finding(site, trend, params, verdict, objected)
   local lost = proof == "proven" and (", %s of it lost"):format(words.bytes(site.proof.proven_bytes)) or ""
   return {
     site = site, score = trend.slope, verdict = verdict, confidence = sure, reasons = reasons,
-    severity = accused and severity(site.inuse_space, trend.slope, params) or "info",
+    severity = accused and severity_of(site, trend.slope, proof, params) or "info",
     summary = ("%s %s: %s"):format(site.name,
       accused and "grows " .. words.rate(trend.slope) or "has grown to " .. words.bytes(site.inuse_space),
       accused and words.bytes(site.inuse_space) .. " live" .. lost or objected),

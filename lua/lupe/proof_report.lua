@@ -14,7 +14,7 @@ local STATES = "proven|unreferenced|reachable|unknown"
 proof_report.LEAK = json.shape({
   "state " .. STATES, "reasons string[]", "proven_objects integer", "proven_bytes integer",
   "proven_bytes_error integer", "share number", "sampled_objects integer", "groups integer", "largest_behind integer",
-  "holder string?", "time time",
+  "holder string?", "time time", "lost_objects integer", "lost_bytes integer", "lost_bytes_error integer",
 })
 
 local TARGET = json.shape({
@@ -28,6 +28,7 @@ local SITE = json.shape({
   "unreachable integer", "reachable integer", "interior integer", "stack_only integer", "unsettled integer",
   "groups integer", "proven_objects integer", "proven_bytes integer", "total_bytes integer", "holder string?",
   "stack string[]", "proven_bytes_error integer", "share number", "largest_behind integer", "head string?",
+  "lost_objects integer", "lost_bytes integer", "lost_bytes_error integer",
 })
 
 --- Of a view: all that its proofs found.
@@ -49,7 +50,8 @@ function proof_report.leak(proof)
     proven_bytes = whole(proof.proven_bytes or 0), proven_bytes_error = whole(proof.proven_bytes_error or 0),
     share = json.round(proof.share or 0, 4), sampled_objects = proof.sampled_objects or 0, groups = proof.groups or 0,
     largest_behind = proof.largest_behind or 0, holder = name_of(proof.holder),
-    time = time.rfc3339(proof.time_ms or 0),
+    time = time.rfc3339(proof.time_ms or 0), lost_objects = whole(proof.lost_objects or 0),
+    lost_bytes = whole(proof.lost_bytes or 0), lost_bytes_error = whole(proof.lost_bytes_error or 0),
   })
 end
 
@@ -84,7 +86,8 @@ local function site_of(site)
     proven_objects = whole(proof.proven_objects), proven_bytes = whole(proof.proven_bytes),
     total_bytes = whole(proof.total_bytes), holder = name_of(proof.holder), stack = stack,
     proven_bytes_error = whole(proof.proven_bytes_error), share = json.round(proof.share, 4),
-    largest_behind = proof.largest_behind, head = name_of(proof.head),
+    largest_behind = proof.largest_behind, head = name_of(proof.head), lost_objects = whole(proof.lost_objects),
+    lost_bytes = whole(proof.lost_bytes), lost_bytes_error = whole(proof.lost_bytes_error),
   })
 end
 

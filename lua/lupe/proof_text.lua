@@ -30,8 +30,11 @@ end
 
 local function one_site(site, room)
   local text = ("%s, %s: %s in %s or more, %s of what lives there"):format(fit(site.component, room), site.state,
-    format.estimate(site.proven_bytes, site.proven_bytes_error), format.plural(site.groups, "structure"),
+    format.estimate(site.lost_bytes, site.lost_bytes_error), format.plural(site.groups, "structure"),
     format.percent(100 * site.share))
+  if site.state == "proven" and site.proven_bytes < site.lost_bytes then
+    text = ("%s; %s of that is proven"):format(text, format.bytes(site.proven_bytes))
+  end
   return site.reasons[1] and text .. "; " .. site.reasons[1] or text
 end
 

@@ -141,7 +141,7 @@ function proof_words.registers(groups, registers)
 end
 
 --- What can still be reached, and how.
--- @param counts { reachable, interior, stack_only }
+-- @param counts { reachable, interior, stack_only, holder (nil: not known) }
 -- @treturn {string,...} at least one
 function proof_words.reachable(counts)
   local all = counts.reachable + counts.interior + counts.stack_only
@@ -151,6 +151,9 @@ function proof_words.reachable(counts)
   end
   if counts.stack_only > 0 then
     list[#list + 1] = ("%s only from threads' stacks"):format(format.count(counts.stack_only))
+  end
+  if not counts.holder and counts.stack_only < all then
+    list[#list + 1] = "what holds them is not sampled, or a global"
   end
   return list
 end

@@ -175,7 +175,8 @@ local function leak_answer(leak)
   local kept = leak.evidence.survivors
   local proof = leak.proof
   if leak.verdict == "leak" and proof and proof.state == "proven" and proof.proven_bytes > 0 then
-    local lost = proof.share < NEARLY_ALL and format.bytes(proof.proven_bytes) .. " of it" or "it"
+    local part = proof.share < NEARLY_ALL or proof.proven_bytes < proof.lost_bytes
+    local lost = part and format.bytes(proof.proven_bytes) .. " of it" or "it"
     return ANSWER({ kind = "leak", text = ("Leak: %s%s, and nothing points to %s any more."):format(who, figures,
       lost) })
   elseif leak.verdict == "leak" then

@@ -232,7 +232,7 @@ local SITE_FIELDS = { -- five texts, then numbers
 local PROOF_NUMBERS = {
   "sampled_objects", "unreachable", "reachable", "interior", "stack_only", "unsettled", "proven_objects",
   "proven_bytes", "proven_bytes_error", "share", "total_objects", "total_bytes", "groups", "largest_behind",
-  "held_share", "time_ms",
+  "held_share", "time_ms", "lost_objects", "lost_bytes", "lost_bytes_error",
 }
 local PROOF_STATES = { "proven", "unreferenced", "reachable", "unknown" }
 local HOTSPOT_FIELDS = { -- three texts, then numbers

@@ -6,12 +6,14 @@
 --   "reachable": all that is known of it can still be reached; "unknown". `reasons` why it is less than proven
 -- * `sampled_objects`, of which `unreachable`, `reachable`, `interior` (only by pointers into the middle), `stack_only`
 --   (only from threads' stacks), `unsettled` (too young, or moved: nothing is known of them)
--- * `proven_objects`, `proven_bytes` how much nothing points to, as surely as `state` says; `proven_bytes_error` 1.96
---   standard errors of that, by sampling; `share` 0..1, of the site's `total_bytes` (`total_objects`) at that time
+-- * `proven_objects`, `proven_bytes` how much is proven lost, 0 unless `state` is "proven"; `proven_bytes_error` 1.96
+--   standard errors of that, by sampling
+-- * `lost_objects`, `lost_bytes`, `lost_bytes_error` the same of all that nothing was found to point to, whatever the
+--   state; `share` 0..1 that `lost_bytes` are of the site's `total_bytes` (`total_objects`) at that time
 -- * `groups` that the unreachable ones hang together in, at least; `largest_behind` sampled objects behind the first
 --   one of the largest; `head` the site that most of them begin at
 -- * `holder` the site of the nearest sampled object that most of the reachable ones are reached through, another one
---   than itself where there is one; nil: none was sampled. `held_share` 0..1 of the reachable ones
+--   than itself where there is one; nil: it is not sampled, or a global. `held_share` 0..1 of the reachable ones
 -- * `time_ms` when it was found out
 -- @module lupe.site_proof
 -- @usage
@@ -162,8 +164,8 @@ function site_proof.of(columns, chains, stacks, site_at)
   end
   local whole = {
     sampled_objects = 0, unreachable = 0, reachable = 0, interior = 0, stack_only = 0, unsettled = 0,
-    proven_objects = 0, proven_bytes = 0, total_objects = 0, total_bytes = 0, groups = 0, largest_behind = 0,
-    time_ms = 0,
+    proven_objects = 0, proven_bytes = 0, lost_objects = 0, lost_bytes = 0, total_objects = 0, total_bytes = 0,
+    groups = 0, largest_behind = 0, time_ms = 0,
   }
   for _, state in ipairs(BEST_FIRST) do
     if has[state] then
@@ -171,7 +173,7 @@ function site_proof.of(columns, chains, stacks, site_at)
       break
     end
   end
-  local variance, holders, heads, own = 0, {}, {}, {}
+  local proven_variance, lost_variance, holders, heads, own = 0, 0, {}, {}, {}
   for _, stack in ipairs(stacks) do own[columns.stack_site[stack]] = true end
   for _, sum in ipairs(sums) do
     for _, name in ipairs(COUNTS) do
@@ -181,23 +183,29 @@ function site_proof.of(columns, chains, stacks, site_at)
     whole.total_objects, whole.total_bytes = whole.total_objects + sum.objects, whole.total_bytes + sum.bytes
     whole.time_ms = math.max(whole.time_ms, sum.proof.scanned_ms)
     merge(holders, sum.holders)
-    if sum.state == whole.state then
+    whole.lost_objects = whole.lost_objects + sum.unreachable_objects
+    whole.lost_bytes = whole.lost_bytes + sum.unreachable_bytes
+    lost_variance = lost_variance + sum.bytes_variance
+    if sum.state == "proven" then
       whole.proven_objects = whole.proven_objects + sum.unreachable_objects
       whole.proven_bytes = whole.proven_bytes + sum.unreachable_bytes
-      variance = variance + sum.bytes_variance
+      proven_variance = proven_variance + sum.bytes_variance
+    end
+    if sum.state == whole.state then
       whole.groups = whole.groups + sum.groups
       whole.largest_behind = math.max(whole.largest_behind, sum.largest_behind)
       merge(heads, sum.heads)
     end
   end
-  whole.proven_bytes_error = 1.96 * math.sqrt(math.max(0, variance))
-  whole.share = whole.total_bytes > 0 and math.min(1, whole.proven_bytes / whole.total_bytes) or 0
-  whole.reasons = reasons_of(whole, sums)
+  whole.proven_bytes_error = 1.96 * math.sqrt(math.max(0, proven_variance))
+  whole.lost_bytes_error = 1.96 * math.sqrt(math.max(0, lost_variance))
+  whole.share = whole.total_bytes > 0 and math.min(1, whole.lost_bytes / whole.total_bytes) or 0
   local holder, held = most(holders, own)
   if holder then
     whole.holder = site_at(holder)
     whole.held_share = math.min(1, held / math.max(1, whole.reachable + whole.interior + whole.stack_only))
   end
+  whole.reasons = reasons_of(whole, sums)
   local head = most(heads, {})
   whole.head = head and site_at(head)
   return whole

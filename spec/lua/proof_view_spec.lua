@@ -125,6 +125,8 @@ describe("site.proof", function()
     assert.same({ 25600, 25 * MIB, 401, 3 },
       { proof.proven_objects, proof.proven_bytes, proof.groups, proof.largest_behind })
     assert.near(1.96 * MIB, proof.proven_bytes_error, 1)
+    assert.same({ 25600, 25 * MIB, proof.proven_bytes_error },
+      { proof.lost_objects, proof.lost_bytes, proof.lost_bytes_error })
     assert.near(25 / 26, proof.share, 1e-9)
     assert.same({ "cache", 1 }, { proof.holder.name, proof.held_share })
     assert.same({ "lose", 8000 }, { proof.head.name, proof.time_ms })
@@ -143,8 +145,24 @@ describe("site.proof", function()
   it("is unreferenced where pointers may hide, however much it is", function()
     local proof = proof_of({ { hidden = { "luajit" }, sites = { { name = "lose", unreachable = 300 } } } }, "lose")
     assert.equal("unreferenced", proof.state)
-    assert.equal(8 * MIB * 0.75, proof.proven_bytes)
     assert.truthy(proof.reasons[1]:find("^LuaJIT"))
+  end)
+
+  it("has nothing proven where it is unreferenced, and all the same what is lost by its samples", function()
+    local proof = proof_of({
+      {
+        hidden = { "luajit" }, sites = {
+          {
+            name = "lose", unreachable = 300, reachable = 100, bytes = 8 * MIB, unreachable_bytes = 6 * MIB,
+            unreachable_objects = 6144, bytes_variance = MIB ^ 2,
+          },
+        },
+      },
+    }, "lose")
+    assert.same({ "unreferenced", 0, 0, 0 },
+      { proof.state, proof.proven_objects, proof.proven_bytes, proof.proven_bytes_error })
+    assert.same({ 6144, 6 * MIB, 0.75 }, { proof.lost_objects, proof.lost_bytes, proof.share })
+    assert.near(1.96 * MIB, proof.lost_bytes_error, 1)
   end)
 
   it("is reachable where all can be reached, and says how", function()
@@ -160,13 +178,25 @@ describe("site.proof", function()
       "15 sampled objects can still be reached", "4 only by pointers into the middle", "1 only from threads' stacks",
       "2 sampled objects came or moved between the two scans, so nothing is known of them",
     }, proof.reasons)
-    assert.same({ 0, 0, 17 }, { proof.proven_bytes, proof.share, proof.sampled_objects })
+    assert.same({ 0, 0, 0, 0, 17 },
+      { proof.proven_bytes, proof.lost_bytes, proof.lost_bytes_error, proof.share, proof.sampled_objects })
     assert.near(9 / 15, proof.held_share, 1e-9)
+  end)
+
+  it("says what it is where all can be reached and nothing sampled holds it", function()
+    local proof = proof_of({ { sites = { { name = "lose", reachable = 10, stack_only = 1 } } } }, "lose")
+    assert.is_nil(proof.holder)
+    assert.same({
+      "11 sampled objects can still be reached", "1 only from threads' stacks",
+      "what holds them is not sampled, or a global",
+    }, proof.reasons)
+    proof = proof_of({ { sites = { { name = "lose", stack_only = 2 } } } }, "lose")
+    assert.same({ "2 sampled objects can still be reached", "2 only from threads' stacks" }, proof.reasons)
   end)
 
   it("is unknown where the scans agree on nothing", function()
     local proof = proof_of({ { sites = { { name = "lose", unsettled = 5 } } } }, "lose")
-    assert.same({ "unknown", 0 }, { proof.state, proof.proven_objects })
+    assert.same({ "unknown", 0, 0 }, { proof.state, proof.proven_objects, proof.lost_objects })
   end)
 
   it("is nil where the proof sampled nothing of it, or gave up", function()
@@ -215,9 +245,11 @@ describe("site.proof", function()
     }, "lose")
     assert.same({ "proven", MIB, 4 * MIB, 20, 10, 8000 },
       { proof.state, proof.proven_bytes, proof.total_bytes, proof.unreachable, proof.groups, proof.time_ms })
+    assert.same({ 2 * MIB, 0.5 }, { proof.lost_bytes, proof.share })
+    assert.near(math.sqrt(2) * proof.proven_bytes_error, proof.lost_bytes_error, 1)
     assert.truthy(proof.reasons[1]:find("device", 1, true))
     proof = proof_of({ { pid = 7, registers = 10, sites = sites }, { pid = 8, registers = 10, sites = sites } }, "lose")
-    assert.same({ "unreferenced", 2 * MIB }, { proof.state, proof.proven_bytes })
+    assert.same({ "unreferenced", 0, 2 * MIB }, { proof.state, proof.proven_bytes, proof.lost_bytes })
   end)
 
   it("names another holder than itself where there is one", function()

@@ -240,6 +240,9 @@ describe("the report", function()
     found.site.proof.share = 1
     assert.truthy(assemble({ findings = { found } }).answer[1].text:find("live, and nothing points to it any more.", 1,
       true))
+    found.site.proof.proven_bytes = 5 * MIB
+    assert.truthy(assemble({ findings = { found } }).answer[1].text:find("nothing points to 5.00 MiB of it any more.",
+      1, true))
   end)
 
   it("is JSON with its fields in order", function()
@@ -273,6 +276,16 @@ describe("the report's text", function()
       assert.truthy(all:find(words, 1, true), words .. " is not in:\n" .. all)
     end
     assert.is_nil(all:find("- cache_put", 1, true))
+    PROOFS[1].hidden = { "luajit" }
+    finally(function() PROOFS[1].hidden = nil end)
+    all = text({ findings = { proven_leak() }, proofs = PROOFS }, { columns = 120 })
+    assert.truthy(all:find("\n  - session_open, unreferenced: 24.5 +- 2.4 MiB in 401 structures or more, 98 % of", 1,
+      true), all)
+    PROOFS[1].hidden = nil
+    local partly = assemble({ findings = { proven_leak() }, proofs = PROOFS })
+    partly.proof.sites[1].proven_bytes = 5 * MIB
+    all = text_report(partly, { columns = 120 })
+    assert.truthy(all:find("98 % of what lives there; 5.00 MiB of that is\n    proven\n", 1, true), all)
     assert.is_nil(text():find("Leak proof", 1, true))
     PROOFS[1].time_ms = 1728583190000
     finally(function() PROOFS[1].time_ms = nil end)

@@ -81,7 +81,7 @@ describe("POST /api/profiling/leak-detection?proof=true", function()
     assert.same({
       state = "proven", reasons = {}, proven_objects = 25112, proven_bytes = 25715078, proven_bytes_error = 2483106,
       share = 0.981, sampled_objects = 420, groups = 401, largest_behind = 2, holder = "pool_grow",
-      time = "2024-10-10T17:59:59.000Z",
+      time = "2024-10-10T17:59:59.000Z", lost_objects = 25112, lost_bytes = 25715078, lost_bytes_error = 2483106,
     }, grows.proof)
     assert.is_nil(grows.proof_reason)
     assert.same({ "forget", "leak", "proven" }, { quiet.component, quiet.verdict, quiet.proof.state })
@@ -100,6 +100,18 @@ describe("POST /api/profiling/leak-detection?proof=true", function()
     assert.same({ "server", { "pool_grow" }, 4 * MIB }, { last.module, last.stack, last.total_bytes })
     assert.truthy(last.reasons[1]:find("can still be reached", 1, true))
     assert.same({ "session_open", "on_request", "main" }, sites[1].stack)
+  end)
+
+  it("tells what is lost by its samples, and nothing as proven, where pointers may hide", function()
+    local hidden = {}
+    for name, value in pairs(PROOFS[1]) do hidden[name] = value end
+    hidden.hidden = { "luajit" }
+    local body = detect(server_of({ proved_heap = heap({ hidden }) })).json
+    for _, told in ipairs({ body.proof.sites[1], body.potential_leaks[1].proof }) do
+      assert.same({ "unreferenced", 0, 0, 0, 25112, 25715078, 2483106, 0.981 },
+        { told.state, told.proven_objects, told.proven_bytes, told.proven_bytes_error, told.lost_objects,
+          told.lost_bytes, told.lost_bytes_error, told.share })
+    end
   end)
 
   it("has the fields that docs/api.md shows, in their order", function()

@@ -66,6 +66,52 @@ describe("the rule leak.steady-growth, where a leak proof was run,", function()
     assert.equal("low", judge(quiet, { unreachable = 40, unreachable_bytes = MIB }).severity)
   end)
 
+  it("rates growth of which little is lost by what is, where the rest is shown reachable", function()
+    local far = given.sampled(30, function(t) return 4 * MIB * t end)
+    assert.equal("critical", judge(far).severity)
+    local little = { unreachable = 5, reachable = 995, groups = 5 }
+    local found = judge(far, little)
+    assert.same({ "leak", "critical" }, { found.verdict, judge(far, { unreachable = 500, reachable = 500 }).severity })
+    assert.near(0.005, found.evidence.lost_share, 1e-9)
+    local pace = found.evidence.slope_mib_per_hour * 0.005
+    assert.is_true(pace > 50, "the pace is to decide")
+    assert.equal("critical", found.severity)
+    local slow = { medium_growth = pace - 1, high_growth = pace + 1, critical_growth = pace + 2 }
+    assert.equal("medium", judge(far, little, nil, slow).severity)
+    slow.medium_growth = pace + 0.5
+    assert.equal("low", judge(far, little, nil, slow).severity)
+    slow.medium_size = 0.1
+    assert.equal("medium", judge(far, little, nil, slow).severity)
+  end)
+
+  it("rates growth by all that lives where the rest is not shown reachable, or nothing is proven", function()
+    local far = given.sampled(30, function(t) return 4 * MIB * t end)
+    local slow = { medium_growth = 1e6, high_growth = 1e6, critical_growth = 1e6 }
+    assert.equal("critical", judge(far, nil, nil, slow).severity)
+    for about, of_site in pairs({
+      ["most is unsettled"] = { unreachable = 5, reachable = 300, unsettled = 695 },
+      ["most came since"] = { unreachable = 5, reachable = 995, bytes = 40 * MIB },
+      ["too little is lost to count"] = { unreachable = 3, reachable = 997 },
+    }) do
+      assert.equal("critical", judge(far, of_site, nil, slow).severity, about)
+    end
+    assert.equal("low", judge(far, { unreachable = 5, reachable = 995 }, nil, slow).severity)
+    assert.equal("critical", judge(far, { unreachable = 5, reachable = 995 }, { hidden = { "luajit" } }, slow).severity)
+  end)
+
+  it("says how much is proven where one process proves it, and another not", function()
+    local literal = program(steady, { registers = 2, pid = 1, sites = { { name = "site", unreachable = 400,
+      bytes = 5 * MIB } } })
+    literal.targets = { { pid = 1, name = "a" }, { pid = 2, name = "b" } }
+    literal.proofs[2] = { pid = 2, hidden = { "luajit" }, sites = literal.proofs[1].sites }
+    local found = given.about(given.run("steady_growth", literal), "site")
+    assert.equal("leak", found.verdict)
+    assert.truthy(found.reasons[1]:find("^nothing was found that points to 800 of 800 sampled objects: ~10%.0 "))
+    assert.truthy(found.reasons[1]:find("100 %% of what lives there; in 400 structures or more; 5%.00 MiB of that is "
+      .. "proven$"), found.reasons[1])
+    assert.truthy(found.summary:find("5.00 MiB of it lost$"), found.summary)
+  end)
+
   it("says nothing of a few lost objects, and no more than it did of what grows", function()
     local quiet = given.history(40, function() return 8 * MIB end)
     assert.is_nil(judge(quiet, { unreachable = 3, reachable = 100 }))
@@ -85,6 +131,13 @@ describe("the rule leak.steady-growth, where a leak proof was run,", function()
     assert.same({ "cache_answer", true }, { found.evidence.held_by, found.evidence.all_reachable })
     found = judge(steady, { reachable = 400, holder = "site" })
     assert.equal("all of 400 sampled objects can still be reached; they hold each other", found.reasons[1])
+    found = judge(steady, { reachable = 400 })
+    assert.equal("all of 400 sampled objects can still be reached; what holds them is not sampled, or a global",
+      found.reasons[1])
+    assert.is_nil(found.evidence.held_by)
+    found = judge(steady, { stack_only = 400 })
+    assert.equal("all of 400 sampled objects can still be reached; only threads' stacks lead to them",
+      found.reasons[1])
   end)
 
   it("keeps to the growth where the proof saw only part of what lives now, or could not tell", function()
@@ -101,7 +154,11 @@ describe("the rule leak.steady-growth, where a leak proof was run,", function()
     local found = judge(steady, { unreachable = 400 }, { hidden = { "luajit" } })
     assert.equal("leak", found.verdict)
     assert.near(1 - 0.5 * (1 - alone.confidence), found.confidence, 1e-9)
-    assert.truthy(found.reasons[1]:find("^nothing was found that points to 400 of 400"))
+    local lost = "^nothing was found that points to 400 of 400 sampled objects: ~[1-9][0-9.]* %+%- "
+    assert.truthy(found.reasons[1]:find(lost), found.reasons[1])
+    assert.truthy(found.reasons[1]:find(", 100 % of what lives there; in ", 1, true), found.reasons[1])
+    assert.same({ 0, found.site.inuse_space, 1 },
+      { found.evidence.proven_bytes, found.evidence.lost_bytes, found.evidence.lost_share })
     assert.truthy(found.reasons[2]:find("^LuaJIT keeps"))
     assert.is_nil(found.summary:find("lost", 1, true))
     found = judge(steady, { unreachable = 400, groups = 2 })
