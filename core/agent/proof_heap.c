@@ -1,5 +1,6 @@
 #include "core/agent/proof_heap.h"
 
+#include "core/agent/proof_metadata.h"
 #include "core/agent/proof_samples.h"
 
 /* jemalloc's, weak as in heap.c. */
@@ -17,9 +18,6 @@ enum {
   SLAB_PAGES_MAX = 32, /* so that `inverse` is exact; jemalloc's largest has 7 */
   SLAB_REGIONS_MAX = 512,
   SIZE_CLASSES = 232,
-  METADATA_ALIGNMENT = 2 << 20,
-  METADATA_BLOCKS_MAX = 512, /* steps back to a block's beginning */
-  METADATA_MAX = 1 << 14,
   ODD_FREE = 100, /* so many may be not understood, or one in ODD_SHARE */
   ODD_SHARE = 100,
 };
@@ -216,63 +214,9 @@ static void search_gap(void *arg, lupe_proof_span gap) {
   lupe_proof_present(m->heap->roots, LUPE_ROOT_ANONYMOUS, gap, SIZE_MAX, search_part, m);
 }
 
-/* ---- jemalloc's own memory ---- */
+/* ---- gaps ---- */
 
-static bool is_metadata_block(uint64_t block, uint64_t within) {
-  const uint64_t *words = (const uint64_t *)(uintptr_t)block;
-  uint64_t bytes = words[0], left_at = words[3], left_bytes = words[4];
-  return bytes % METADATA_ALIGNMENT == 0 && block + bytes > within && words[1] % METADATA_ALIGNMENT == 0 &&
-         left_at > block && left_at <= block + bytes && left_at + left_bytes == block + bytes;
-}
-
-/* The block that a description is in, by its first words. An empty span: none of that form. */
-static lupe_proof_span find_block(uint64_t within) {
-  lupe_proof_span found = {0, 0};
-  volatile uint64_t block = within & -(uint64_t)METADATA_ALIGNMENT;
-  if (LUPE_PROOF_TRY()) {
-    for (int i = 0; i < METADATA_BLOCKS_MAX && !is_metadata_block(block, within); i++)
-      block -= METADATA_ALIGNMENT;
-    if (is_metadata_block(block, within))
-      found = (lupe_proof_span){block, block + *(const uint64_t *)(uintptr_t)block};
-  }
-  lupe_proof_untry();
-  return found;
-}
-
-static bool contains(lupe_proof_span span, uint64_t address) {
-  return address >= span.lo && address < span.hi;
-}
-
-bool lupe_proof_heap_owns(const lupe_proof_heap *h, uint64_t address) {
-  for (size_t i = 0; i < h->metadata_count; i++) {
-    if (contains(h->metadata[i], address)) return true;
-  }
-  return false;
-}
-
-static void add_metadata(lupe_proof_heap *h, lupe_proof_span block) {
-  size_t at = h->metadata_count;
-  if (block.lo == block.hi || at == METADATA_MAX) return;
-  for (; at > 0 && h->metadata[at - 1].lo > block.lo; at--) h->metadata[at] = h->metadata[at - 1];
-  h->metadata[at] = block;
-  h->metadata_count++;
-  lupe_proof_charge(h->scan, sizeof block);
-}
-
-static void find_metadata(lupe_proof_heap *h) {
-  lupe_proof_span last = {0, 0};
-  h->metadata = lupe_proof_table(h->scan, METADATA_MAX * sizeof *h->metadata, 0);
-  for (size_t i = 0; i < h->extent_count; i++) {
-    uint64_t description = (uintptr_t)lupe_extent_description(&h->extents[i]);
-    bool known = description == 0 || contains(last, description);
-    for (size_t k = 0; !known && k < h->metadata_count; k++) {
-      known = contains(h->metadata[k], description);
-      if (known) last = h->metadata[k];
-    }
-    if (!known) add_metadata(h, last = find_block(description));
-  }
-}
-
+/* Without jemalloc's own blocks. */
 static void take_foreign(const lupe_proof_heap *h, lupe_proof_span gap,
                          void (*take)(void *arg, lupe_proof_span gap), void *arg) {
   for (size_t i = 0; i < h->metadata_count && h->metadata[i].lo < gap.hi; i++) {
@@ -405,6 +349,6 @@ void lupe_proof_heap_map(lupe_proof_heap *out, lupe_proof_scan *s, const lupe_pr
   find_bounds(out);
   search_all(&m);
   settle(&m);
-  find_metadata(out);
+  lupe_proof_metadata_find(out);
   lupe_proof_samples_find(out);
 }

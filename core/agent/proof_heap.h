@@ -11,13 +11,7 @@
  *   16 extent's size    64 of a slab: a bit per region, 1 is free; of others: 80 the sample's context or 1
  *   a context: 96 its stack; that: 104 address and 112 number of its frames, which stand behind at 120
  *
- * These, and all else that jemalloc keeps for itself, are in blocks of its own: multiples of 2 MiB that begin
- * with
- *
- *   0 size    8 the next block    16 a description of what is left of the block: that ends where the block
- * does
- *
- * They hold addresses of extents that mean nothing to the program, and are not read.
+ * They are in memory that jemalloc keeps for itself: see proof_metadata.h.
  *
  * An extent is a slab of regions of one size, or holds one object. A sampled object always has one of its
  * own. Child only. */
@@ -97,9 +91,6 @@ void lupe_proof_heap_map(lupe_proof_heap *out, lupe_proof_scan *s, const lupe_pr
  * and are not jemalloc's own. */
 void lupe_proof_heap_gaps(const lupe_proof_heap *h, lupe_proof_span span,
                           void (*take)(void *arg, lupe_proof_span gap), void *arg);
-
-/* Whether an address is in a block of jemalloc's own. */
-bool lupe_proof_heap_owns(const lupe_proof_heap *h, uint64_t address);
 
 /* Gives up where too many of `all` are of no form that is known. */
 void lupe_proof_heap_doubt(const lupe_proof_heap *h, uint64_t odd, uint64_t all);

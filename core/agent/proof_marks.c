@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/agent/proof_caches.h"
+#include "core/agent/proof_metadata.h"
 #include "core/agent/proof_samples.h"
 
 enum {
@@ -154,7 +155,7 @@ static bool is_tree_key(const lupe_proof_marks *m, const lupe_proof_word *word) 
   if (word->value % (UINT64_C(1) << LUPE_HEAP_BLOCK_SHIFT) != 0) return false;
   if (word->at + 2 * sizeof beside > m->root_part.hi) return false;
   memcpy(&beside, (const void *)(uintptr_t)(word->at + sizeof beside), sizeof beside);
-  return lupe_proof_heap_owns(m->heap, beside);
+  return lupe_proof_metadata_has(m->heap, beside);
 }
 
 /* Blocks in a cache are free: they count as found, and are not read. */
