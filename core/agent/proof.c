@@ -73,9 +73,9 @@ static void scan(lupe_proof *p, bool second) {
         status == LUPE_ENOENT ? 0 : ENOMEM);
     return;
   }
-  if (s.facts.vfork) {
+  if (s.facts.vfork || s.facts.sigsys_blocked) {
     lupe_proof_facts_release(&s.facts);
-    end(p, LUPE_PROOF_VFORK, 0);
+    end(p, s.facts.vfork ? LUPE_PROOF_VFORK : LUPE_PROOF_SIGSYS_TAKEN, 0);
     return;
   }
   s.job = (lupe_proof_job){

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,15 @@ static bool is_vfork(long number, const uint64_t *arguments) {
 }
 
 /* The line is "running", or "-1 SP PC", or "NUMBER six arguments SP PC". */
+/* "SigBlk:\t0000000040000000" */
+static bool blocks_sigsys(int folder, const char *name) {
+  char path[64], text[4096];
+  snprintf(path, sizeof path, "%s/status", name);
+  if (read_file(folder, path, text, sizeof text) <= 0) return false;
+  const char *blocked = strstr(text, "\nSigBlk:");
+  return blocked && (strtoull(blocked + 8, NULL, 16) >> (SIGSYS - 1) & 1) != 0;
+}
+
 static void look_at_thread(void *arg, int folder, const char *name) {
   search *s = arg;
   lupe_proof_facts *f = s->facts;
@@ -100,6 +110,7 @@ static void look_at_thread(void *arg, int folder, const char *name) {
   if (f->thread_count == THREADS_MAX) return;
   lupe_proof_thread *t = &f->threads[f->thread_count++];
   *t = (lupe_proof_thread){.tid = tid};
+  if (blocks_sigsys(folder, name)) f->sigsys_blocked = true;
   snprintf(path, sizeof path, "%s/syscall", name);
   if (read_file(folder, path, line, sizeof line) <= 0) return;
   char *at;

@@ -22,7 +22,7 @@ typedef enum lupe_proof_outcome {
   LUPE_PROOF_BUSY = 1,         /* another one is under way in this process */
   LUPE_PROOF_NO_PROFILING = 2, /* there are no sampled objects to be told about */
   LUPE_PROOF_UNSUPPORTED = 3,  /* the child could not be hidden: no syscall user dispatch here */
-  LUPE_PROOF_SIGSYS_TAKEN = 4, /* the program handles SIGSYS itself */
+  LUPE_PROOF_SIGSYS_TAKEN = 4, /* the program handles SIGSYS itself, or blocks it */
   LUPE_PROOF_NO_MEMORY = 5,    /* too little is free, on the machine or in the cgroup, for what gets copied */
   LUPE_PROOF_HEAP_TOO_LARGE = 6, /* above max_heap_bytes */
   LUPE_PROOF_VFORK = 7,          /* a thread is in the midst of a vfork */

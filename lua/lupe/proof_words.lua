@@ -21,7 +21,7 @@ local OUTCOMES = {
   },
   {
     "sigsys_taken", "refused",
-    "the program handles SIGSYS itself, which hiding its copy from it takes: there is no proof while it does",
+    "the program handles or blocks SIGSYS itself, which hiding its copy from it takes: there is no proof while it does",
   },
   {
     "no_memory", "refused",

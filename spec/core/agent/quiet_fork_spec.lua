@@ -305,6 +305,10 @@ describe("a leak proof that may not be made", function()
     assert.is_truthy(host:finish():match("SIGSYS 1,"))
   end)
 
+  it("is refused where a thread blocks SIGSYS", function()
+    refused({ "blocksigsys" }, {}, "sigsys_taken"):finish()
+  end)
+
   it("is refused while a thread waits for its vforked child", function()
     refused({ "vfork" }, {}, "vfork"):finish()
   end)
