@@ -75,7 +75,8 @@ typedef struct search {
   lupe_proof_facts *facts;
   const pid_t *own;
   size_t own_count;
-  int folder; /* of fdinfo */
+  size_t open_to_sigsys; /* threads */
+  int folder;            /* of fdinfo */
 } search;
 
 /* Whether a system call is one after which the caller stands still until its child has gone on. What clone3
@@ -110,7 +111,7 @@ static void look_at_thread(void *arg, int folder, const char *name) {
   if (f->thread_count == THREADS_MAX) return;
   lupe_proof_thread *t = &f->threads[f->thread_count++];
   *t = (lupe_proof_thread){.tid = tid};
-  if (blocks_sigsys(folder, name)) f->sigsys_blocked = true;
+  if (!blocks_sigsys(folder, name)) s->open_to_sigsys++;
   snprintf(path, sizeof path, "%s/syscall", name);
   if (read_file(folder, path, line, sizeof line) <= 0) return;
   char *at;
@@ -239,6 +240,7 @@ lupe_status lupe_proof_facts_gather(lupe_proof_facts *out, const pid_t *own, siz
     lupe_proof_facts_release(&f);
     return LUPE_ENOENT;
   }
+  f.sigsys_blocked = f.thread_count > 0 && s.open_to_sigsys == 0;
   look_at_descriptors(&s);
   look_at_timers(&f);
   f.mappings = (lupe_proof_span *)(f.pointers + POINTERS_MAX);

@@ -30,7 +30,7 @@ typedef struct lupe_proof_facts {
   size_t mapping_count;
   uint64_t thread_storage_bytes; /* of each thread, between its first frame and its control block */
   uint32_t hidden;               /* LUPE_HIDDEN_*: what could not be read, or is known not to be shown */
-  bool sigsys_blocked;           /* by a thread: the program may wait for it */
+  bool sigsys_blocked;           /* by all threads: the program may wait for it */
   bool vfork;                    /* a thread waits for its vforked child */
 } lupe_proof_facts;
 

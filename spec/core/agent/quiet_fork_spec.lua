@@ -305,7 +305,7 @@ describe("a leak proof that may not be made", function()
     assert.is_truthy(host:finish():match("SIGSYS 1,"))
   end)
 
-  it("is refused where a thread blocks SIGSYS", function()
+  it("is refused where all threads block SIGSYS", function()
     refused({ "blocksigsys" }, {}, "sigsys_taken"):finish()
   end)
 
