@@ -1,7 +1,6 @@
 #include "core/agent/proof.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -17,7 +16,8 @@
 #include "core/clock.h"
 
 enum {
-  LOOK_MS = 10, /* between two looks whether the child has ended */
+  LOOK_MS = 10,   /* between two looks whether the child has ended */
+  ROOM_MS = 1000, /* and at what memory is left */
 };
 
 static void end(lupe_proof *p, lupe_proof_outcome outcome, int error) {
@@ -102,6 +102,8 @@ static void scan(lupe_proof *p, bool second) {
   p->child = child;
   p->phase = second ? LUPE_PROOF_SECOND : LUPE_PROOF_FIRST;
   p->due_ms = now_ms + LOOK_MS;
+  p->stopped_for = LUPE_PROOF_COMPLETE;
+  p->room_ms = now_ms + ROOM_MS;
   p->kill_ms = now_ms + p->asked.limits.max_ms + LUPE_PROOF_GRACE_MS;
 }
 
@@ -127,18 +129,14 @@ int64_t lupe_proof_due_ms(const lupe_proof *p) {
   return p->phase == LUPE_PROOF_IDLE ? INT64_MAX : p->due_ms;
 }
 
-static bool seal(int fd) {
-  return fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0;
-}
-
 /* The child has ended, with `status` as waitpid gives it. */
 static void after_scan(lupe_proof *p, int status) {
   lupe_proof_progress told = {0};
   bool read = pread(p->progress_fd, &told, sizeof told, 0) == (ssize_t)sizeof told;
   p->child = 0;
   p->reply.read_bytes = told.read_bytes;
-  if (p->overdue && !told.ended) {
-    end(p, LUPE_PROOF_TIME, 0);
+  if (p->stopped_for != LUPE_PROOF_COMPLETE && !told.ended) {
+    end(p, p->stopped_for, 0);
   } else if (!read || !told.ended) {
     end(p, LUPE_PROOF_KILLED, WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status));
   } else if (told.outcome != LUPE_PROOF_COMPLETE) {
@@ -146,7 +144,7 @@ static void after_scan(lupe_proof *p, int status) {
   } else if (p->phase == LUPE_PROOF_FIRST) {
     p->phase = LUPE_PROOF_PAUSED;
     p->due_ms = lupe_session_now_ms() + p->asked.limits.interval_ms;
-  } else if (!seal(p->block_fd)) {
+  } else if (lupe_session_seal(p->block_fd) != LUPE_OK) {
     end(p, LUPE_PROOF_FORK_FAILED, errno);
   } else {
     end(p, LUPE_PROOF_COMPLETE, 0);
@@ -165,6 +163,15 @@ static pid_t reap(lupe_proof *p, int *status, int flags) {
   return ended;
 }
 
+/* Its end is seen the next time. */
+static void stop_child(lupe_proof *p, lupe_proof_outcome outcome, int64_t now_ms) {
+  kill(p->child, SIGKILL);
+  if (p->stopped_for == LUPE_PROOF_COMPLETE) p->stopped_for = outcome;
+  p->due_ms = now_ms + 1;
+}
+
+/* It looks at clock and memory itself, where it gets a core; the copies that the program's writes make grow
+ * without it too. */
 static void look_at_child(lupe_proof *p, int64_t now_ms) {
   int status = 0;
   pid_t ended = reap(p, &status, WNOHANG);
@@ -173,10 +180,11 @@ static void look_at_child(lupe_proof *p, int64_t now_ms) {
   } else if (ended < 0 && errno != EINTR) { /* somebody waited with __WALL */
     after_scan(p, 0);
   } else if (now_ms >= p->kill_ms) {
-    kill(p->child, SIGKILL); /* its end is seen the next time */
-    p->overdue = true;
-    p->due_ms = now_ms + 1;
+    stop_child(p, LUPE_PROOF_TIME, now_ms);
+  } else if (now_ms >= p->room_ms && lupe_proof_room_bytes() < p->asked.limits.min_free_bytes) {
+    stop_child(p, LUPE_PROOF_SHORT, now_ms);
   } else {
+    if (now_ms >= p->room_ms) p->room_ms = now_ms + ROOM_MS;
     p->due_ms = now_ms + LOOK_MS;
   }
 }

@@ -41,7 +41,8 @@ typedef struct lupe_proof {
   int progress_fd, seen_fd, block_fd; /* -1: none */
   int64_t start_ns, due_ms;           /* due_ms: lupe_session_now_ms(), when to call lupe_proof_step */
   int64_t kill_ms;                    /* when the child has taken too long to say so itself */
-  bool overdue;                       /* that was so */
+  int64_t room_ms;                    /* when to look at the memory that is left */
+  lupe_proof_outcome stopped_for;     /* why the child was ended; COMPLETE: it was not */
   uint64_t child_cpu_ns;              /* of the children so far */
 } lupe_proof;
 

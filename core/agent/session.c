@@ -92,7 +92,7 @@ lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello) {
   return send_maps(se);
 }
 
-static lupe_status seal(int fd) {
+lupe_status lupe_session_seal(int fd) {
   return fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) == 0 ? LUPE_OK
                                                                                                : LUPE_EIO;
 }
@@ -108,7 +108,7 @@ static lupe_status send_last_maps(lupe_session *se) {
       if (write(copy, text, (size_t)n) != n) break;
     }
   }
-  if (n == 0 && seal(copy) == LUPE_OK) status = say(se, LUPE_MAPS, NULL, 0, copy);
+  if (n == 0 && lupe_session_seal(copy) == LUPE_OK) status = say(se, LUPE_MAPS, NULL, 0, copy);
   if (maps >= 0) close(maps);
   if (copy >= 0) close(copy);
   return status;
@@ -122,7 +122,7 @@ static lupe_status send_profile(lupe_session *se, uint64_t serial) {
   reply.elapsed_ns = (uint64_t)(lupe_clock_ns(CLOCK_MONOTONIC) - start_ns);
   if (reply.status == 0) {
     /* The runtime may map it: it must not change any more. */
-    if (seal(fd) != LUPE_OK) {
+    if (lupe_session_seal(fd) != LUPE_OK) {
       reply.status = errno;
     } else {
       atomic_fetch_add_explicit(&se->segment->counters.profiles, 1, memory_order_relaxed);

@@ -39,6 +39,9 @@ typedef struct lupe_session {
 /* CLOCK_MONOTONIC in milliseconds. */
 int64_t lupe_session_now_ms(void);
 
+/* A file in memory does not change any more: the runtime may map it. LUPE_EIO. */
+lupe_status lupe_session_seal(int fd);
+
 /* Gives the calling thread an empty descriptor table of its own. LUPE_EUNSUPPORTED: this kernel cannot
  * (before 5.9) or a filter forbids it. */
 lupe_status lupe_session_own_descriptors(void);
