@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,6 +24,8 @@ enum {
                   MAPPINGS_MAX * (int)sizeof(lupe_proof_span)) /
                  (int)sizeof(uint64_t),
   FOLDER_BYTES = 16 << 10,
+  BLOCKED_LOOKS = 10,
+  BLOCKED_PAUSE_MS = 2,
 };
 
 /* What getdents64 gives; libc has no name for it. */
@@ -126,6 +129,20 @@ static void look_at_thread(void *arg, int folder, const char *name) {
   t->in_call = true;
   for (int i = 0; i < 6; i++) keep(f, numbers[i], 0);
   if (is_vfork(number, numbers)) f->vfork = true;
+}
+
+/* The C library blocks all signals for moments. */
+static bool look_at_threads(search *s) {
+  lupe_proof_facts *f = s->facts;
+  for (int look = 0; look < BLOCKED_LOOKS; look++) {
+    if (look > 0) poll(NULL, 0, BLOCKED_PAUSE_MS);
+    f->thread_count = f->pointer_count = 0;
+    s->open_to_sigsys = 0;
+    if (!for_each_number("/proc/self/task", look_at_thread, s)) return false;
+    f->sigsys_blocked = f->thread_count > 0 && s->open_to_sigsys == 0;
+    if (!f->sigsys_blocked) break;
+  }
+  return true;
 }
 
 /* ---- what the kernel keeps ---- */
@@ -236,11 +253,10 @@ lupe_status lupe_proof_facts_gather(lupe_proof_facts *out, const pid_t *own, siz
   f.threads = f.mapping;
   f.pointers = (uint64_t *)(f.threads + THREADS_MAX);
   search s = {.facts = &f, .own = own, .own_count = own_count, .folder = -1};
-  if (!for_each_number("/proc/self/task", look_at_thread, &s)) {
+  if (!look_at_threads(&s)) {
     lupe_proof_facts_release(&f);
     return LUPE_ENOENT;
   }
-  f.sigsys_blocked = f.thread_count > 0 && s.open_to_sigsys == 0;
   look_at_descriptors(&s);
   look_at_timers(&f);
   f.mappings = (lupe_proof_span *)(f.pointers + POINTERS_MAX);

@@ -232,7 +232,7 @@ describe("a snapshot with leak proofs", function()
 
   breaks("a target out of bounds", "proofs: a target", function(list) list[1].target = 2 end)
   breaks("two proofs of a target", "proofs: not in the order", function(list) list[1].target = 0 end)
-  breaks("an unknown outcome", "proofs: an outcome", function(list) list[0].outcome = 16 end)
+  breaks("an unknown outcome", "proofs: an outcome", function(list) list[0].outcome = 17 end)
   breaks("a figure that is none", "proofs: a figure", function(list) list[1].scan_ns = 0 / 0 end)
   breaks("a figure below 0", "proofs: a figure", function(list) list[0].unreachable_bytes = -1 end)
   breaks("a row of no proof", "proof_rows: a proof", function(_, rows) rows[1].proof = 2 end)
