@@ -274,7 +274,7 @@ describe("a leak proof under way", function()
         return not process:alive()
       end, 60, shell[1] .. " to end")
       assert.are.same({ 0, bare.out, bare.err }, { process.code, process:stdout(), process:stderr() })
-      assert.is_true(proofs > 2, proofs .. " proofs of " .. shell[1])
+      assert.is_true(proofs > 0, "no proof of " .. shell[1])
     end
   end)
 end)
