@@ -3,10 +3,12 @@
 -- A thread of the program allocates and writes without a pause, and notes its longest turns: in a window in which a
 -- proof is made, in one of the same length in which the program forks twice as a program would (the child exits at
 -- once), and in one in which nothing happens. Waiting for a processor is not counted: a proof's child takes one.
+-- A fork takes longer from one to the next here, as memory is shared with ever more that was: so each round has
+-- both, by turns one or the other first, and what counts is the median of what lies between the two of a round.
 local harness = require("bench.harness")
 local tasks = require("bench.proof.tasks")
 
-local SIZES_MIB, ROUNDS, ASKED_MS = { 1024, 4096 }, 5, 1
+local SIZES_MIB, ROUNDS, ASKED_MS = { 1024, 4096 }, 9, 1
 local FLAGS = { "--cpu-hz", "0", "--wall-hz", "0", "--proof-interval-ms", "200" }
 
 local function window(one, seconds, within)
@@ -32,14 +34,19 @@ local function measure(mib)
   one:command()
   one:await_profile()
   local pid, rounds = one:pid(), {}
+  local seconds = 1 -- of a window, until a proof has shown how long one takes
   for i = 1, harness.scaled(ROUNDS, 2) do
-    local proved, proof = window(one, nil, function() return one:prove(pid) end)
-    local seconds = proof.targets[1].elapsed_ms / 1000
-    local forked, forks = window(one, seconds, fork_twice(one))
+    local proved, proof, forked, forks
+    if i % 2 == 0 then forked, forks = window(one, seconds, fork_twice(one)) end
+    proved, proof = window(one, nil, function() return one:prove(pid) end)
+    seconds = proof.targets[1].elapsed_ms / 1000
+    if not forked then forked, forks = window(one, seconds, fork_twice(one)) end
     local idle = window(one, seconds)
     rounds[i] = {
       proof_ms = proved.longest_running_ms[1], fork_ms = forked.longest_running_ms[1],
-      idle_ms = idle.longest_running_ms[1], proof_with_waits_ms = proved.longest_ms[1],
+      beyond_ms = proved.longest_running_ms[1] - forked.longest_running_ms[1],
+      idle_ms = idle.longest_running_ms[1],
+      proof_with_waits_ms = proved.longest_ms[1],
       fork_with_waits_ms = forked.longest_ms[1], idle_with_waits_ms = idle.longest_ms[1],
       told_pause_ms = proof.targets[1].pause_ms, fork_call_ms = math.max(unpack(forks)),
       elapsed_ms = proof.targets[1].elapsed_ms, next_longest_ms = proved.longest_running_ms,
@@ -68,7 +75,7 @@ return function()
       median(rounds, "proof_with_waits_ms"), median(rounds, "fork_with_waits_ms"),
       median(rounds, "idle_with_waits_ms"), median(rounds, "fork_call_ms"), median(rounds, "told_pause_ms")))
     rows[#rows + 1] = harness.row(("pause at %d MiB of heap, beyond plain fork's %.1f ms"):format(mib, fork),
-      proof - fork, "<=", ASKED_MS, "ms")
+      median(rounds, "beyond_ms"), "<=", ASKED_MS, "ms")
     details[("heap_%d_mib"):format(mib)] = rounds
   end
   return rows, details
