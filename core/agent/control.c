@@ -185,7 +185,11 @@ static void serve(lupe_session *se, int *wake) {
     bool message = !se->busy && pause_until(se, wake, look_due_ms);
     uint32_t leave = atomic_load(&control.leave);
     se->own[1] = atomic_load(&control.outliver);
-    if (leave == LEAVE_POLITELY) lupe_session_farewell(se, atomic_load(&control.exiting));
+    if (leave == LEAVE_POLITELY) {
+      /* The runtime's first word may say what is wanted at the end. */
+      if (message && lupe_session_answer(se) != LUPE_OK) return;
+      lupe_session_farewell(se, atomic_load(&control.exiting));
+    }
     if (leave != STAY) return;
     if (se->busy && lupe_session_go_on(se) != LUPE_OK) return;
     if (message && lupe_session_answer(se) != LUPE_OK) return;
