@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "core/agent/proof_lines.h"
 #include "core/wire/proof.h"
 
 enum {
@@ -148,25 +149,13 @@ static bool look_at_threads(search *s) {
 /* ---- what the kernel keeps ---- */
 
 /* "tfd:       19 events: 80000019 data: 7f0012345678  pos:0 ino:..." */
+static void take_epoll_line(void *arg, char *line) {
+  const char *data = strstr(line, "data:");
+  if (data) keep(arg, strtoull(data + 5, NULL, 16), LUPE_HIDDEN_EPOLL);
+}
+
 static void read_epoll(lupe_proof_facts *f, int fd) {
-  char text[4096];
-  size_t kept = 0;
-  ssize_t n;
-  while ((n = read(fd, text + kept, sizeof text - 1 - kept)) > 0) {
-    kept += (size_t)n;
-    text[kept] = '\0';
-    char *line = text, *end;
-    while ((end = strchr(line, '\n'))) {
-      *end = '\0';
-      const char *data = strstr(line, "data:");
-      if (data) keep(f, strtoull(data + 5, NULL, 16), LUPE_HIDDEN_EPOLL);
-      line = end + 1;
-    }
-    kept = (size_t)(text + kept - line);
-    if (kept == sizeof text - 1) break; /* no line is as long */
-    memmove(text, line, kept);
-  }
-  if (n != 0) f->hidden |= LUPE_HIDDEN_EPOLL;
+  if (!lupe_proof_lines_read(fd, take_epoll_line, f)) f->hidden |= LUPE_HIDDEN_EPOLL;
 }
 
 static void look_at_descriptor(void *arg, int folder, const char *name) {
@@ -203,30 +192,15 @@ static void look_at_descriptors(search *s) {
 }
 
 /* "signal: 60/00007fff86e452a8" */
+static void take_timers_line(void *arg, char *line) {
+  const char *value = strncmp(line, "signal:", 7) == 0 ? strchr(line, '/') : NULL;
+  if (value) keep(arg, strtoull(value + 1, NULL, 16), LUPE_HIDDEN_TIMERS);
+}
+
 static void look_at_timers(lupe_proof_facts *f) {
-  char line[128];
-  size_t length = 0;
   int fd = open("/proc/self/timers", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    f->hidden |= LUPE_HIDDEN_TIMERS;
-    return;
-  }
-  char text[4096];
-  ssize_t n;
-  while ((n = read(fd, text, sizeof text)) > 0) {
-    for (ssize_t i = 0; i < n; i++) {
-      if (text[i] != '\n') {
-        if (length < sizeof line - 1) line[length++] = text[i];
-        continue;
-      }
-      line[length] = '\0';
-      length = 0;
-      const char *value = strncmp(line, "signal:", 7) == 0 ? strchr(line, '/') : NULL;
-      if (value) keep(f, strtoull(value + 1, NULL, 16), LUPE_HIDDEN_TIMERS);
-    }
-  }
-  if (n < 0) f->hidden |= LUPE_HIDDEN_TIMERS;
-  close(fd);
+  if (fd < 0 || !lupe_proof_lines_read(fd, take_timers_line, f)) f->hidden |= LUPE_HIDDEN_TIMERS;
+  if (fd >= 0) close(fd);
 }
 
 static void look_at_mapping(void *arg, const lupe_proof_mapping *m) {

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 8192, LINE_BYTES = 4608 /* a path of PATH_MAX, and what stands before it */ };
+#include "core/agent/proof_lines.h"
 
 typedef struct reader {
   lupe_proof_mapping current;
@@ -68,7 +68,8 @@ static void take_figure(lupe_proof_mapping *m, const char *line) {
   if (swapped && strtoull(swapped, NULL, 10) > 0) m->filled = m->swapped = true;
 }
 
-static void on_line(reader *r, char *line) {
+static void on_line(void *arg, char *line) {
+  reader *r = arg;
   if (!isupper((unsigned char)line[0]))
     begin_mapping(r, line);
   else if (r->has_current)
@@ -77,26 +78,13 @@ static void on_line(reader *r, char *line) {
 
 bool lupe_proof_mappings_read(const char *path, void (*take)(void *arg, const lupe_proof_mapping *m),
                               void *arg) {
-  char text[READ_BYTES], line[LINE_BYTES];
-  size_t length = 0;
-  ssize_t n;
   reader r = {.take = take, .arg = arg};
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
-  while ((n = read(fd, text, sizeof text)) > 0) {
-    for (ssize_t i = 0; i < n; i++) {
-      if (text[i] != '\n') {
-        if (length < sizeof line - 1) line[length++] = text[i];
-        continue;
-      }
-      line[length] = '\0';
-      length = 0;
-      on_line(&r, line);
-    }
-  }
+  bool whole = lupe_proof_lines_read(fd, on_line, &r);
   close(fd);
   deliver(&r);
-  return n == 0;
+  return whole;
 }
 
 bool lupe_proof_mapping_has(const lupe_proof_mapping *m, const char *flag) {
