@@ -140,7 +140,7 @@ LUPE_API lupe_status lupe_report(char **out_json);
 /* Writes a snapshot, as POST /api/profiling/snapshot does, to a file (mode 0600, written aside and renamed;
  * one that is there is replaced). Relative paths count from the working folder at the call. LUPE_ENOSPC,
  * LUPE_EPERM, LUPE_EIO. */
-LUPE_API lupe_status lupe_snapshot(const char *path);
+LUPE_API lupe_status lupe_save_snapshot(const char *path);
 /* Runs one rule on what is in memory now: { "rule", "findings": [...], "elapsed_ms" }. LUPE_ENOENT: no such
  * rule; LUPE_ESCRIPT: it failed, lupe_error says where. */
 LUPE_API lupe_status lupe_evaluate(const char *rule_id, char **out_json);
@@ -196,7 +196,7 @@ LUPE__NOTHING lupe_status lupe_start(const lupe_options *o) { (void)o; return LU
 LUPE__NOTHING lupe_status lupe_stop(void) { return LUPE_EUNSUPPORTED; }
 LUPE__NOTHING lupe_status lupe_about(char **out) { (void)out; return LUPE_EUNSUPPORTED; }
 LUPE__NOTHING lupe_status lupe_report(char **out) { (void)out; return LUPE_EUNSUPPORTED; }
-LUPE__NOTHING lupe_status lupe_snapshot(const char *path) { (void)path; return LUPE_EUNSUPPORTED; }
+LUPE__NOTHING lupe_status lupe_save_snapshot(const char *path) { (void)path; return LUPE_EUNSUPPORTED; }
 LUPE__NOTHING lupe_status lupe_evaluate(const char *r, char **out) { (void)r; (void)out; return LUPE_EUNSUPPORTED; }
 LUPE__NOTHING lupe_status lupe_get(const char *p, int *s, char **out) { (void)p; (void)s; (void)out; return LUPE_EUNSUPPORTED; }
 LUPE__NOTHING lupe_status lupe_add_rule(const char *n, const char *t) { (void)n; (void)t; return LUPE_EUNSUPPORTED; }
