@@ -129,6 +129,10 @@ lupe_status lupe_agent_stop(void) {
   return status;
 }
 
+void lupe_agent_exit(void) {
+  lupe_control_finish();
+}
+
 bool lupe_agent_online(void) {
   return lupe_control_online();
 }

@@ -70,7 +70,3 @@ lupe_status lupe_get(const char *path, int *out_http_status, char **out_body) {
   *out_body = body;
   return LUPE_OK;
 }
-
-lupe_status lupe_about(char **out_json) {
-  return ask(LUPE_EMBEDDED_ABOUT, NULL, out_json);
-}

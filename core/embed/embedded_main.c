@@ -271,6 +271,7 @@ static lupe_status create(embedded *em, char *error, size_t error_bytes) {
   status = lupe_vm_run(em->vm, configure, em, error, error_bytes);
   if (status != LUPE_OK) return status;
   if (em->reply) return LUPE_EINVAL;
+  const lupe_pool_hooks hooks = {em->given->thread_begins, em->given->thread_ends};
   lupe_runtime_options options = {
       .loop = &em->loop,
       .vm = em->vm,
@@ -282,6 +283,8 @@ static lupe_status create(embedded *em, char *error, size_t error_bytes) {
       .memory_interval_ms = (uint32_t)em->memory_interval_ms,
       .cpu_hz = (uint32_t)em->cpu_hz,
       .wall_hz = (uint32_t)em->wall_hz,
+      .embedded = em->given->thread_begins != NULL,
+      .pool_hooks = &hooks,
   };
   status = lupe_runtime_create(&em->runtime, &options, error, error_bytes);
   if (status != LUPE_OK) return status;
@@ -293,6 +296,7 @@ static lupe_status create(embedded *em, char *error, size_t error_bytes) {
 static void run(embedded *em) {
   char error[LUPE_VM_ERROR_BYTES] = "";
   lupe_status status = create(em, error, sizeof error);
+  lupe__frame_clear(&em->frame); /* START's: what comes next goes there */
   if (status != LUPE_OK) {
     if (!em->reply) reply_text(em, status, error);
     em->stopping = true;
