@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "core/agent/cpu.h"
+#include "core/agent/own_memory.h"
 #include "core/agent/own_threads.h"
 #include "core/agent/session.h"
 #include "core/agent/wiped.h"
@@ -288,9 +289,10 @@ static void *agent_main(void *unused) {
   lupe_own_threads_set(LUPE_OWN_AGENT, gettid());
   sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
   pthread_setname_np(pthread_self(), "lupe-agent");
-  lupe_heap_hide_thread();
+  lupe_own_memory_enter();
   atomic_store(&control.outcome, converse(&se, &wake));
   lupe_session_close(&se);
+  lupe_own_memory_purge();
   if (wake >= 0) close(wake);
   enter(PHASE_FINISHED);
   return unused;
