@@ -100,12 +100,10 @@ static lupe_status prepare(void) {
 /* ---- start and stop ---- */
 
 static lupe_status start(const char *socket_path, bool leave_allocator, bool until_welcome) {
-  lupe_heap_info heap;
   lupe_status status = prepare();
   if (status != LUPE_OK) return status;
   if (!lupe_control_may_start()) return LUPE_EINUSE;
-  lupe_heap_prepare(leave_allocator, &heap);
-  return lupe_control_start(socket_path, &heap, until_welcome);
+  return lupe_control_start(socket_path, leave_allocator, until_welcome);
 }
 
 lupe_status lupe__agent_begin(const char *socket_path, bool leave_allocator) {

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "core/agent/cpu.h"
+#include "core/agent/heap.h"
 #include "core/agent/own_memory.h"
 #include "core/agent/own_threads.h"
 #include "core/agent/session.h"
@@ -440,13 +441,13 @@ bool lupe_control_may_start(void) {
   return atomic_load(&control.current) == PHASE_NONE;
 }
 
-lupe_status lupe_control_start(const char *socket_path, const lupe_heap_info *heap, bool until_welcome) {
+lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bool until_welcome) {
   size_t length = strlen(socket_path);
   if (length == 0 || length >= sizeof control.path) return LUPE_EINVAL;
   if (atomic_load(&control.left) || atomic_load(&control.exiting)) return LUPE_EUNSUPPORTED;
   unmap_segments();
   memcpy(control.path, socket_path, length + 1);
-  control.heap = *heap;
+  lupe_heap_prepare(leave_allocator, &control.heap);
   control.forked = false;
   find_memory_functions();
   lupe_cpu_reopen();
