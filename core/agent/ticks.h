@@ -8,7 +8,7 @@
 
 #include "core/clock.h"
 
-/* How many nanoseconds a tick is, in units of 2^-32. 0: ticks are nanoseconds, of CLOCK_MONOTONIC. The first
+/* How many nanoseconds a tick is, in units of 2^-64. 0: ticks are nanoseconds, of CLOCK_MONOTONIC. The first
  * call finds out what there is; it and all later ones measure the counter against the clock, over the time
  * since the first one. Thread: the agent's. */
 uint64_t lupe_ticks_measure(void);
@@ -18,7 +18,7 @@ static inline uint64_t lupe_ticks_now(uint64_t ns_per_tick) {
 }
 
 static inline uint64_t lupe_ticks_ns(uint64_t ticks, uint64_t ns_per_tick) {
-  return ns_per_tick != 0 ? (uint64_t)((unsigned __int128)ticks * ns_per_tick >> 32) : ticks;
+  return ns_per_tick != 0 ? (uint64_t)((unsigned __int128)ticks * ns_per_tick >> 64) : ticks;
 }
 
 #endif
