@@ -63,6 +63,8 @@ typedef struct lupe_options {
    * of lupe's. The program must be linked to the shared libuv: LUPE_EUNSUPPORTED otherwise. */
   struct uv_loop_s *loop;
 } lupe_options;
+#define LUPE_OPTIONS_INIT \
+  { sizeof(lupe_options), LUPE_MODE_AUTO, NULL, NULL }
 
 /* A name under which spans are counted, or memory and CPU time are told: static, one for each place, by
  * LUPE_MARK_INIT("name"); or for a name that is known only at run time, by lupe_mark_named. What follows the
