@@ -14,8 +14,8 @@ describe("what an embedding program asks", function()
 
   for _, mode in ipairs({ "process", "helper" }) do
     heap_it("is a report as lupe run writes it (" .. mode .. ")", function()
-      local said = embedding.run({ "mode " .. mode, "start", "alloc 4000000", "report", "stop" },
-        { program = "embed_host" })
+      local said = embedding.run({ "mode " .. mode, "set heap_interval_secs=0.1", "start",
+        "alloc 4000000", "await allocate", "report", "stop" }, { program = "embed_host" })
       local report = support.json.decode(one(said, "report").text)
       assert.equal("embed_host", report.name)
       assert.equal("it is running", report.outcome.reason)
@@ -28,10 +28,11 @@ describe("what an embedding program asks", function()
     heap_it("is a snapshot in a file, in place of one that is there (" .. mode .. ")", function()
       local folder = support.temp_dir()
       support.write_file(folder .. "/snap.json", "before")
-      local said = embedding.run({ "mode " .. mode, "start", "alloc 4000000", "save snap.json", "stop" },
+      local said = embedding.run({ "mode " .. mode, "start", "save snap.json", "stop" },
         { program = "embed_host", cwd = folder })
       assert.equal(0, one(said, "save").status)
-      local snapshot = support.json.decode(assert(support.read_file(folder .. "/snap.json")))
+      local text = support.read_file(folder .. "/snap.json")
+      local snapshot = support.json.decode(text)
       assert.equal("lupe-heap-snapshot", snapshot.format)
       local pipe = io.popen("stat -c '%a %n' " .. folder .. "/* " .. folder .. "/.[!.]* 2>/dev/null")
       assert.equal("600 " .. folder .. "/snap.json\n", pipe:read("*a"))
