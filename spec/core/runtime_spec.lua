@@ -28,7 +28,8 @@ local REGISTRY, NOWAIT = -10000, 2
 local guest = {}
 guest.__index = guest
 
-function guest.start()
+--- @tparam[opt] int port default: a free one
+function guest.start(port)
   local self = setmetatable({ block = ffi.new("uint64_t[?]", tonumber(core.uv_loop_size()) / 8 + 1) }, guest)
   self.loop = ffi.cast("uv_loop_t *", self.block)
   assert(core.uv_loop_init(self.loop) == 0)
@@ -42,17 +43,27 @@ function guest.start()
   self.paths = ffi.new("lupe_paths")
   assert(tonumber(core.lupe_paths_find(self.paths, ffi.new("const char *[1]"))) == 0)
   local options = ffi.new("lupe_runtime_options", {
-    loop = self.loop, vm = self.vm, paths = self.paths, host = "127.0.0.1", port = 0, port_given = true,
+    loop = self.loop, vm = self.vm, paths = self.paths, host = "127.0.0.1", port = port or 0, port_given = true,
     heap_interval_ms = 3600000, memory_interval_ms = 3600000, cpu_hz = 99, wall_hz = 20, embedded = true,
   })
   options.host = "127.0.0.1"
   local runtime = ffi.new("lupe_runtime *[1]")
-  assert(tonumber(core.lupe_runtime_create(runtime, options, text, 512)) == 0, ffi.string(text))
+  self.status = tonumber(core.lupe_runtime_create(runtime, options, text, 512))
+  self.why = ffi.string(text)
   self.runtime = runtime[0]
   return self
 end
 
 function guest:turn() core.uv_run(self.loop, NOWAIT) end
+
+--- Runs what is left of one that could not be made.
+function guest:clear()
+  core.uv_run(self.loop, 0)
+  local left = core.uv_loop_close(self.loop)
+  core.lupe_vm_free(self.vm)
+  return left
+end
+jit.off(guest.clear)
 
 --- Closes it: how long that took, in seconds.
 function guest:close()
@@ -109,6 +120,19 @@ describe("a runtime in a process that is not its own", function()
     lines[#lines + 1] = "\nMAPPED_LIBRARIES:\n00400000-00800000 r-xp 00000000 00:00 0 /nonexistent/program\n"
     return table.concat(lines)
   end
+
+  it("leaves nothing either where it could not be made", function()
+    local one = guest.start()
+    local port = core.lupe_runtime_port(one.runtime)
+    assert.equal(0, guest.start(port):clear()) -- what libraries keep for good is there by now
+    local threads, descriptors = entries("task"), entries("fd")
+    local other = guest.start(port)
+    assert.equal(11, other.status) -- LUPE_EINUSE
+    assert.truthy(other.why:find("choose another", 1, true), other.why)
+    assert.equal(0, other:clear())
+    assert.same({ threads, descriptors }, { entries("task"), entries("fd") })
+    one:close()
+  end)
 
   local function get(one, path)
     local port = core.lupe_runtime_port(one.runtime)
