@@ -184,20 +184,22 @@ lupe_status lupe_marks_open(int *out_fd) {
   for (uint32_t n = 0; n < LUPE_MARK_NAMES_MAX; n++) {
     atomic_store_explicit(&p->free[n], head(session, 0, 0), memory_order_relaxed);
   }
-  lupe_marks_refresh();
   atomic_store(&lupe_wiped_page->marks_session, session);
+  atomic_store_explicit(&lupe_wiped_page->span_scale, lupe_ticks_measure(), memory_order_release);
   lupe_mark_names_tell(lupe_marks_segment());
   *out_fd = fd;
   return LUPE_OK;
 }
 
 void lupe_marks_refresh(void) {
-  atomic_store_explicit(&lupe_wiped_page->span_ns_per_tick, lupe_ticks_measure(), memory_order_relaxed);
+  if (lupe_marks_session() == 0) return;
+  atomic_store_explicit(&lupe_wiped_page->span_scale, lupe_ticks_measure(), memory_order_relaxed);
 }
 
 void lupe_marks_close(void) {
   uint32_t session = atomic_load(&lupe_wiped_page->marks_session);
   if (session == 0) return;
+  atomic_store(&lupe_wiped_page->span_scale, 0);
   atomic_store(&lupe_wiped_page->marks_session, 0);
   vacate(place_of(session));
 }
