@@ -1,7 +1,6 @@
 #include "core/embed/host_loop.h"
 
 #include <dlfcn.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -103,7 +102,7 @@ void lupe__host_loop_close(lupe__host_loop *h) {
   } else {
     int64_t until_ms = lupe__now_ms() + CLOSE_WAIT_MS;
     uv.async_send(h);
-    while (!atomic_load(&h->done) && lupe__now_ms() < until_ms) poll(NULL, 0, 1);
+    (void)lupe__wait_until(&h->done, until_ms);
   }
   let_go(h);
 }

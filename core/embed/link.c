@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +45,7 @@ static struct {
   bool there;   /* it may be called */
   bool opening; /* the thread has not said yet how that went */
   bool closing;
-  bool ended; /* the thread has nothing more to do */
+  atomic_bool ended; /* the thread does nothing more */
   bool given_up;
   call *call; /* under way; NULL: none */
   lupe_status status;
@@ -266,6 +267,7 @@ static void *link_main(void *unused) {
     pthread_mutex_unlock(&state.lock);
   }
   lupe_agent_release_thread();
+  atomic_store(&state.ended, true);
   return unused;
 }
 
@@ -278,7 +280,8 @@ lupe_status lupe__link_open(lupe_mode mode) {
   own.calls = own.events = -1;
   own.until_ms = 0;
   state.opening = true;
-  state.there = state.closing = state.ended = state.given_up = false;
+  state.there = state.closing = state.given_up = false;
+  atomic_store(&state.ended, false);
   pthread_condattr_init(&clock);
   pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
   pthread_cond_init(&state.changed, &clock);
@@ -372,14 +375,16 @@ lupe_status lupe__link_call(lupe_embedded_op op, const char *const *texts, size_
   return status;
 }
 
-bool lupe__link_close(int64_t wait_ms) {
+bool lupe__link_close(int64_t wait_ms, bool joins) {
   int64_t until_ms = lupe__now_ms() + wait_ms;
   if (!lupe__lock_until(&state.lock, until_ms)) return false;
   own.until_ms = until_ms;
   state.closing = true;
   pthread_cond_broadcast(&state.changed);
   pthread_mutex_unlock(&state.lock);
-  return lupe__join_until(own.thread, until_ms + LATE_MS) && !state.given_up;
+  if (!lupe__wait_until(&state.ended, until_ms + LATE_MS)) return false;
+  if (joins) pthread_join(own.thread, NULL);
+  return !state.given_up;
 }
 
 void lupe__link_forget(void) {

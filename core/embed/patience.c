@@ -17,8 +17,8 @@ bool lupe__lock_until(pthread_mutex_t *lock, int64_t until_ms) {
   return true;
 }
 
-bool lupe__join_until(pthread_t thread, int64_t until_ms) {
-  while (pthread_tryjoin_np(thread, NULL) != 0) {
+bool lupe__wait_until(const atomic_bool *done, int64_t until_ms) {
+  while (!atomic_load(done)) {
     if (lupe__now_ms() >= until_ms) return false;
     poll(NULL, 0, 1);
   }

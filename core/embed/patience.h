@@ -4,11 +4,12 @@
 #define LUPE_EMBED_PATIENCE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 int64_t lupe__now_ms(void); /* of CLOCK_MONOTONIC */
 bool lupe__lock_until(pthread_mutex_t *lock, int64_t until_ms);
-bool lupe__join_until(pthread_t thread, int64_t until_ms);
+bool lupe__wait_until(const atomic_bool *done, int64_t until_ms);
 
 #endif

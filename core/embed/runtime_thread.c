@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ static struct {
   pthread_t thread;
   lupe_embedded ends;
   int not_mine[2];
+  atomic_bool ended;
   sem_t settled; /* the thread has its own descriptor table, or cannot have one */
   lupe_status status;
 } runtime;
@@ -129,6 +131,7 @@ static void *runtime_main(void *unused) {
   sem_post(&runtime.settled);
   run_runtime(&runtime.ends);
   lupe_agent_release_thread();
+  atomic_store(&runtime.ended, true);
   return unused;
 }
 
@@ -140,6 +143,7 @@ lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char
                                  .thread_ends = lupe_agent_release_thread};
   memcpy(runtime.not_mine, not_mine, sizeof runtime.not_mine);
   runtime.status = LUPE_OK;
+  atomic_store(&runtime.ended, false);
   sem_init(&runtime.settled, 0, 0);
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
@@ -159,5 +163,7 @@ lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char
 }
 
 bool lupe__runtime_join(int64_t wait_ms) {
-  return lupe__join_until(runtime.thread, lupe__now_ms() + wait_ms);
+  if (!lupe__wait_until(&runtime.ended, lupe__now_ms() + wait_ms)) return false;
+  pthread_join(runtime.thread, NULL); /* it does nothing more */
+  return true;
 }

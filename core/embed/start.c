@@ -75,7 +75,7 @@ static void at_exit(void) {
   }
   if (owns && front.mode != LUPE_MODE_DAEMON) {
     lupe_agent_exit();
-    owns = lupe__link_close(EXIT_MS);
+    owns = lupe__link_close(EXIT_MS, false);
   }
   if (!owns) sweep();
 }
@@ -214,7 +214,7 @@ static lupe_status start_runtime(const lupe_options *o) {
 no_adds:
   lupe__adds_end();
 no_runtime:
-  lupe__link_close(STOP_MS);
+  lupe__link_close(STOP_MS, true);
   return status;
 }
 
@@ -266,7 +266,7 @@ lupe_status lupe_stop(void) {
   if (!front.borrowed)
     (void)lupe_agent_stop(); /* what it could not end in time, its next start or stop does */
   if (front.mode != LUPE_MODE_DAEMON) {
-    ended = lupe__link_close(STOP_MS);
+    ended = lupe__link_close(STOP_MS, true);
     lupe__events_end();
     lupe__adds_end();
     if (!ended) sweep();
