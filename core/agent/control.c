@@ -400,13 +400,8 @@ static void find_memory_functions(void) {
 
 /* Joins a thread that has finished, or is about to, and clears away what it left. */
 static lupe_status clear_away(int64_t until_ms) {
-  struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
-  if (atomic_exchange(&control.joinable, false) &&
-      pthread_clockjoin_np(control.thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
-    atomic_store(&control.joinable, true);
-    return LUPE_EAGAIN;
-  }
-  if (!wait_until_gone(own(LUPE_OWN_AGENT), until_ms)) return LUPE_EAGAIN;
+  if (!has_finished() || !wait_until_gone(own(LUPE_OWN_AGENT), until_ms)) return LUPE_EAGAIN;
+  if (atomic_exchange(&control.joinable, false)) pthread_join(control.thread, NULL);
   if (!wait_until_gone(own(LUPE_OWN_OUTLIVER), until_ms)) return LUPE_EAGAIN;
   lupe_own_threads_set(LUPE_OWN_AGENT, 0);
   lupe_own_threads_set(LUPE_OWN_OUTLIVER, 0);
