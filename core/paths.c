@@ -1,5 +1,6 @@
 #include "core/paths.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,15 +24,15 @@ lupe_status lupe_paths_find(lupe_paths *out, const char **missing) {
   static const char *const rules[] = {"../rules", "../share/lupe/rules", LUPE_DATA_DIR "/rules", NULL};
   static const char *const agent[] = {"liblupe-agent.so", "../" LUPE_LIB_SUFFIX "/lupe/liblupe-agent.so",
                                       LUPE_LIB_DIR "/liblupe-agent.so", NULL};
+  static const char *const executable[] = {"lupe", "../../bin/lupe", "../../../bin/lupe", NULL};
   lupe_paths p;
-  ssize_t n = readlink("/proc/self/exe", p.executable, sizeof p.executable - 1);
-  *missing = "/proc/self/exe";
-  if (n <= 0) return LUPE_ENOENT;
-  p.executable[n] = '\0';
-
+  Dl_info own;
   char base[PATH_MAX];
-  memcpy(base, p.executable, (size_t)n + 1);
+  *missing = "its own file";
+  if (!dladdr((void *)lupe_paths_find, &own) || !realpath(own.dli_fname, base)) return LUPE_ENOENT;
   *strrchr(base, '/') = '\0';
+  *missing = "lupe, the program";
+  if (first_existing(p.executable, base, executable) != LUPE_OK) return LUPE_ENOENT;
   *missing = "lua/lupe, lupe's own scripts";
   if (first_existing(p.lua, base, lua) != LUPE_OK) return LUPE_ENOENT;
   *strrchr(p.lua, '/') = '\0';

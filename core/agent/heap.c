@@ -36,6 +36,10 @@ enum {
 };
 
 static lupe_heap_info info;
+static struct { /* what was there before us; written by lupe_heap_prepare */
+  backtrace_hook *hook;
+  bool active;
+} theirs;
 static _Thread_local uint32_t cached_tid;
 static _Atomic uint32_t step;            /* 1: an arena gives back; a futex */
 static _Atomic uint32_t forks;           /* threads in the midst of one */
@@ -55,7 +59,7 @@ static void count(_Atomic uint64_t *counter, uint64_t by) {
 static void on_sample(void **frames, unsigned *out_count, unsigned max) {
   int saved_errno = errno;
   bool truncated = false;
-  lupe_segment *s = atomic_load_explicit(&lupe_wiped_page->heap_segment, memory_order_acquire);
+  lupe_segment *s = lupe_wiped_enter(&lupe_wiped_page->heap_segment);
   uint64_t start_ns = s ? now_ns() : 0;
   if (max > LUPE_MAX_FRAMES) max = LUPE_MAX_FRAMES;
   size_t depth = lupe_unwind((uint64_t *)frames, max, &truncated);
@@ -79,6 +83,7 @@ static void on_sample(void **frames, unsigned *out_count, unsigned max) {
     if (truncated) count(&s->counters.truncated_stacks, 1);
     count(&s->counters.hook_ns, now_ns() - start_ns);
   }
+  lupe_wiped_leave();
   errno = saved_errno;
 }
 
@@ -135,12 +140,17 @@ static bool malloc_is_jemalloc(void) {
   return !known || after != before;
 }
 
+#define HOOK_NAME "experimental.hooks.prof_backtrace"
+
+static bool set_hook(backtrace_hook *hook) {
+  return mallctl(HOOK_NAME, NULL, NULL, &hook, sizeof hook) == 0;
+}
+
 static bool install_hook(void) {
-  size_t mib[MIB_MAX], length = MIB_MAX;
-  backtrace_hook *hook = on_sample;
-  if (!lupe_unwind_supported()) return false;
-  if (mallctlnametomib("experimental.hooks.prof_backtrace", mib, &length) != 0) return false;
-  return mallctlbymib(mib, length, NULL, NULL, &hook, sizeof hook) == 0;
+  backtrace_hook *now = NULL;
+  if (!lupe_unwind_supported() || !get(HOOK_NAME, &now, sizeof now)) return false;
+  if (now != on_sample) theirs.hook = now;
+  return set_hook(on_sample);
 }
 
 static lupe_heap_state find_state(bool switched_off) {
@@ -158,11 +168,12 @@ static lupe_heap_state find_state(bool switched_off) {
   if (get("prof.lg_sample", &lg_period, sizeof lg_period) && lg_period < 64) {
     info.sample_period_bytes = UINT64_C(1) << lg_period;
   }
+  theirs.active = get_bool("prof.active");
   return install_hook() ? LUPE_HEAP_ON : LUPE_HEAP_NO_HOOK;
 }
 
 void lupe_heap_prepare(bool switched_off, lupe_heap_info *out) {
-  snprintf(info.allocator, sizeof info.allocator, "system");
+  info = (lupe_heap_info){.allocator = "system"};
   info.state = find_state(switched_off);
   *out = info;
 }
@@ -174,11 +185,22 @@ static bool profiling(void) {
 }
 
 void lupe_heap_arm(lupe_segment *s) {
-  atomic_store_explicit(&lupe_wiped_page->heap_segment, s, memory_order_release);
+  atomic_store(&lupe_wiped_page->heap_segment, s);
 }
 
 void lupe_heap_activate(bool on) {
   if (profiling()) set("prof.active", on);
+}
+
+void lupe_heap_restore(void) {
+  lupe_heap_arm(NULL);
+  if (!profiling()) return;
+  set("prof.active", theirs.active);
+  if (info.state == LUPE_HEAP_ON && theirs.hook) set_hook(theirs.hook);
+}
+
+const lupe_heap_info *lupe_heap_found(void) {
+  return &info;
 }
 
 void lupe_heap_hide_thread(void) {

@@ -25,8 +25,8 @@ typedef struct lupe_heap_info {
 } lupe_heap_info;
 
 /* Finds out what the process's malloc is and installs the hook where it can. Sampling stays as it is.
- * `switched_off`: look, but touch nothing. After lupe_wiped_create. Thread: the constructor's, once;
- * allocates (and frees) a block. */
+ * `switched_off`: look, but touch nothing. After lupe_wiped_create; again after lupe_heap_restore. Thread:
+ * any, one at a time; allocates (and frees) a block. */
 void lupe_heap_prepare(bool switched_off, lupe_heap_info *out);
 
 /* From now on samples go to `s`, which must stay mapped; NULL: nowhere. A forked child starts with NULL,
@@ -36,6 +36,13 @@ void lupe_heap_arm(lupe_segment *s);
 /* Switches jemalloc's sampling. Nothing happens where heap profiling is not on. Thread: any but inside
  * malloc. */
 void lupe_heap_activate(bool on);
+
+/* No sample comes from now on; prof.active and the hook are what they were before lupe_heap_prepare. Thread:
+ * any but inside malloc. */
+void lupe_heap_restore(void);
+
+/* What lupe_heap_prepare found out; all zeros before. */
+const lupe_heap_info *lupe_heap_found(void);
 
 /* Keeps the calling thread out of profiles, and its cache out of the program's memory. */
 void lupe_heap_hide_thread(void);
