@@ -20,11 +20,16 @@ static lupe_status first_existing(char out[PATH_MAX], const char *base, const ch
 }
 
 lupe_status lupe_paths_find(lupe_paths *out, const char **missing) {
-  static const char *const lua[] = {"../lua/lupe", "../share/lupe/lua/lupe", LUPE_DATA_DIR "/lua/lupe", NULL};
-  static const char *const rules[] = {"../rules", "../share/lupe/rules", LUPE_DATA_DIR "/rules", NULL};
+  /* From the build folder, from PREFIX/bin, from where liblupe-runtime.so is installed; where it was to be.
+   */
+  static const char *const executable[] = {"lupe", LUPE_PREFIX_OF_LIB "/bin/lupe", NULL};
+  static const char *const lua[] = {"../lua/lupe", "../share/lupe/lua/lupe",
+                                    LUPE_PREFIX_OF_LIB "/share/lupe/lua/lupe", LUPE_DATA_DIR "/lua/lupe",
+                                    NULL};
+  static const char *const rules[] = {"../rules", "../share/lupe/rules",
+                                      LUPE_PREFIX_OF_LIB "/share/lupe/rules", LUPE_DATA_DIR "/rules", NULL};
   static const char *const agent[] = {"liblupe-agent.so", "../" LUPE_LIB_SUFFIX "/lupe/liblupe-agent.so",
                                       LUPE_LIB_DIR "/liblupe-agent.so", NULL};
-  static const char *const executable[] = {"lupe", "../../bin/lupe", "../../../bin/lupe", NULL};
   lupe_paths p;
   Dl_info own;
   char base[PATH_MAX];
