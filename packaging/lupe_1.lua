@@ -48,8 +48,8 @@ add("%s", roff.text(help.overview():match("\n\n(The program.*)$")))
 add(".SH COMMANDS")
 for _, command in ipairs(commands) do add_command(command) end
 add(".SH SETTINGS")
-add("%s", roff.text("Each flag is also an environment variable, and a field of lupe.conf.lua by its name with underscores. "
-  .. "A flag wins over the environment, that over the file."))
+add("%s", roff.text("Each flag is also an environment variable, and a field of lupe.conf.lua by its name with "
+  .. "underscores. A flag wins over the environment, that over the file."))
 for _, spec in ipairs(settings) do
   if spec.flag then add_flag(spec) end
 end
