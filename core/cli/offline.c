@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "core/cli/output.h"
+#include "core/pool.h"
 #include "core/runtime.h"
 #include "core/script/host.h"
 #include "core/script/worker.h"
@@ -19,6 +20,7 @@ typedef struct offline {
   const lupe_paths *paths;
   const lupe_command *command;
   uv_loop_t loop;
+  lupe_pool *pool;
   lupe_worker *worker;
   lupe_host *host;
   bool done;
@@ -80,12 +82,17 @@ int lupe_offline(lupe_vm *vm, const lupe_paths *paths, const lupe_command *comma
     return EXIT_LUPE_FAILED;
   }
   const char *worker[] = {paths->executable, "worker", NULL};
-  lupe_status status = lupe_worker_create(&o.worker, &o.loop, worker);
+  lupe_status status = lupe_pool_create(&o.pool, &o.loop, 1, NULL); /* one command, one task at a time */
+  if (status != LUPE_OK) {
+    fprintf(stderr, "lupe: no threads: %s\n", lupe_status_text(status));
+    goto no_pool;
+  }
+  status = lupe_worker_create(&o.worker, &o.loop, worker);
   if (status != LUPE_OK) {
     fprintf(stderr, "lupe: no worker: %s\n", lupe_status_text(status));
     goto no_worker;
   }
-  lupe_host_services services = {.vm = vm, .loop = &o.loop, .worker = o.worker};
+  lupe_host_services services = {.vm = vm, .loop = &o.loop, .pool = o.pool, .worker = o.worker};
   status = lupe_host_create(&o.host, &services, error, sizeof error);
   if (status == LUPE_OK) status = lupe_vm_run(vm, call_lua, &o, error, sizeof error);
   if (status != LUPE_OK) {
@@ -96,6 +103,9 @@ int lupe_offline(lupe_vm *vm, const lupe_paths *paths, const lupe_command *comma
   uv_run(&o.loop, UV_RUN_DEFAULT);
   lupe_host_free(o.host);
 no_worker:
+  lupe_pool_close(o.pool, NULL, NULL);
+  uv_run(&o.loop, UV_RUN_DEFAULT);
+no_pool:
   uv_loop_close(&o.loop);
   return o.exit_code;
 }

@@ -13,7 +13,7 @@
 
 #include "core/paths.h"
 #include "core/runtime.h"
-#include "core/script/frame.h"
+#include "core/wire/frame.h"
 
 enum { TEXTS_MAX = 256 };
 

@@ -17,7 +17,7 @@
 #include "core/clock.h"
 #include "core/embed/error.h"
 #include "core/embed/runtime_thread.h"
-#include "core/script/frame.h"
+#include "core/wire/frame.h"
 
 enum {
   STACK_BYTES = 256 << 10,

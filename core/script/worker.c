@@ -13,7 +13,7 @@
 #include <uv.h>
 
 #include "core/clock.h"
-#include "core/script/frame.h"
+#include "core/wire/frame.h"
 
 enum {
   EXIT_STATUS_MS = 1000, /* after its socket closed a process may take so long to be reaped */

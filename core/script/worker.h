@@ -37,7 +37,7 @@ typedef enum lupe_worker_outcome {
  * during the callback. May call lupe_worker_call and lupe_worker_close. */
 typedef void (*lupe_worker_callback)(void *arg, lupe_worker_outcome outcome, const char *text, size_t bytes);
 
-/* `argv` (NULL-terminated, copied) is executed as the process, with its socket (frames of frame.h) at
+/* `argv` (NULL-terminated, copied) is executed as the process, with its socket (frames of wire/frame.h) at
  * LUPE_WORKER_FD, nothing on stdin and stdout, and our stderr. Starts nothing yet. Returns LUPE_OK,
  * LUPE_EINVAL (empty argv), LUPE_ENOMEM. */
 lupe_status lupe_worker_create(lupe_worker **out, struct uv_loop_s *loop, const char *const argv[]);
