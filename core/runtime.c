@@ -272,9 +272,9 @@ void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg) 
   lupe_http_server_close(r->http);
   r->http = NULL;
   lupe_pool_stop(r->pool);
-  r->open_parts = 1; /* what follows the tick: the collector, then the pool */
-  lupe_worker_close(r->worker);
-  lupe_worker_close(r->routes_worker);
+  r->open_parts = 3; /* two workers; and what follows the tick: the collector, then the pool */
+  lupe_worker_close(r->worker, on_part_closed, r);
+  lupe_worker_close(r->routes_worker, on_part_closed, r);
   uv_close((uv_handle_t *)&r->tick, on_tick_closed);
 }
 
@@ -354,9 +354,9 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
 no_collector:
   lupe_http_server_close(r->http);
 no_http:
-  lupe_worker_close(r->routes_worker);
+  lupe_worker_close(r->routes_worker, NULL, NULL);
 no_routes_worker:
-  lupe_worker_close(r->worker);
+  lupe_worker_close(r->worker, NULL, NULL);
 no_worker:
   lupe_pool_close(r->pool, NULL, NULL);
 no_pool:

@@ -41,7 +41,7 @@ static int take_result(lua_State *L) {
   if (o->done) return luaL_error(L, "a command ends once");
   o->done = true;
   lupe_host_close(o->host);
-  lupe_worker_close(o->worker);
+  lupe_worker_close(o->worker, NULL, NULL);
   o->worker = NULL;
   size_t bytes = 0;
   const char *text = luaL_optlstring(L, 1, NULL, &bytes);
@@ -98,7 +98,7 @@ int lupe_offline(lupe_vm *vm, const lupe_paths *paths, const lupe_command *comma
   if (status != LUPE_OK) {
     fprintf(stderr, "lupe: %s\n", error);
     lupe_host_close(o.host);
-    lupe_worker_close(o.worker);
+    lupe_worker_close(o.worker, NULL, NULL);
   }
   uv_run(&o.loop, UV_RUN_DEFAULT);
   lupe_host_free(o.host);

@@ -49,7 +49,8 @@ closed 1, loop empty 1, threads 0
 
   it("gives work back where no thread can be started, and tries again for the next", function()
     if support.sanitized then return pending("a sanitizer needs the address space") end
-    assert.equal("after 0: never begun\nafter 0: done\nclosed 1, loop empty 1, threads 0, hooks 1 1\n", scene("refused"))
+    assert.equal("after 0: never begun\nafter 0: done\nclosed 1, loop empty 1, threads 0, hooks 1 1\n",
+      scene("refused"))
   end)
 
   it("loses nothing and does nothing twice under load", function()

@@ -77,7 +77,7 @@ end
 --- Closes it and runs the loop until nothing is left.
 function worker_process:stop()
   if not self.handle then return end
-  self.core.lupe_worker_close(self.handle)
+  self.core.lupe_worker_close(self.handle, nil, nil)
   self.handle = nil
   support.eventually(function()
     run(self)
