@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <uv.h>
 
 #include "core/clock.h"
+#include "core/unwanted.h"
 
 /* The deepest work is demangling, which libiberty bounds by a depth of 2,048 (see docs/decisions.md for what
  * was measured). Sanitizers make frames larger. */
@@ -28,6 +30,7 @@ struct lupe_pool {
   unsigned threads_max, thread_count;
   pthread_t threads[LUPE_POOL_THREADS_MAX];
   uint64_t outstanding; /* `after` is still to come */
+  _Atomic bool stopped; /* no work begins; written under the lock */
   bool closing;
   lupe_pool_close_cb closed;
   void *closed_arg;
@@ -37,7 +40,6 @@ struct lupe_pool {
   list waiting, done;
   unsigned idle; /* threads that wait */
   unsigned gone; /* threads that wait for nothing but to be joined */
-  bool stopped;  /* no work begins */
   bool ending;   /* threads end */
 };
 
@@ -64,6 +66,7 @@ static void *run(void *arg) {
   lupe_pool *p = arg;
   pthread_setname_np(pthread_self(), "lupe-work");
   if (p->hooks.begins) p->hooks.begins();
+  lupe_unwanted_by(&p->stopped);
   pthread_mutex_lock(&p->lock);
   for (;;) {
     lupe_work *w = take(&p->waiting);

@@ -46,7 +46,8 @@ lupe_status lupe_pool_create(lupe_pool **out, struct uv_loop_s *loop, unsigned t
 /* Never fails: `after` comes in any case, and never from inside this call. */
 void lupe_pool_queue(lupe_pool *p, lupe_work *w, lupe_work_cb work, lupe_after_work_cb after);
 
-/* From here on no work begins; what waits, and what is queued later, is given back as LUPE_EAGAIN. */
+/* From here on no work begins, and what runs is lupe_unwanted(); what waits, and what is queued later, is
+ * given back as LUPE_EAGAIN. */
 void lupe_pool_stop(lupe_pool *p);
 
 /* Stops it; once the work under way has ended and every `after` was called, and the threads are joined, frees

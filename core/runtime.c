@@ -261,6 +261,7 @@ static void on_collector_closed(void *arg) {
 static void on_tick_closed(uv_handle_t *handle) {
   lupe_runtime *r = handle->data;
   lupe_host_free(r->host);
+  lupe_pool_stop(r->pool);
   lupe_collector_close(r->collector, on_collector_closed, r);
 }
 
@@ -271,7 +272,6 @@ void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg) 
   lupe_host_close(r->host);
   lupe_http_server_close(r->http);
   r->http = NULL;
-  lupe_pool_stop(r->pool);
   r->open_parts = 3; /* two workers; and what follows the tick: the collector, then the pool */
   lupe_worker_close(r->worker, on_part_closed, r);
   lupe_worker_close(r->routes_worker, on_part_closed, r);

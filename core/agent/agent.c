@@ -10,6 +10,8 @@
 #include "core/agent/agent_internal.h"
 #include "core/agent/control.h"
 #include "core/agent/cpu.h"
+#include "core/agent/heap_pages.h"
+#include "core/agent/own_memory.h"
 #include "core/agent/own_threads.h"
 #include "core/agent/quiet_fork.h"
 #include "core/agent/wiped.h"
@@ -52,18 +54,19 @@ static void end_turn(const turn *t) {
 /* ---- once in a process's life ---- */
 
 static void before_fork(void) {
-  lupe_heap_before_fork();
+  lupe_heap_pages_before_fork();
   lupe_cpu_before_fork();
 }
 
 static void after_fork(void) {
   lupe_cpu_after_fork();
-  lupe_heap_after_fork();
+  lupe_heap_pages_after_fork();
 }
 
 static void after_fork_in_child(void) {
   lupe_cpu_after_fork();
   lupe_heap_after_fork_in_child();
+  lupe_heap_pages_after_fork_in_child();
   if (lupe_control_has_left()) return; /* behind a filter: no system call */
   lupe_quiet_fork_after_fork_in_child();
   lupe_wiped_after_fork();
@@ -97,12 +100,10 @@ static lupe_status prepare(void) {
 /* ---- start and stop ---- */
 
 static lupe_status start(const char *socket_path, bool leave_allocator, bool until_welcome) {
-  lupe_heap_info heap;
   lupe_status status = prepare();
   if (status != LUPE_OK) return status;
   if (!lupe_control_may_start()) return LUPE_EINUSE;
-  lupe_heap_prepare(leave_allocator, &heap);
-  return lupe_control_start(socket_path, &heap, until_welcome);
+  return lupe_control_start(socket_path, leave_allocator, until_welcome);
 }
 
 lupe_status lupe__agent_begin(const char *socket_path, bool leave_allocator) {
@@ -129,6 +130,10 @@ lupe_status lupe_agent_stop(void) {
   return status;
 }
 
+void lupe_agent_exit(void) {
+  lupe_control_finish();
+}
+
 bool lupe_agent_online(void) {
   return lupe_control_online();
 }
@@ -149,10 +154,14 @@ lupe_status lupe_agent_adopt_thread(void) {
   if (!t.mine) return LUPE_EAGAIN;
   lupe_status status = prepare();
   if (status == LUPE_OK) status = lupe_own_threads_adopt(gettid());
+  if (status == LUPE_OK) lupe_own_memory_enter();
   end_turn(&t);
   return status;
 }
 
 void lupe_agent_release_thread(void) {
-  if (lupe_wiped_page) lupe_own_threads_release(gettid());
+  if (!lupe_wiped_page) return;
+  lupe_own_memory_leave();
+  lupe_own_memory_purge();
+  lupe_own_threads_release(gettid());
 }

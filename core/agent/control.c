@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include "core/agent/cpu.h"
+#include "core/agent/heap.h"
+#include "core/agent/own_memory.h"
 #include "core/agent/own_threads.h"
 #include "core/agent/session.h"
 #include "core/agent/wiped.h"
@@ -288,9 +290,10 @@ static void *agent_main(void *unused) {
   lupe_own_threads_set(LUPE_OWN_AGENT, gettid());
   sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
   pthread_setname_np(pthread_self(), "lupe-agent");
-  lupe_heap_hide_thread();
+  lupe_own_memory_enter();
   atomic_store(&control.outcome, converse(&se, &wake));
   lupe_session_close(&se);
+  lupe_own_memory_purge();
   if (wake >= 0) close(wake);
   enter(PHASE_FINISHED);
   return unused;
@@ -438,13 +441,13 @@ bool lupe_control_may_start(void) {
   return atomic_load(&control.current) == PHASE_NONE;
 }
 
-lupe_status lupe_control_start(const char *socket_path, const lupe_heap_info *heap, bool until_welcome) {
+lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bool until_welcome) {
   size_t length = strlen(socket_path);
   if (length == 0 || length >= sizeof control.path) return LUPE_EINVAL;
   if (atomic_load(&control.left) || atomic_load(&control.exiting)) return LUPE_EUNSUPPORTED;
   unmap_segments();
   memcpy(control.path, socket_path, length + 1);
-  control.heap = *heap;
+  lupe_heap_prepare(leave_allocator, &control.heap);
   control.forked = false;
   find_memory_functions();
   lupe_cpu_reopen();

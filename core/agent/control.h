@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-#include "core/agent/heap.h"
+#include "core/lupe.h"
 
 enum { LUPE_AGENT_STACK_BYTES = 256 << 10 /* of the thread, its thread-local storage included */ };
 
@@ -27,7 +27,7 @@ bool lupe_control_may_start(void);
 /* After lupe_control_may_start. Starts the thread, and waits (at most 1 s) until it has said HELLO, or until
  * sampling is as the runtime wants it. `socket_path` is copied. Anything but LUPE_OK: neither, as agent.h
  * says why; the thread may go on trying, if lupe_control_stop does not follow. */
-lupe_status lupe_control_start(const char *socket_path, const lupe_heap_info *heap, bool until_welcome);
+lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bool until_welcome);
 
 /* A last profile and a farewell, at most 1 s; then there is neither thread nor segment, but for what agent.h
  * says (LUPE_EAGAIN). */

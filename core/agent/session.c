@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/agent/heap.h"
+#include "core/agent/heap_pages.h"
 #include "core/clock.h"
 #include "core/wire/channel.h"
 #include "core/wire/ring.h"

@@ -1,5 +1,6 @@
 /* calls.c -- what lupe sees, asked of the runtime. */
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +14,7 @@ static lupe_status ask(lupe_embedded_op op, const char *argument, char **out) {
   lupe__reply reply;
   if (!out) return lupe__fail(LUPE_EINVAL, "there is no place for the result: the out-pointer is NULL");
   lupe_status status = lupe__may_call();
-  if (status == LUPE_OK) status = lupe__link_call(op, &argument, argument ? 1 : 0, &reply);
+  if (status == LUPE_OK) status = lupe__link_call(op, &argument, 1, &reply);
   if (status != LUPE_OK) return status;
   char *copy = strdup(reply.texts[0]); /* by this thread: it is the program's memory */
   lupe__reply_clear(&reply);
@@ -23,7 +24,9 @@ static lupe_status ask(lupe_embedded_op op, const char *argument, char **out) {
 }
 
 lupe_status lupe_report(char **out_json) {
-  return ask(LUPE_EMBEDDED_REPORT, NULL, out_json);
+  char own[16];
+  snprintf(own, sizeof own, "%d", (int)getpid());
+  return ask(LUPE_EMBEDDED_REPORT, own, out_json);
 }
 
 lupe_status lupe_evaluate(const char *rule_id, char **out_json) {
@@ -69,8 +72,4 @@ lupe_status lupe_get(const char *path, int *out_http_status, char **out_body) {
   if (out_http_status) *out_http_status = http_status;
   *out_body = body;
   return LUPE_OK;
-}
-
-lupe_status lupe_about(char **out_json) {
-  return ask(LUPE_EMBEDDED_ABOUT, NULL, out_json);
 }

@@ -15,7 +15,16 @@
 #include "core/runtime.h"
 #include "core/wire/frame.h"
 
-enum { TEXTS_MAX = 256 };
+enum {
+  TEXTS_MAX = 256,
+  EVENTS_MAX = 256, /* that wait to be sent */
+};
+
+typedef struct event {
+  struct event *next;
+  uint32_t bytes;
+  char body[];
+} event;
 
 typedef struct embedded {
   const lupe_embedded *given;
@@ -30,6 +39,9 @@ typedef struct embedded {
   bool busy;     /* a request is being worked on */
   bool stopping; /* STOP was asked, or the other side is gone */
   bool stop_owed;
+  event *first_event, **last_event;
+  unsigned event_count;
+  size_t event_sent; /* of the first */
   int handler; /* registry: lua/lupe/embedded.lua's function */
   char url[96];
   lua_Integer heap_interval_ms, memory_interval_ms, cpu_hz, wall_hz, port;
@@ -78,6 +90,28 @@ static void pump(embedded *em) {
   if (!em->stopping) uv_poll_start(&em->calls, wanted, on_calls);
 }
 
+/* -- events ----------------------------------------------------------------------------------- */
+
+static void on_events(uv_poll_t *poll, int status, int events);
+
+static void drop_first_event(embedded *em) {
+  event *e = em->first_event;
+  em->first_event = e->next;
+  if (!em->first_event) em->last_event = &em->first_event;
+  em->event_count--;
+  em->event_sent = 0;
+  free(e);
+}
+
+static void send_events(embedded *em) {
+  while (em->first_event) {
+    const event *e = em->first_event;
+    if (lupe__frame_write(em->given->events, e->body, e->bytes, -1, &em->event_sent, false) == LUPE_EAGAIN) break;
+    drop_first_event(em); /* where nobody is there any more, that shows by reading */
+  }
+  if (!em->stopping) uv_poll_start(&em->events, UV_READABLE | (em->first_event ? UV_WRITABLE : 0), on_events);
+}
+
 /* -- Lua -------------------------------------------------------------------------------------- */
 
 static embedded *self_of(lua_State *L) {
@@ -108,6 +142,31 @@ static int respond(lua_State *L) {
   const char *texts = lua_tolstring(L, -1, &bytes);
   reply(em, status, texts, bytes);
   if (!em->stopping) pump(em);
+  return 0;
+}
+
+/* tell(kind, rule, severity, text, json): an event. Where the program is slow to take them, it is lost. */
+static int tell(lua_State *L) {
+  embedded *em = self_of(L);
+  const uint32_t kind = (uint32_t)luaL_checkinteger(L, 1);
+  size_t total = sizeof kind, bytes;
+  for (int i = 2; i <= 5; i++) total += strlen(luaL_checkstring(L, i)) + 1;
+  if (em->event_count >= EVENTS_MAX || em->stopping || total > LUPE_FRAME_MAX_BYTES) return 0;
+  event *e = malloc(sizeof *e + total);
+  if (!e) return 0;
+  *e = (event){.bytes = (uint32_t)total};
+  memcpy(e->body, &kind, sizeof kind);
+  char *at = e->body + sizeof kind;
+  for (int i = 2; i <= 5; i++) {
+    const char *text = lua_tolstring(L, i, &bytes);
+    bytes = strlen(text) + 1;
+    memcpy(at, text, bytes);
+    at += bytes;
+  }
+  *em->last_event = e;
+  em->last_event = &e->next;
+  em->event_count++;
+  send_events(em);
   return 0;
 }
 
@@ -176,7 +235,18 @@ static int make_handler(lua_State *L) {
   lupe_runtime_push(em->runtime, L);
   lua_pushlightuserdata(L, em);
   lua_pushcclosure(L, respond, 1);
-  lua_call(L, 2, 1);
+  lua_createtable(L, 0, 5);
+  if (em->url[0]) lua_pushstring(L, em->url), lua_setfield(L, -2, "url");
+  lua_pushstring(L, lupe_runtime_socket(em->runtime));
+  lua_setfield(L, -2, "socket");
+  lua_pushliteral(L, LUPE_VERSION);
+  lua_setfield(L, -2, "version");
+  lua_pushinteger(L, getpid());
+  lua_setfield(L, -2, "pid");
+  lua_pushlightuserdata(L, em);
+  lua_pushcclosure(L, tell, 1);
+  lua_setfield(L, -2, "tell");
+  lua_call(L, 3, 1);
   em->handler = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
 }
@@ -249,9 +319,11 @@ static void on_calls(uv_poll_t *poll, int status, int events) {
 /* Nobody speaks on it but us: readable means that its other end is closed. */
 static void on_events(uv_poll_t *poll, int status, int events) {
   embedded *em = poll->data;
-  (void)status;
-  (void)events;
-  stop(em);
+  if (status != 0 || (events & UV_READABLE)) {
+    stop(em);
+  } else {
+    send_events(em);
+  }
 }
 
 /* -- life ------------------------------------------------------------------------------------- */
@@ -271,6 +343,7 @@ static lupe_status create(embedded *em, char *error, size_t error_bytes) {
   status = lupe_vm_run(em->vm, configure, em, error, error_bytes);
   if (status != LUPE_OK) return status;
   if (em->reply) return LUPE_EINVAL;
+  const lupe_pool_hooks hooks = {em->given->thread_begins, em->given->thread_ends};
   lupe_runtime_options options = {
       .loop = &em->loop,
       .vm = em->vm,
@@ -282,9 +355,14 @@ static lupe_status create(embedded *em, char *error, size_t error_bytes) {
       .memory_interval_ms = (uint32_t)em->memory_interval_ms,
       .cpu_hz = (uint32_t)em->cpu_hz,
       .wall_hz = (uint32_t)em->wall_hz,
+      .embedded = em->given->thread_begins != NULL,
+      .pool_hooks = &hooks,
   };
   status = lupe_runtime_create(&em->runtime, &options, error, error_bytes);
   if (status != LUPE_OK) return status;
+  bool ipv6 = strchr(em->host, ':') != NULL;
+  snprintf(em->url, sizeof em->url, "http://%s%s%s:%u", ipv6 ? "[" : "", em->host, ipv6 ? "]" : "",
+           lupe_runtime_port(em->runtime));
   status = lupe_vm_run(em->vm, make_handler, em, error, error_bytes);
   if (status != LUPE_OK) lupe_runtime_close(em->runtime, on_closed, NULL);
   return status;
@@ -293,14 +371,12 @@ static lupe_status create(embedded *em, char *error, size_t error_bytes) {
 static void run(embedded *em) {
   char error[LUPE_VM_ERROR_BYTES] = "";
   lupe_status status = create(em, error, sizeof error);
+  lupe__frame_clear(&em->frame); /* START's: what comes next goes there */
   if (status != LUPE_OK) {
     if (!em->reply) reply_text(em, status, error);
     em->stopping = true;
     pump(em); /* a small answer to an empty socket: all of it goes at once */
   } else {
-    bool ipv6 = strchr(em->host, ':') != NULL;
-    snprintf(em->url, sizeof em->url, "http://%s%s%s:%u", ipv6 ? "[" : "", em->host, ipv6 ? "]" : "",
-             lupe_runtime_port(em->runtime));
     char texts[512];
     int n = snprintf(texts, sizeof texts, "%s%c%s%c%s", em->profile ? lupe_runtime_socket(em->runtime) : "", '\0',
                      em->url, '\0', em->leave_allocator ? "system" : "jemalloc");
@@ -317,6 +393,7 @@ static void run(embedded *em) {
 
 void lupe_embedded_main(const lupe_embedded *given) {
   embedded em = {.given = given, .frame = {.fd = -1}};
+  em.last_event = &em.first_event;
   uint32_t op = 0;
   if (lupe__frame_read(&em.frame, given->calls, true) == LUPE_OK && em.frame.bytes >= sizeof op) {
     memcpy(&op, em.frame.body, sizeof op);
@@ -338,6 +415,7 @@ void lupe_embedded_main(const lupe_embedded *given) {
     (void)lupe__frame_write(given->calls, &done, sizeof done, -1, &sent, true); /* who asked may be gone */
   }
   free(em.reply);
+  while (em.first_event) drop_first_event(&em);
   close(given->calls);
   close(given->events);
 }

@@ -16,12 +16,15 @@
 #include "core/agent/agent.h"
 #include "core/clock.h"
 #include "core/embed/error.h"
+#include "core/embed/events.h"
+#include "core/embed/helper.h"
 #include "core/embed/runtime_thread.h"
 #include "core/wire/frame.h"
 
 enum {
   STACK_BYTES = 256 << 10,
   CALL_MS = 60000, /* what takes longer has failed: a rule may take half a second, and there are some tens */
+  LATE_MS = 200, /* that the link's thread may end later than it was told */
   LOOK_MS = 10,    /* between two looks whether the link is to be closed, while an answer is waited for */
   WHY_BYTES = 1024,
 };
@@ -50,7 +53,7 @@ static struct {
 
 /* The link thread's own; set by lupe__link_open before there is one. */
 static struct {
-  pthread_t thread;
+  pthread_t thread, reader;
   lupe_mode mode;
   int calls, events;
   int64_t until_ms; /* closing: it gives up then */
@@ -162,12 +165,23 @@ static lupe_status fill_standard_streams(void) {
   return LUPE_OK;
 }
 
+static void close_link(void) {
+  close(own.calls); /* whatever it is doing, the runtime ends now */
+  close(own.events);
+}
+
+static bool end_runtime(void) {
+  int64_t left_ms = own.until_ms - now_ms();
+  if (left_ms < 0) left_ms = 0;
+  return own.mode == LUPE_MODE_HELPER ? lupe__helper_end(left_ms) : lupe__runtime_join(left_ms);
+}
+
 static lupe_status connect_to_runtime(char *why) {
   int calls[2], events[2];
   lupe_status status = LUPE_OK;
   if (own.mode == LUPE_MODE_IN_PROCESS) status = lupe__runtime_load(why, WHY_BYTES);
   if (status != LUPE_OK) return status;
-  if (unshare(CLONE_FILES) != 0) {
+  if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_UNSHARE) != 0) {
     snprintf(why, WHY_BYTES, "this kernel, or a filter of the program's, gives a thread no descriptor table of "
              "its own (close_range: %s)", strerror(errno));
     return LUPE_EUNSUPPORTED;
@@ -186,12 +200,48 @@ static lupe_status connect_to_runtime(char *why) {
   own.calls = calls[0];
   own.events = events[0];
   const int ours[2] = {calls[0], events[0]};
-  status = lupe__runtime_run(calls[1], events[1], ours);
-  if (status == LUPE_ENOMEM) snprintf(why, WHY_BYTES, "no thread for the runtime: out of memory, or a limit on threads");
-  if (status == LUPE_EUNSUPPORTED) snprintf(why, WHY_BYTES, "the runtime's thread gets no descriptor table of its own");
+  status = own.mode == LUPE_MODE_HELPER ? lupe__helper_start(calls[1], events[1], why, WHY_BYTES)
+                                        : lupe__runtime_run(calls[1], events[1], ours, why, WHY_BYTES);
   close(calls[1]);
   close(events[1]);
   return status;
+}
+
+/* "lupe-reader": what the runtime tells by itself. It ends with the runtime's end of that socket. */
+static void *reader_main(void *unused) {
+  pthread_setname_np(pthread_self(), "lupe-reader");
+  (void)lupe_agent_adopt_thread();
+  lupe__frame frame = {.fd = -1};
+  while (lupe__frame_read(&frame, own.events, true) == LUPE_OK) {
+    lupe__events_take(&frame);
+    lupe__frame_clear(&frame);
+  }
+  lupe__frame_clear(&frame);
+  lupe_agent_release_thread();
+  return unused;
+}
+
+/* With the attributes of all our small threads; signals as the caller's. */
+static int start_thread(pthread_t *thread, void *(*body)(void *)) {
+  pthread_attr_t attributes;
+  int failed = pthread_attr_init(&attributes);
+  if (failed) return failed;
+  pthread_attr_setstacksize(&attributes, STACK_BYTES);
+  failed = pthread_create(thread, &attributes, body, NULL);
+  if (failed == EINVAL) failed = pthread_create(thread, NULL, body, NULL); /* much thread-local storage */
+  pthread_attr_destroy(&attributes);
+  return failed;
+}
+
+static lupe_status open_link(char *why) {
+  lupe_status status = connect_to_runtime(why);
+  if (status != LUPE_OK) return status;
+  if (start_thread(&own.reader, reader_main) == 0) return LUPE_OK;
+  snprintf(why, WHY_BYTES, "no thread for the runtime's events: out of memory, or a limit on threads");
+  own.until_ms = now_ms() + LOOK_MS;
+  close_link();
+  end_runtime();
+  return LUPE_ENOMEM;
 }
 
 static void *link_main(void *unused) {
@@ -200,7 +250,7 @@ static void *link_main(void *unused) {
   sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
   pthread_setname_np(pthread_self(), "lupe-link");
   (void)lupe_agent_adopt_thread();
-  lupe_status status = connect_to_runtime(why);
+  lupe_status status = open_link(why);
   pthread_mutex_lock(&state.lock);
   state.status = status;
   memcpy(state.why, why, sizeof why);
@@ -210,10 +260,10 @@ static void *link_main(void *unused) {
   pthread_mutex_unlock(&state.lock);
   if (status == LUPE_OK) {
     serve();
-    close(own.calls); /* whatever it was doing, the runtime ends now */
-    close(own.events);
-    int64_t left_ms = own.until_ms - now_ms();
-    bool ended = lupe__runtime_join(left_ms > 0 ? left_ms : 0);
+    shutdown(own.events, SHUT_RDWR); /* a runtime that hangs keeps its end open */
+    pthread_join(own.reader, NULL);
+    close_link();
+    bool ended = end_runtime();
     pthread_mutex_lock(&state.lock);
     state.given_up = !ended;
     pthread_mutex_unlock(&state.lock);
@@ -226,7 +276,6 @@ static void *link_main(void *unused) {
 
 lupe_status lupe__link_open(lupe_mode mode) {
   pthread_condattr_t clock;
-  pthread_attr_t attributes;
   sigset_t all, before;
   own.mode = mode;
   own.calls = own.events = -1;
@@ -237,13 +286,10 @@ lupe_status lupe__link_open(lupe_mode mode) {
   pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
   pthread_cond_init(&state.changed, &clock);
   pthread_condattr_destroy(&clock);
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, STACK_BYTES);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before); /* lupe's threads take none of the program's signals */
-  int failed = pthread_create(&own.thread, &attributes, link_main, NULL);
+  int failed = start_thread(&own.thread, link_main);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  pthread_attr_destroy(&attributes);
   if (failed) return lupe__fail(LUPE_ENOMEM, "no thread can be started: %s", strerror(failed));
   pthread_mutex_lock(&state.lock);
   while (state.opening) pthread_cond_wait(&state.changed, &state.lock);
@@ -327,14 +373,15 @@ lupe_status lupe__link_call(lupe_embedded_op op, const char *const *texts, size_
 }
 
 bool lupe__link_close(int64_t wait_ms) {
-  pthread_mutex_lock(&state.lock);
-  own.until_ms = now_ms() + wait_ms;
+  struct timespec until;
+  int64_t until_ms = now_ms() + wait_ms, late_ms = until_ms + LATE_MS;
+  until = (struct timespec){late_ms / 1000, late_ms % 1000 * 1000000};
+  if (pthread_mutex_clocklock(&state.lock, CLOCK_MONOTONIC, &until) != 0) return false;
+  own.until_ms = until_ms;
   state.closing = true;
   pthread_cond_broadcast(&state.changed);
   pthread_mutex_unlock(&state.lock);
-  pthread_join(own.thread, NULL);
-  state.there = false;
-  return !state.given_up;
+  return pthread_clockjoin_np(own.thread, NULL, CLOCK_MONOTONIC, &until) == 0 && !state.given_up;
 }
 
 void lupe__link_forget(void) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/agent/agent.h"
+#include "core/embed/beside.h"
 #include "core/embed/embedded.h"
 
 enum { STACK_BYTES = 8 << 20 /* of which only what is touched is memory */ };
@@ -28,14 +29,25 @@ static struct {
 
 /* ---- the library ---- */
 
-/* Whoever defines a lua_* that all libraries see would be called by LuaJIT's modules, and by the runtime
- * itself, in the place of the LuaJIT that it was built for. */
-static const char *foreign_lua(void) {
-  static const char *const names[] = {"lua_newstate", "lua_pcall", "lua_close", "luaL_newstate", "lua_gettop"};
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-    void *found = dlsym(RTLD_DEFAULT, names[i]);
+/* A function that the runtime calls, and whose it has to be. */
+typedef struct dependency {
+  const char *function, *library, *what;
+} dependency;
+
+/* Whoever defines one of these where all libraries see it would be called by the runtime, in the place of the
+ * library that it was built for. Writes which, and returns where it is; NULL: all is well. */
+static const char *foreign(const dependency **which) {
+  static const dependency all[] = {
+      {"lua_newstate", "libluajit-5.1.so", "Lua"},    {"lua_pcall", "libluajit-5.1.so", "Lua"},
+      {"lua_gettop", "libluajit-5.1.so", "Lua"},      {"luaL_newstate", "libluajit-5.1.so", "Lua"},
+      {"uv_loop_init", "libuv.so", "libuv"},          {"MHD_start_daemon", "libmicrohttpd.so", "libmicrohttpd"},
+      {"elf_begin", "libelf", "libelf"},              {"dwarf_begin_elf", "libdw", "libdw"},
+  };
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    void *found = dlsym(RTLD_DEFAULT, all[i].function);
     Dl_info where;
-    if (!found || !dladdr(found, &where) || strstr(where.dli_fname, "libluajit-5.1.so.2")) continue;
+    if (!found || !dladdr(found, &where) || strstr(where.dli_fname, all[i].library)) continue;
+    *which = &all[i];
     return where.dli_fname;
   }
   return NULL;
@@ -53,18 +65,14 @@ static lupe_status settle_libuv(void *library) {
 }
 
 static void *open_beside(char *why, size_t why_bytes) {
-  static const char *const places[] = {"", "lupe/", "../lupe/", NULL};
-  Dl_info own;
-  char path[PATH_MAX], folder[PATH_MAX] = LUPE_LIB_DIR;
-  if (dladdr((void *)open_beside, &own) && own.dli_fname && realpath(own.dli_fname, folder)) {
-    *strrchr(folder, '/') = '\0';
+  static const char *const places[] = {"liblupe-runtime.so", "lupe/liblupe-runtime.so",
+                                       LUPE_LIB_DIR "/liblupe-runtime.so", NULL};
+  char path[PATH_MAX];
+  if (lupe__beside(path, places) != LUPE_OK) {
+    snprintf(why, why_bytes, "this installation is not whole: liblupe-runtime.so cannot be found beside liblupe.so "
+             "or in " LUPE_LIB_DIR);
+    return NULL;
   }
-  for (size_t i = 0; places[i]; i++) {
-    if (snprintf(path, sizeof path, "%s/%sliblupe-runtime.so", folder, places[i]) >= (int)sizeof path) continue;
-    if (access(path, R_OK) == 0) goto found;
-  }
-  snprintf(path, sizeof path, LUPE_LIB_DIR "/liblupe-runtime.so");
-found:;
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) snprintf(why, why_bytes, "the runtime cannot be loaded: %s", dlerror());
   return library;
@@ -72,12 +80,13 @@ found:;
 
 lupe_status lupe__runtime_load(char *why, size_t why_bytes) {
   if (run_runtime) return LUPE_OK;
-  const char *foreign = foreign_lua();
-  if (foreign) {
+  const dependency *which;
+  const char *whose = foreign(&which);
+  if (whose) {
     snprintf(why, why_bytes,
-             "%s exports Lua functions (lua_*) of its own, which lupe's own Lua inside of this process would "
-             "meet: use LUPE_MODE_HELPER",
-             foreign);
+             "%s exports a %s of its own (%s and others), which a runtime inside of this process would meet in the "
+             "place of its own: use LUPE_MODE_HELPER",
+             whose, which->what, which->function);
     return LUPE_EUNSUPPORTED;
   }
   void *library = open_beside(why, why_bytes);
@@ -119,20 +128,26 @@ static void *runtime_main(void *unused) {
   return unused;
 }
 
-lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2]) {
+lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char *why, size_t why_bytes) {
   pthread_attr_t attributes;
   runtime.ends = (lupe_embedded){
       .calls = calls, .events = events, .thread_begins = thread_begins, .thread_ends = lupe_agent_release_thread};
   memcpy(runtime.not_mine, not_mine, sizeof runtime.not_mine);
   runtime.status = LUPE_OK;
   sem_init(&runtime.settled, 0, 0);
-  if (pthread_attr_init(&attributes) != 0) return LUPE_ENOMEM;
+  pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
   int failed = pthread_create(&runtime.thread, &attributes, runtime_main, NULL); /* signals: as the caller's */
   pthread_attr_destroy(&attributes);
-  if (failed) return LUPE_ENOMEM;
+  if (failed) {
+    snprintf(why, why_bytes, "no thread for the runtime can be started: %s", strerror(failed));
+    return LUPE_ENOMEM;
+  }
   while (sem_wait(&runtime.settled) != 0) continue;
-  if (runtime.status != LUPE_OK) pthread_join(runtime.thread, NULL);
+  sem_destroy(&runtime.settled);
+  if (runtime.status == LUPE_OK) return LUPE_OK;
+  pthread_join(runtime.thread, NULL);
+  snprintf(why, why_bytes, "the runtime's thread gets no descriptor table of its own");
   return runtime.status;
 }
 

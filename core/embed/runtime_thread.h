@@ -17,8 +17,9 @@ lupe_status lupe__runtime_load(char *why, size_t why_bytes);
 
 /* Starts the thread, "lupe", with the runtime's ends of the link: it has its own copy of the caller's
  * descriptor table, closes `not_mine` in it, and the caller may close `calls` and `events` in its own when
- * this returns. LUPE_ENOMEM; LUPE_EUNSUPPORTED: it cannot have a table of its own. */
-lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2]);
+ * this returns. LUPE_ENOMEM; LUPE_EUNSUPPORTED: it cannot have a table of its own; `why` is written
+ * then. */
+lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char *why, size_t why_bytes);
 
 /* Waits for its end. False: it has not ended in time. */
 bool lupe__runtime_join(int64_t wait_ms);

@@ -8,4 +8,8 @@
  * explained. */
 lupe_status lupe__may_call(void);
 
+/* While lupe runs: "in-process", "helper" or "daemon"; the agents' socket. */
+const char *lupe__mode_name(void);
+const char *lupe__socket(void);
+
 #endif
