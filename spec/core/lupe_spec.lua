@@ -9,6 +9,8 @@ local WARNINGS = {
 local OF_C = { "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wold-style-definition", "-Wc++-compat" }
 local OF_CXX = { "-Wold-style-cast", "-Wnon-virtual-dtor" }
 local COMPILERS = { "gcc", "clang" }
+local LINKED = { "-L" .. support.build_dir, "-llupe", "-Wl,-rpath," .. support.build_dir }
+if support.sanitized then LINKED[#LINKED + 1] = "-fsanitize=address,undefined" end
 local STANDARDS = { { "c", "c99" }, { "c", "c11" }, { "c", "c17" }, { "c++", "c++11" }, { "c++", "c++20" } }
 
 describe("lupe.h", function()
@@ -78,6 +80,11 @@ describe("lupe.h", function()
 
   for _, compiler in ipairs(COMPILERS) do
     for _, standard in ipairs(STANDARDS) do
+      it(("is used without a warning, and its library does what it says while lupe is not started, by %s as %s"):format(
+        compiler, standard[2]), function()
+        try_everything(compiler, standard, LINKED)
+      end)
+
       it(("is all that a program needs with LUPE_DISABLE, by %s as %s"):format(compiler, standard[2]), function()
         try_everything(compiler, standard, { "-DLUPE_DISABLE" })
       end)
