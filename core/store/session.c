@@ -155,7 +155,7 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
       fprintf(stderr, "lupe: process %d sent something else than its mappings\n", (int)s->pid);
     }
     return LUPE_OK;
-  } else if (m->type != LUPE_GOODBYE) {
+  } else if (m->type != LUPE_GOODBYE && (m->type != LUPE_MARKS || m->body_bytes != 0 || !s->target)) {
     status = LUPE_ECORRUPT;
   }
   if (fd >= 0) close(fd);
