@@ -48,7 +48,7 @@ typedef enum lupe_mode {
                            LUPE_EUNSUPPORTED then */
   LUPE_MODE_HELPER, /* in a process that lupe_start starts and lupe_stop ends; it ends with this one, too */
   LUPE_MODE_DAEMON  /* in `lupe serve`, whose socket the environment names in LUPE_SOCKET. What it sees is
-                       asked  there: functions that ask the runtime answer LUPE_EUNSUPPORTED */
+                       asked there: functions that ask the runtime answer LUPE_EUNSUPPORTED */
 } lupe_mode;
 
 typedef struct lupe_options {

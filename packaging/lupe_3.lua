@@ -20,7 +20,8 @@ end
 
 local intro = between("/* lupe.h -- ", "#ifndef LUPE_H\n")
 local types = between('extern "C" {\n#endif\n', "#ifndef LUPE_DISABLE\n")
-local functions = between('#define LUPE_API __attribute__((visibility("default")))\n#endif\n', "#else /* LUPE_DISABLE */")
+local functions = between('#define LUPE_API __attribute__((visibility("default")))\n#endif\n',
+  "#else /* LUPE_DISABLE */")
 local scopes = "/* -- scopes -" .. between("/* -- scopes -", "#define LUPE__JOINED")
 
 --- Paragraphs of a comment's text; what is indented by two more is an example.

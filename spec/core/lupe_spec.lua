@@ -80,10 +80,13 @@ describe("lupe.h", function()
 
   for _, compiler in ipairs(COMPILERS) do
     for _, standard in ipairs(STANDARDS) do
-      it(("is used without a warning, and its library does what it says while lupe is not started, by %s as %s"):format(
-        compiler, standard[2]), function()
-        try_everything(compiler, standard, LINKED)
-      end)
+      -- The sanitizer of one compiler cannot be linked by the other.
+      if compiler == "gcc" or not support.sanitized then
+        it(("is used without a warning, and the library does what it says while none runs, by %s as %s"):format(
+          compiler, standard[2]), function()
+          try_everything(compiler, standard, LINKED)
+        end)
+      end
 
       it(("is all that a program needs with LUPE_DISABLE, by %s as %s"):format(compiler, standard[2]), function()
         try_everything(compiler, standard, { "-DLUPE_DISABLE" })
