@@ -11,12 +11,12 @@
 #include "core/clock.h"
 #include "core/unwanted.h"
 
-/* The deepest work is demangling, which libiberty bounds by a depth of 2,048 (see docs/decisions.md for what
- * was measured). Sanitizers make frames larger. */
+/* The deepest work is demangling, which may need 1 MiB for a hostile name (store/demangle.h). Only what is
+ * used takes memory, unless the process locks all of its own. Sanitizers make frames larger. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { STACK_BYTES = 8 << 20 };
 #else
-enum { STACK_BYTES = 1 << 20 };
+enum { STACK_BYTES = 2 << 20 };
 #endif
 
 typedef struct list {

@@ -16,15 +16,20 @@ size_t uv_loop_size(void);
 int uv_loop_init(uv_loop_t *loop);
 int uv_loop_close(uv_loop_t *loop);
 int uv_run(uv_loop_t *loop, int mode);
+size_t strlen(const char *text);
+int pthread_create(unsigned long *thread, const void *attributes, void *(*start)(void *), void *arg);
+int pthread_join(unsigned long thread, void **result);
 ]])
 support.declare("core/runtime.h")
 local core = support.core()
+local clock = ffi.new("spec_timespec")
 local REGISTRY, NOWAIT = -10000, 2
 
 local guest = {}
 guest.__index = guest
 
-function guest.start()
+--- @tparam[opt] int port default: a free one
+function guest.start(port)
   local self = setmetatable({ block = ffi.new("uint64_t[?]", tonumber(core.uv_loop_size()) / 8 + 1) }, guest)
   self.loop = ffi.cast("uv_loop_t *", self.block)
   assert(core.uv_loop_init(self.loop) == 0)
@@ -38,17 +43,27 @@ function guest.start()
   self.paths = ffi.new("lupe_paths")
   assert(tonumber(core.lupe_paths_find(self.paths, ffi.new("const char *[1]"))) == 0)
   local options = ffi.new("lupe_runtime_options", {
-    loop = self.loop, vm = self.vm, paths = self.paths, host = "127.0.0.1", port = 0, port_given = true,
+    loop = self.loop, vm = self.vm, paths = self.paths, host = "127.0.0.1", port = port or 0, port_given = true,
     heap_interval_ms = 3600000, memory_interval_ms = 3600000, cpu_hz = 99, wall_hz = 20, embedded = true,
   })
   options.host = "127.0.0.1"
   local runtime = ffi.new("lupe_runtime *[1]")
-  assert(tonumber(core.lupe_runtime_create(runtime, options, text, 512)) == 0, ffi.string(text))
+  self.status = tonumber(core.lupe_runtime_create(runtime, options, text, 512))
+  self.why = ffi.string(text)
   self.runtime = runtime[0]
   return self
 end
 
 function guest:turn() core.uv_run(self.loop, NOWAIT) end
+
+--- Runs what is left of one that could not be made.
+function guest:clear()
+  core.uv_run(self.loop, 0)
+  local left = core.uv_loop_close(self.loop)
+  core.lupe_vm_free(self.vm)
+  return left
+end
+jit.off(guest.clear)
 
 --- Closes it: how long that took, in seconds.
 function guest:close()
@@ -105,6 +120,59 @@ describe("a runtime in a process that is not its own", function()
     lines[#lines + 1] = "\nMAPPED_LIBRARIES:\n00400000-00800000 r-xp 00000000 00:00 0 /nonexistent/program\n"
     return table.concat(lines)
   end
+
+  it("leaves nothing either where it could not be made", function()
+    local one = guest.start()
+    local port = core.lupe_runtime_port(one.runtime)
+    assert.equal(0, guest.start(port):clear()) -- what libraries keep for good is there by now
+    local threads, descriptors = entries("task"), entries("fd")
+    local other = guest.start(port)
+    assert.equal(11, other.status) -- LUPE_EINUSE
+    assert.truthy(other.why:find("choose another", 1, true), other.why)
+    assert.equal(0, other:clear())
+    assert.same({ threads, descriptors }, { entries("task"), entries("fd") })
+    one:close()
+  end)
+
+  local function get(one, path)
+    local port = core.lupe_runtime_port(one.runtime)
+    local request = support.spawn({ "curl", "-s", ("http://127.0.0.1:%d%s"):format(port, path) })
+    support.eventually(function()
+      one:turn()
+      return not request:alive()
+    end)
+    return request:stdout()
+  end
+
+  local function told_cpu_seconds(one)
+    return tonumber(get(one, "/metrics"):match('lupe_profiler_cpu_seconds_total{part="runtime"} ([%d.e-]+)'))
+  end
+
+  --- Uses CPU time on a thread that is the program's: strlen of a long text is what it runs.
+  local function burn(text, seconds)
+    local function process_cpu()
+      ffi.C.clock_gettime(2, clock) -- CLOCK_PROCESS_CPUTIME_ID
+      return tonumber(clock.tv_sec) + tonumber(clock.tv_nsec) / 1e9
+    end
+    local thread, start = ffi.new("unsigned long[1]"), ffi.cast("void *(*)(void *)", ffi.C.strlen)
+    local began = process_cpu()
+    while process_cpu() - began < seconds do
+      assert(ffi.C.pthread_create(thread, nil, start, text) == 0)
+      ffi.C.pthread_join(thread[0], nil)
+    end
+  end
+
+  it("tells the CPU time of its own threads alone, and no memory that may be the program's", function()
+    local text = ffi.new("char[?]", 200 * 2 ^ 20)
+    ffi.fill(text, 200 * 2 ^ 20 - 1, 120)
+    local one = guest.start()
+    assert.is_nil(get(one, "/metrics"):find("lupe_profiler_rss_bytes", 1, true))
+    local before = told_cpu_seconds(one)
+    burn(text, 0.5)
+    local after = told_cpu_seconds(one)
+    assert.is_true(after >= before and after - before < 0.25, ("%f s, then %f s"):format(before, after))
+    one:close()
+  end)
 
   it("does not read a large heap profile to its end once it is closed", function()
     local text = large_profile(300000)

@@ -88,6 +88,7 @@ end
 
 function worker_process:pid() return self.core.lupe_worker_pid(self.handle) end
 function worker_process:starts() return tonumber(self.core.lupe_worker_starts(self.handle)) end
+function worker_process:cpu_ns() return tonumber(self.core.lupe_worker_cpu_ns(self.handle)) end
 function worker_process:kills() return tonumber(self.core.lupe_worker_kills(self.handle)) end
 
 --- A memfd with these bytes.
