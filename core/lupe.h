@@ -224,9 +224,9 @@ LUPE__NOTHING void lupe_tag_leave(lupe_mark *t) { (void)t; }
  * LUPE_TAG("html::cache"); gives it a tag. The name is a string literal. LUPE_TAG_NAMED(name) takes any text,
  * by lupe_mark_named.
  *
- * They declare, so they stand where a declaration may: behind a case label in braces of their own. One span
- * and one tag to a line. In C no goto may lead into the block from before them, past them: gcc does not say
- * so, and what was never begun would be ended. */
+ * They declare, so they stand where a declaration may: behind a case label in braces of their own. Each at
+ * most once in a line. In C no goto may lead into the block from before them, past them: gcc does not say so,
+ * and what was never begun would be ended. */
 
 #define LUPE__JOINED(a, b) a##b
 #define LUPE__NAME(prefix, line) LUPE__JOINED(prefix, line)
@@ -264,7 +264,7 @@ class tag_scope {
   ::lupe::scope LUPE__NAME(prefix, __LINE__)(&LUPE__NAME(prefix##mark_, __LINE__))
 #define LUPE_SPAN(name) LUPE__SCOPE(span_scope, lupe_span_, name)
 #define LUPE_TAG(name) LUPE__SCOPE(tag_scope, lupe_tag_, name)
-#define LUPE_TAG_NAMED(name) ::lupe::tag_scope LUPE__NAME(lupe_tag_, __LINE__)(lupe_mark_named(name))
+#define LUPE_TAG_NAMED(name) ::lupe::tag_scope LUPE__NAME(lupe_named_, __LINE__)(lupe_mark_named(name))
 #else
 static inline __attribute__((unused)) lupe_mark *lupe__entered(lupe_mark *tag) {
   lupe_tag_enter(tag);
@@ -281,8 +281,8 @@ static inline __attribute__((unused)) void lupe__leave(lupe_mark **tag) {
   static lupe_mark LUPE__NAME(lupe_tag_mark_, __LINE__) = LUPE_MARK_INIT("" name "");        \
   lupe_mark *LUPE__NAME(lupe_tag_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
       lupe__entered(&LUPE__NAME(lupe_tag_mark_, __LINE__))
-#define LUPE_TAG_NAMED(name)                                                                 \
-  lupe_mark *LUPE__NAME(lupe_tag_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
+#define LUPE_TAG_NAMED(name)                                                                   \
+  lupe_mark *LUPE__NAME(lupe_named_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
       lupe__entered(lupe_mark_named(name))
 #endif
 

@@ -95,9 +95,7 @@ static table *make_table(void) {
 _Static_assert(LUPE_SPAN_BUCKETS == 160, "the last one begins there");
 #define NEGATIVE_NS (UINT64_C(1) << 60) /* nothing lasts 36 years */
 
-/* The processor reads its counter when all before is done, so each step here is one that the next span waits
- * for. BSR alone is four of them on many processors, and LZCNT one; but that is another instruction on old
- * ones. */
+/* BSR takes many processors four times as long as LZCNT, which is another instruction on old ones. */
 static inline uint64_t leading_zeros(uint64_t value, bool by_lzcnt) {
   uint64_t zeros;
   if (LIKELY(by_lzcnt)) {
@@ -112,12 +110,14 @@ static inline bool has_plain_bucket(uint64_t ns) {
   return LIKELY(ns - 4 < LAST_BUCKET_NS - 4);
 }
 
+enum { FOUR_BYTES = 4 * sizeof(uint64_t) };
+
 /* Of 4 and more: the three highest bits count from 4 to 7, and with 61 zeros before them begin at bucket 0.
  */
 static inline _Atomic uint64_t *plain_bucket(lupe_span_block *block, uint64_t ns, bool by_lzcnt) {
   uint64_t zeros = leading_zeros(ns, by_lzcnt);
-  uintptr_t begin = (uintptr_t)block->buckets + (61 * 4 - zeros * 4) * sizeof block->buckets[0];
-  return (_Atomic uint64_t *)begin + (ns << zeros >> 61);
+  uintptr_t with_none = (uintptr_t)block->buckets + 61 * FOUR_BYTES;
+  return (_Atomic uint64_t *)(with_none - zeros * FOUR_BYTES) + (ns << zeros >> 61);
 }
 
 /* Nobody else writes there. */
@@ -179,56 +179,62 @@ static void count_first(uint32_t session, uint32_t place, uint64_t ns) {
  *
  * Whatever is rare is another function, and called last: so nothing has to be kept. */
 
+static bool is_plain(uint64_t scale) {
+  return LIKELY(scale > LUPE_TICKS_ARE_NS);
+}
+
 __attribute__((noinline, cold)) static lupe_span begin_rarely(lupe_mark *mark, const void *place,
-                                                              uint64_t ns_per_tick) {
+                                                              uint64_t scale) {
+  if (scale == 0) return (lupe_span){mark, 0};
   if (!__atomic_load_n(&mark->begun, __ATOMIC_ACQUIRE)) {
     lupe_mark_begun(lupe_mark_number(mark), (uint64_t)(uintptr_t)place);
     __atomic_store_n(&mark->begun, 1, __ATOMIC_RELEASE);
   }
-  return (lupe_span){mark, lupe_ticks_now(ns_per_tick)};
+  return (lupe_span){mark, lupe_ticks_now(scale)};
 }
 
-lupe_span lupe_span_begin(lupe_mark *mark) {
+__attribute__((aligned(64))) lupe_span lupe_span_begin(lupe_mark *mark) {
   const lupe_wiped *page = lupe_wiped_page;
-  if (!page || atomic_load_explicit(&page->marks_session, memory_order_acquire) == 0) {
-    return (lupe_span){mark, 0};
-  }
-  uint64_t ns_per_tick = atomic_load_explicit(&page->span_ns_per_tick, memory_order_relaxed);
-  if (!LIKELY(ns_per_tick != 0 && __atomic_load_n(&mark->begun, __ATOMIC_ACQUIRE))) {
-    return begin_rarely(mark, __builtin_return_address(0), ns_per_tick);
+  if (!page) return (lupe_span){mark, 0};
+  uint64_t scale = atomic_load_explicit(&page->span_scale, memory_order_relaxed);
+  if (!is_plain(scale) || !LIKELY(__atomic_load_n(&mark->begun, __ATOMIC_ACQUIRE))) {
+    return begin_rarely(mark, __builtin_return_address(0), scale);
   }
   return (lupe_span){mark, __builtin_ia32_rdtsc()};
 }
 
-__attribute__((noinline, cold)) static void end_rarely(uint32_t place, uint32_t session, uint64_t ns) {
-  if (session != 0) count_first(session, place, ns);
+/* By the clock, of a second or more, or without a block yet, or without a session. */
+__attribute__((noinline, cold)) static void end_rarely(uint32_t place, uint64_t began, uint64_t scale) {
+  uint32_t session = lupe_marks_session();
+  if (scale != 0 && session != 0) {
+    count_first(session, place, lupe_ticks_ns(lupe_ticks_now(scale) - began, scale));
+  }
 }
 
-__attribute__((noinline, cold)) static void end_by_clock(uint32_t place, uint32_t session, uint64_t began) {
-  end_rarely(place, session, lupe_ticks_ns(lupe_ticks_now(0) - began, 0));
-}
-
-void lupe_span_end(lupe_span *span) {
+/* What time this takes is that of one chain, from the counter to the bucket that is loaded: the processor
+ * reads its counter again only when that is done. So the chain is kept short (the counter's lower half is
+ * enough), and all that can be beside it is beside it. */
+__attribute__((aligned(64))) void lupe_span_end(lupe_span *span) {
   uint64_t began = span->began;
   if (began == 0) return;
-  span->began = 0;
   const lupe_wiped *page = lupe_wiped_page;
   const table *t = mine;
-  uint32_t place = place_of(__atomic_load_n(&span->mark->id, __ATOMIC_RELAXED));
-  uint32_t session = atomic_load_explicit(&page->marks_session, memory_order_acquire);
+  uint64_t scale = atomic_load_explicit(&page->span_scale, memory_order_acquire);
+  uint32_t session = atomic_load_explicit(&page->marks_session, memory_order_relaxed);
   bool by_lzcnt = atomic_load_explicit(&page->has_lzcnt, memory_order_relaxed);
-  uint64_t ns_per_tick = atomic_load_explicit(&page->span_ns_per_tick, memory_order_relaxed);
-  if (!LIKELY(ns_per_tick != 0)) {
-    end_by_clock(place, session, began);
-    return;
-  }
-  uint64_t ns = lupe_ticks_ns(__builtin_ia32_rdtsc() - began, ns_per_tick);
+  uint32_t low, high;
+  __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+  uint32_t ticks = low - (uint32_t)began;
+  bool is_short = ((uint64_t)high << 32 | low) - began == ticks;
+  span->began = 0;
+  uint32_t place = place_of(__atomic_load_n(&span->mark->id, __ATOMIC_RELAXED));
   lupe_span_block *block = t->blocks[place];
-  if (!LIKELY(t->session == session && block)) {
-    end_rarely(place, session, ns);
+  if (!is_plain(scale) || !LIKELY(t->session == session && block && is_short)) {
+    end_rarely(place, began, scale);
     return;
   }
-  if (!has_plain_bucket(ns)) {
+  uint64_t ns = lupe_ticks_ns(ticks, scale);
+  if (!LIKELY(ns >= 4)) {
     count_any(block, ns, t->segment);
     return;
   }

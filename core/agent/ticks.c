@@ -54,13 +54,14 @@ uint64_t lupe_ticks_measure(void) {
     source = counter_is_even() ? COUNTER : CLOCK;
     base = now();
   }
-  if (source == CLOCK) return 0;
+  if (source == CLOCK) return LUPE_TICKS_ARE_NS;
   moment m = now();
   while (m.ns - base.ns < AT_LEAST_NS) m = now();
   uint64_t ns = (uint64_t)(m.ns - base.ns), ticks = m.ticks - base.ticks;
   if (m.ticks <= base.ticks || ns >= ticks) { /* set back; or slower than 1 GHz, if there ever was one */
-    if (measured == 0) source = CLOCK;
-    return measured;
+    if (measured != 0) return measured;
+    source = CLOCK;
+    return LUPE_TICKS_ARE_NS;
   }
   uint64_t found = (uint64_t)(((unsigned __int128)ns << 64) / ticks);
   /* The clock stands still while the machine sleeps, and the counter may not. */

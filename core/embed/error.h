@@ -4,7 +4,7 @@
 
 #include "core/lupe.h"
 
-/* Keeps the sentence for this thread, and returns `status`. Never allocates. */
+/* Keeps the sentence for this thread, and returns `status`. */
 lupe_status lupe__fail(lupe_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif
