@@ -16,15 +16,22 @@ local function add_flag(spec)
   add("%s", roff.text(spec.doc .. "."))
 end
 
---- "--a, --b and --c" of the settings that a command takes.
-local function flags_of(names)
-  local taken, flags = {}, {}
-  for _, name in ipairs(names) do taken[name] = true end
-  for _, spec in ipairs(settings) do
-    if taken[spec.name] and spec.flag then flags[#flags + 1] = roff.bold(spec.flag) end
-  end
+--- "--a, --b and --c"
+local function listed(flags)
   local last = table.remove(flags)
-  return (#flags > 0 and table.concat(flags, ", ") .. " and " or "") .. last
+  return (#flags > 0 and table.concat(flags, ", ") .. " and " or "") .. (last or "none")
+end
+
+--- Which of the settings a command takes, by the shorter list.
+local function flags_of(command)
+  local taken, takes, leaves = {}, {}, {}
+  for _, name in ipairs(command.settings or {}) do taken[name] = true end
+  for _, spec in ipairs(settings) do
+    local list = (not command.settings or taken[spec.name]) and takes or leaves
+    if spec.flag then list[#list + 1] = roff.bold(spec.flag) end
+  end
+  if #takes < #leaves then return listed(takes) end
+  return "all flags of SETTINGS" .. (#leaves > 0 and " but " .. listed(leaves) or "")
 end
 
 local function add_command(command)
@@ -35,7 +42,7 @@ local function add_command(command)
     add("%s", roff.text(line))
   end
   for _, spec in ipairs(command.flags or {}) do add_flag(spec) end
-  add(".PP\nTakes %s.", command.settings and flags_of(command.settings) or "all flags of SETTINGS")
+  add(".PP\nTakes %s.", flags_of(command))
 end
 
 add("%s", roff.title("LUPE", 1, assert(arg[1], "a version"), "lupe"))
