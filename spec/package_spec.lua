@@ -197,7 +197,9 @@ describe("the package, installed by dpkg", function()
   end
 
   it("works at once, and leaves nothing behind when it is purged", function()
-    local done = in_a_copy({ STRANGER .. "/install.sh", package, STRANGER .. "/stranger.c", support.free_port() })
+    -- The copy has no other file systems than the one of / and this folder.
+    must({ "cp", STRANGER .. "/install.sh", STRANGER .. "/stranger.c", folder })
+    local done = in_a_copy({ folder .. "/install.sh", package, folder .. "/stranger.c", support.free_port() })
     if done.code == 77 or done.err:find("^unshare: unshare failed") then
       pending("not root, or no overlay of / to be had: " .. done.err)
       return
