@@ -189,9 +189,9 @@ describe("the package, unpacked into a folder", function()
 end)
 
 describe("the package, installed by dpkg", function()
-  --- In a copy of this machine that nobody else sees; nil where that cannot be had.
+  --- In a copy of this machine that nobody else sees; what is left running in it ends with it.
   local function in_a_copy(argv)
-    local command = { "unshare", "--mount", STRANGER .. "/in_overlay.sh", folder }
+    local command = { "unshare", "--mount", "--pid", "--fork", "--kill-child", STRANGER .. "/in_overlay.sh", folder }
     for _, word in ipairs(argv) do command[#command + 1] = word end
     return support.run(command, { seconds = 120 })
   end
