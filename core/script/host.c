@@ -300,6 +300,7 @@ static int profiler(lua_State *L) {
   set_number(L, "agent_cpu_percent", agent_percent);
   set_number(L, "runtime_cpu_ns", runtime_ns);
   set_own_memory(L, &h->services);
+  set_number(L, "heap_bytes", (double)cost.own_heap_bytes);
   set_number(L, "stack_overflows", (double)lupe_aggregator_stack_overflows(h->services.aggregator));
   set_number(L, "heap_interval_ms", lupe_collector_round_interval_ms(h->services.collector));
   const lupe_worker *rules = h->services.worker, *routes = h->services.routes_worker;
