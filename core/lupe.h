@@ -65,12 +65,12 @@ typedef struct lupe_options {
 } lupe_options;
 
 /* A name under which spans are counted, or memory and CPU time are told: static, one for each place, by
- * LUPE_MARK_INIT("name"); or for a name that is known only at run time, by lupe_mark_named. `id` is lupe's.
- */
+ * LUPE_MARK_INIT("name"); or for a name that is known only at run time, by lupe_mark_named. What follows the
+ * name is lupe's. */
 typedef struct lupe_mark {
   const char *name; /* 95 bytes are told; stays as it is while the mark is used */
   unsigned id;
-  unsigned unused;
+  unsigned begun;
 } lupe_mark;
 #define LUPE_MARK_INIT(name) \
   { name, 0, 0 }
@@ -168,8 +168,8 @@ LUPE_API lupe_status lupe_add_module(const char *name, const char *text);
 LUPE_API lupe_status lupe_set_callback(lupe_event_cb callback, void *arg);
 
 /* -- marks ------------------------------------------------------------------------------------ */
-/* No lock, no system call, no allocation but a page when a thread ends its first span. They do nothing while
- * lupe does not run. Thread: any. */
+/* No lock and no malloc. No system call either, but where a thread ends its first span, or its first one
+ * under a name. Nothing is counted while lupe does not run. errno stays. Thread: any. */
 
 /* The mark of a name, kept for the life of the process: not for names without bound. From the 1,024th on all
  * share one, "(others)". Slower than a static mark: it looks the name up. Never NULL. */
@@ -180,7 +180,8 @@ LUPE_API lupe_span lupe_span_begin(lupe_mark *mark);
 LUPE_API void lupe_span_end(lupe_span *span); /* a second time is a no-op */
 
 /* From here on what this thread allocates, and the CPU time it uses, belongs to the tag, and to those that it
- * is nested in; eight deep, what is deeper belongs to the eighth. To be left in the reverse order. */
+ * is nested in; eight deep, what is deeper belongs to the eighth. To be left in the reverse order. Time that
+ * it waits is told without tags. */
 LUPE_API void lupe_tag_enter(lupe_mark *tag);
 LUPE_API void lupe_tag_leave(lupe_mark *tag);
 

@@ -7,6 +7,7 @@
 #include "core/agent/control.h"
 #include "core/agent/cpu.h"
 #include "core/agent/heap.h"
+#include "core/agent/marks.h"
 #include "core/agent/quiet_fork.h"
 #include "core/agent/wiped.h"
 
@@ -25,6 +26,7 @@ static void after_fork_in_child(void) {
   lupe_heap_after_fork_in_child();
   if (lupe_control_has_left()) return; /* behind a filter: no system call */
   lupe_quiet_fork_after_fork_in_child();
+  lupe_marks_after_fork_in_child();
   lupe_wiped_after_fork();
   lupe_control_after_fork();
 }
