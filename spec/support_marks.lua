@@ -29,7 +29,7 @@ segment.__index = segment
 --- @tparam[opt] table options { bytes, sealed = false }
 function marks.segment(options)
   options = options or {}
-  local bytes = ffi.sizeof("lupe_marks")
+  local bytes = math.ceil(ffi.sizeof("lupe_marks") / 4096) * 4096
   local fd = ffi.C.memfd_create("marks", 1 + ALLOW_SEALING)
   assert(fd >= 0 and ffi.C.ftruncate(fd, options.bytes or bytes) == 0)
   local address = ffi.C.mmap(nil, bytes, 3, 1, fd, 0)

@@ -10,7 +10,12 @@
 
 #include "core/store/demangle.h"
 
-enum { NAME_THERE = 2, NO_BLOCK = UINT16_MAX };
+enum {
+  NAME_THERE = 2,
+  NO_BLOCK = UINT16_MAX,
+  PAGE = 4096,
+  BYTES = (sizeof(lupe_marks) + PAGE - 1) & -PAGE, /* whole pages */
+};
 _Static_assert((int)LUPE_SPAN_BLOCKS_MAX < (int)NO_BLOCK, "a block's number fits");
 
 /* What a name's blocks added up to at the last reading. */
@@ -49,8 +54,8 @@ static lupe_status map_segment(int fd, const struct stat *st, lupe_marks **out) 
   if (pread(fd, &start, sizeof start, 0) != (ssize_t)sizeof start || start.magic != LUPE_MARKS_MAGIC)
     return LUPE_ECORRUPT;
   if (start.version != LUPE_MARKS_VERSION) return LUPE_EVERSION;
-  if (start.bytes != sizeof(lupe_marks) || st->st_size != (off_t)sizeof(lupe_marks)) return LUPE_ECORRUPT;
-  void *segment = mmap(NULL, sizeof(lupe_marks), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (start.bytes != BYTES || st->st_size != BYTES) return LUPE_ECORRUPT;
+  void *segment = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (segment == MAP_FAILED) return errno == ENOMEM ? LUPE_ENOMEM : LUPE_ECORRUPT;
   *out = segment;
   return LUPE_OK;
@@ -78,7 +83,7 @@ lupe_status lupe_marks_reader_create(lupe_marks_reader **out, int fd) {
 
 void lupe_marks_reader_free(lupe_marks_reader *r) {
   if (!r) return;
-  munmap(r->segment, sizeof *r->segment);
+  munmap(r->segment, BYTES);
   for (size_t i = 0; i < LUPE_MARK_NAMES_MAX; i++) free(r->names[i]);
   free(r->blocks);
   free(r);
