@@ -63,7 +63,8 @@ local COLUMNS = {
   inlines = "lupe_snapshot_inline",
   threads = "lupe_snapshot_thread", sample_stack = "uint32_t", sample_thread = "uint32_t",
   sample_state = "uint32_t", sample_count = "double", sample_ns = "double",
-  spans = "lupe_snapshot_span", span_buckets = "double", span_totals = "lupe_snapshot_span_total", proofs = "lupe_snapshot_proof",
+  spans = "lupe_snapshot_span", span_buckets = "double", span_totals = "lupe_snapshot_span_total",
+  proofs = "lupe_snapshot_proof",
   proof_rows = "lupe_snapshot_proof_row",
 }
 

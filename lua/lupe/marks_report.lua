@@ -14,7 +14,7 @@ local SPAN = json.shape({
   "p95_us number", "p99_us number", "max_us number", "function_name string?", "module string?",
 })
 local TAG = json.shape({
-  "name string", "inuse_space integer?", "cpu_seconds number?", "busy_seconds number?",
+  "name string", "inuse_space integer?", "cpu_seconds number?", "cpu_percent number?",
 })
 
 local function whole(number) return math.floor(number + 0.5) end
@@ -37,7 +37,7 @@ function marks_report.spans(view)
   return list
 end
 
---- @return array of TAG: those with most live memory, then those with most time
+--- @return array of TAG: those with most live memory, then those with most CPU time
 function marks_report.tags(view)
   local list, known = json.array(), {}
   local function tag(name)
@@ -52,7 +52,7 @@ function marks_report.tags(view)
   end
   for _, time in ipairs(view.profile:tags()) do
     local of = tag(time.name)
-    of.cpu_seconds, of.busy_seconds = json.round(time.cpu_ns / 1e9), json.round(time.wall_ns / 1e9)
+    of.cpu_seconds, of.cpu_percent = json.round(time.cpu_ns / 1e9), json.round(time.cpu_percent, 2)
   end
   for i, one in ipairs(list) do list[i] = TAG(one) end
   return list
@@ -71,7 +71,9 @@ end
 
 --- "850 ns", "12.3 us", "4.56 ms", or seconds as elsewhere.
 local function duration(us)
-  local function digits(x, unit) return (x < 9.995 and "%.2f %s" or x < 99.95 and "%.1f %s" or "%.0f %s"):format(x, unit) end
+  local function digits(x, unit)
+    return (x < 9.995 and "%.2f %s" or x < 99.95 and "%.1f %s" or "%.0f %s"):format(x, unit)
+  end
   if us < 0.9995 then return ("%.0f ns"):format(us * 1000) end
   if us < 999.5 then return digits(us, "us") end
   if us < 999500 then return digits(us / 1000, "ms") end
@@ -79,7 +81,8 @@ local function duration(us)
 end
 
 local function more(out, list)
-  if #list > MOST_LINES then out:line(INDENT .. ("... and %d more; --report json has them"):format(#list - MOST_LINES)) end
+  if #list <= MOST_LINES then return end
+  out:line(INDENT .. ("... and %d more; --report json has them"):format(#list - MOST_LINES))
 end
 
 local function spans_text(out, list)
@@ -99,14 +102,14 @@ end
 local function tags_text(out, list)
   if #list == 0 then return end
   out:heading("Tags")
-  local columns = INDENT .. "%10s  %9s  %9s  "
-  local head = columns:format("live", "cpu", "busy")
+  local columns = INDENT .. "%10s  %6s  %9s  "
+  local head = columns:format("live", "cpu", "cpu time")
   out:line(out:paint("dim", head .. "name"))
   for i = 1, math.min(#list, MOST_LINES) do
     local tag = list[i]
-    local function seconds(value) return value and ("%.3g s"):format(value) or "-" end
-    out:line(columns:format(tag.inuse_space and format.bytes(tag.inuse_space) or "-", seconds(tag.cpu_seconds),
-      seconds(tag.busy_seconds)) .. out.fit(tag.name, out.width - #head))
+    out:line(columns:format(tag.inuse_space and format.bytes(tag.inuse_space) or "-",
+      tag.cpu_percent and format.percent(tag.cpu_percent) or "-",
+      tag.cpu_seconds and format.duration(1000 * tag.cpu_seconds) or "-") .. out.fit(tag.name, out.width - #head))
   end
   more(out, list)
 end

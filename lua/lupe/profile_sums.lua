@@ -10,8 +10,8 @@
 --   (cpu + io + lock); `cum_cpu_ns cum_wall_ns allocator_ns` of all stacks that it is in, each counted once;
 --   `allocating_ns` in the allocator, of stacks in which it is who called that; `best_stack`, `best_cum_stack` (plus 1;
 --   0: none); `root`: 1 it only begins threads, 2 it is main
--- * `tag`, by function that is a tag: `cpu_ns io_ns lock_ns idle_ns samples` of stacks whose innermost tag it is; nil
---   where there are none. Tags are no callers: they are in none of the other figures. `last_frame` of lupe.tags
+-- * `tag`, by function that is a tag: `cpu_ns samples` of stacks whose innermost tag it is, on a core; nil where there
+--   are none. Tags are no callers: they are in none of the other figures. `last_frame` of lupe.tags
 -- * `frame`, by frame: `cpu_ns wall_ns` of stacks in which it is the self
 -- @module lupe.profile_sums
 
@@ -200,16 +200,14 @@ local function add_below(columns, of, mark, stack, first, last, cpu, wall, alloc
   end
 end
 
---- The time of each tag.
+--- The CPU time of each tag; while it waits a thread is seen without tags.
 local function sum_tags(columns, stack, is_tag)
-  local tag = arrays(columns.count.functions, "cpu_ns io_ns lock_ns idle_ns samples")
+  local tag = arrays(columns.count.functions, "cpu_ns samples")
   local of = tags.of_stacks(columns, is_tag)
   for at = 0, columns.count.stacks - 1 do
     local f = of[at] - 1
-    if f >= 0 then
-      tag.cpu_ns[f], tag.io_ns[f] = tag.cpu_ns[f] + stack.cpu_ns[at], tag.io_ns[f] + stack.io_ns[at]
-      tag.lock_ns[f], tag.idle_ns[f] = tag.lock_ns[f] + stack.lock_ns[at], tag.idle_ns[f] + stack.idle_ns[at]
-      tag.samples[f] = tag.samples[f] + stack.samples[at]
+    if f >= 0 and stack.cpu_ns[at] > 0 then
+      tag.cpu_ns[f], tag.samples[f] = tag.cpu_ns[f] + stack.cpu_ns[at], tag.samples[f] + stack.samples[at]
     end
   end
   return tag

@@ -23,10 +23,11 @@
 -- * `threads()` an array, busiest first (lupe.profile_threads)
 -- * `waits()` an array { name of a system call or "page fault", class "io", "lock" or "idle", ns, count }, longest
 --   first
--- * `tags()` an array { name, cpu_ns, io_ns, lock_ns, idle_ns, wall_ns (cpu + io + lock), samples } of what the program
---   says its work is for (lupe.tags), most wall_ns first; of several in one stack the innermost counts
+-- * `tags()` an array { name, cpu_ns, cpu_percent, samples } of what the program says its work is for (lupe.tags), most
+--   cpu_ns first; of several in one stack the innermost counts. While it waits a thread is seen without tags
 -- * `stacks { type }` an iterator: frames leaf first { name, module, file, line, inlines = { { name, file, line } } or
---   nil }, ns, samples, and the name of its innermost tag or nil. `type` "cpu", "wall" (cpu + io + lock), "io", "lock", "idle"
+--   nil }, ns, samples, and the name of its innermost tag or nil.
+--   `type` "cpu", "wall" (cpu + io + lock), "io", "lock", "idle"
 -- * `lacks(count, kind)` nil where there are so many samples, or none to come as profiling is not on; else
 --   { needed_seconds }: what a rule returns when it has too little to say. `kind` "cpu"; "wall": looks at threads; nil:
 --   CPU samples, and looks at threads that waited for I/O or locks. A thread that stands still is written down once for
@@ -134,16 +135,15 @@ end
 local function tags_of(inner)
   local columns, tag, list = inner.columns, inner.sums.tag, {}
   for i = 0, tag and columns.count.functions - 1 or -1 do
-    local wall = tag.cpu_ns[i] + tag.io_ns[i] + tag.lock_ns[i]
-    if wall + tag.idle_ns[i] > 0 then
+    if tag.cpu_ns[i] > 0 then
       list[#list + 1] = {
-        name = columns.text(columns.functions[i].name), cpu_ns = tag.cpu_ns[i], io_ns = tag.io_ns[i],
-        lock_ns = tag.lock_ns[i], idle_ns = tag.idle_ns[i], wall_ns = wall, samples = tag.samples[i],
+        name = columns.text(columns.functions[i].name), cpu_ns = tag.cpu_ns[i],
+        cpu_percent = 100 * tag.cpu_ns[i] / inner.sums.cpu_ns, samples = tag.samples[i],
       }
     end
   end
   table.sort(list, function(a, b)
-    if a.wall_ns ~= b.wall_ns then return a.wall_ns > b.wall_ns end
+    if a.cpu_ns ~= b.cpu_ns then return a.cpu_ns > b.cpu_ns end
     return a.name < b.name
   end)
   return list

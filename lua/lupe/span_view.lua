@@ -1,7 +1,8 @@
 --- Spans: pieces of work that the program marks by name, such as "request" (LUPE_SPAN of lupe.h), in the last minute,
 -- or what other window the profile is of.
 -- Fields: `list` array of spans, largest `total_ns` first, each name once for all processes; `reason` why the list is
--- empty, nil where it is not; `seconds` of the window; `names_lost`, `spans_lost` since the run began, for want of room.
+-- empty, nil where it is not; `seconds` of the window; `names_lost`, `spans_lost` since the run began, for want of
+-- room.
 -- Methods: `named(name)` the span of that name, or nil and a reason; `begun_in(name, module)` the only span that is
 -- begun in the function of this name and module (its file's name), as a table { name, count, mean_ns } of those that
 -- are, or nil and a reason; `totals()` { { name, count, total_ns } ... } since the run began, in the order in which

@@ -134,7 +134,8 @@ return function(t)
     site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
     site_history_objects = {}, site_history_alloc = {}, site_top_stack = {}, tick_time_ms = ticks,
     tick_inuse_space = {}, tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {},
-    memory = {}, inlines = {}, spans = {}, span_buckets = {}, span_totals = {}, threads = {}, sample_stack = {}, sample_thread = {},
+    memory = {}, inlines = {}, spans = {}, span_buckets = {}, span_totals = {},
+    threads = {}, sample_stack = {}, sample_thread = {},
     sample_state = {},
     sample_count = {}, sample_ns = {}, proofs = {}, proof_rows = {},
   }
