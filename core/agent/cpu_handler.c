@@ -21,8 +21,8 @@ extern int __sigaction(int number, const struct sigaction *act, struct sigaction
 enum {
   SHORT_FRAMES = 32,
   /* Of stack, for what lupe_unwind_from and the functions below need beside the frames (-fstack-usage). */
-  UNWIND_BYTES = 3840,
-  LEAF_BYTES = 512,    /* the same without lupe_unwind_from */
+  UNWIND_BYTES = 3968,
+  LEAF_BYTES = 768,    /* the same without lupe_unwind_from */
   KERNEL_BYTES = 3632, /* of a signal's frame with AVX-512, where the kernel does not tell (before 5.14) */
 };
 

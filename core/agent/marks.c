@@ -126,8 +126,11 @@ lupe_span_block *lupe_marks_take_block(uint32_t session, uint32_t number, lupe_m
 
 /* ---- sessions ---- */
 
+/* NULL: no. Not by the C library's function: a program may have one of its own, which keeps books. */
 static void *map(void *at, int how, int fd) {
-  return mmap(at, BYTES, PROT_READ | PROT_WRITE, how | MAP_NORESERVE, fd, 0);
+  long mapped =
+      lupe_system_call(SYS_mmap, (long)at, BYTES, PROT_READ | PROT_WRITE, how | MAP_NORESERVE, fd, 0);
+  return mapped < 0 && mapped > -4096 ? NULL : (void *)mapped;
 }
 
 /* What is behind a place is nobody's from now on. */
@@ -154,10 +157,10 @@ static lupe_status put(place *p, int fd) {
   lupe_marks *segment = atomic_load_explicit(&p->segment, memory_order_relaxed);
   if (!segment) {
     segment = map(NULL, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-    if (segment == MAP_FAILED) return LUPE_ENOMEM;
+    if (!segment) return LUPE_ENOMEM;
     atomic_store_explicit(&p->segment, segment, memory_order_relaxed);
   }
-  if (map(segment, MAP_SHARED | MAP_FIXED, fd) == MAP_FAILED) return LUPE_ENOMEM;
+  if (!map(segment, MAP_SHARED | MAP_FIXED, fd)) return LUPE_ENOMEM;
   segment->magic = LUPE_MARKS_MAGIC;
   segment->version = LUPE_MARKS_VERSION;
   segment->bytes = BYTES;
@@ -181,20 +184,22 @@ lupe_status lupe_marks_open(int *out_fd) {
   for (uint32_t n = 0; n < LUPE_MARK_NAMES_MAX; n++) {
     atomic_store_explicit(&p->free[n], head(session, 0, 0), memory_order_relaxed);
   }
-  lupe_marks_refresh();
   atomic_store(&lupe_wiped_page->marks_session, session);
+  atomic_store_explicit(&lupe_wiped_page->span_scale, lupe_ticks_measure(), memory_order_release);
   lupe_mark_names_tell(lupe_marks_segment());
   *out_fd = fd;
   return LUPE_OK;
 }
 
 void lupe_marks_refresh(void) {
-  atomic_store_explicit(&lupe_wiped_page->span_ns_per_tick, lupe_ticks_measure(), memory_order_relaxed);
+  if (lupe_marks_session() == 0) return;
+  atomic_store_explicit(&lupe_wiped_page->span_scale, lupe_ticks_measure(), memory_order_relaxed);
 }
 
 void lupe_marks_close(void) {
   uint32_t session = atomic_load(&lupe_wiped_page->marks_session);
   if (session == 0) return;
+  atomic_store(&lupe_wiped_page->span_scale, 0);
   atomic_store(&lupe_wiped_page->marks_session, 0);
   vacate(place_of(session));
 }

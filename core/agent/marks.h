@@ -21,7 +21,7 @@
 lupe_status lupe_marks_open(int *out_fd);
 /* Ends it, if there is one: its memory is given back. Thread: the agent's. */
 void lupe_marks_close(void);
-/* Now and then, while a session runs: makes durations more exact. Thread: the agent's. */
+/* Now and then: makes durations more exact, while a session runs. Thread: the agent's. */
 void lupe_marks_refresh(void);
 /* On the thread that forked: the parent's memory is let go. */
 void lupe_marks_after_fork_in_child(void);

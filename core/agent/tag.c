@@ -12,7 +12,7 @@ static _Thread_local struct {
   _Atomic(lupe_mark *) tags[LUPE_TAGS_MAX];
 } mine;
 
-void lupe_tag_enter(lupe_mark *tag) {
+__attribute__((aligned(64))) void lupe_tag_enter(lupe_mark *tag) {
   uint32_t depth = atomic_load_explicit(&mine.depth, memory_order_relaxed);
   if (depth < LUPE_TAGS_MAX) atomic_store_explicit(&mine.tags[depth], tag, memory_order_relaxed);
   atomic_store_explicit(&mine.depth, depth + 1, memory_order_release);
@@ -25,7 +25,7 @@ __attribute__((noinline, cold)) static void leave_out_of_order(const lupe_mark *
   if (depth > 0) atomic_store_explicit(&mine.depth, depth - 1, memory_order_release);
 }
 
-void lupe_tag_leave(lupe_mark *tag) {
+__attribute__((aligned(64))) void lupe_tag_leave(lupe_mark *tag) {
   uint32_t depth = atomic_load_explicit(&mine.depth, memory_order_relaxed);
   if (depth == 0) return;
   if (depth <= LUPE_TAGS_MAX && atomic_load_explicit(&mine.tags[depth - 1], memory_order_relaxed) != tag) {

@@ -54,11 +54,16 @@ uint64_t lupe_ticks_measure(void) {
     source = counter_is_even() ? COUNTER : CLOCK;
     base = now();
   }
-  if (source == CLOCK) return 0;
+  if (source == CLOCK) return LUPE_TICKS_ARE_NS;
   moment m = now();
   while (m.ns - base.ns < AT_LEAST_NS) m = now();
-  if (m.ticks <= base.ticks) return measured;
-  uint64_t found = (uint64_t)(((unsigned __int128)(uint64_t)(m.ns - base.ns) << 32) / (m.ticks - base.ticks));
+  uint64_t ns = (uint64_t)(m.ns - base.ns), ticks = m.ticks - base.ticks;
+  if (m.ticks <= base.ticks || ns >= ticks) { /* set back; or slower than 1 GHz, if there ever was one */
+    if (measured != 0) return measured;
+    source = CLOCK;
+    return LUPE_TICKS_ARE_NS;
+  }
+  uint64_t found = (uint64_t)(((unsigned __int128)ns << 64) / ticks);
   /* The clock stands still while the machine sleeps, and the counter may not. */
   uint64_t apart = found > measured ? found - measured : measured - found;
   if (measured != 0 && apart > measured / 100) {

@@ -8,17 +8,19 @@
 
 #include "core/clock.h"
 
-/* How many nanoseconds a tick is, in units of 2^-32. 0: ticks are nanoseconds, of CLOCK_MONOTONIC. The first
- * call finds out what there is; it and all later ones measure the counter against the clock, over the time
- * since the first one. Thread: the agent's. */
+enum { LUPE_TICKS_ARE_NS = 1 };
+
+/* The scale: how many nanoseconds a tick is, in units of 2^-64, or LUPE_TICKS_ARE_NS, of CLOCK_MONOTONIC. The
+ * first call finds out what there is; it and all later ones measure the counter against the clock, over the
+ * time since the first one. Thread: the agent's. */
 uint64_t lupe_ticks_measure(void);
 
-static inline uint64_t lupe_ticks_now(uint64_t ns_per_tick) {
-  return ns_per_tick != 0 ? __builtin_ia32_rdtsc() : (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
+static inline uint64_t lupe_ticks_now(uint64_t scale) {
+  return scale != LUPE_TICKS_ARE_NS ? __builtin_ia32_rdtsc() : (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
 }
 
-static inline uint64_t lupe_ticks_ns(uint64_t ticks, uint64_t ns_per_tick) {
-  return ns_per_tick != 0 ? (uint64_t)((unsigned __int128)ticks * ns_per_tick >> 32) : ticks;
+static inline uint64_t lupe_ticks_ns(uint64_t ticks, uint64_t scale) {
+  return scale != LUPE_TICKS_ARE_NS ? (uint64_t)((unsigned __int128)ticks * scale >> 64) : ticks;
 }
 
 #endif
