@@ -12,8 +12,8 @@
 -- * `first_seen_ms`, `last_grown_ms` nil: never, or not known (of a group without a history of its own)
 -- * `stack` names of its stack with most live bytes: the site itself, its caller, the caller's caller ... (the
 --   allocator's wrappers, which it called, and tags are left out; where the site is a tag itself, it is followed by the
---   function that allocates, its caller ...); `frames` the same as
---   { name, module, file, line, address } (`file`, `line` nil where not known); `file`, `line` of the site itself there
+--   function that allocates, its caller ...); `frames` the same as { name, module, file, line, address } (`file`,
+--   `line` nil where not known); `file`, `line` of the site itself there (of a tag: of who allocates)
 -- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects, tag,
 --   stack = names, frames = ... }
 -- * `proof` what a leak proof says of it: see lupe.site_proof; nil where none has anything of it
@@ -37,6 +37,7 @@
 
 local options_of = require("lupe.options")
 local site_proof = require("lupe.site_proof")
+local tags = require("lupe.tags")
 local trend = require("lupe.trend")
 
 local site = {}
@@ -112,8 +113,8 @@ local function stack_names(shared, stack)
 end
 
 local function tag_of_stack(shared, stack)
-  local tags = shared.tags()
-  if tags and tags[stack] > 0 then return function_name(shared.columns, tags[stack] - 1) end
+  local of = shared.tags()
+  if of and of[stack] > 0 then return function_name(shared.columns, of[stack] - 1) end
 end
 
 --- The function that a group is, or is of: nil for a module.
@@ -206,9 +207,15 @@ function makers.stack(shared, group, index) return stack_names(shared, group.top
 
 function makers.frames(shared, group, index) return stack_frames(shared, group.top_stack(index)) end
 
-function makers.file(shared, group, index) return makers.frames(shared, group, index)[1].file end
+--- Where in the source it is: of a tag, who allocates there.
+local function place_of(shared, group, index)
+  local frames = makers.frames(shared, group, index)
+  return frames[1].module == tags.MODULE and frames[2] or frames[1]
+end
 
-function makers.line(shared, group, index) return makers.frames(shared, group, index)[1].line end
+function makers.file(shared, group, index) return place_of(shared, group, index).file end
+
+function makers.line(shared, group, index) return place_of(shared, group, index).line end
 
 function makers.stacks(shared, group, index)
   local columns, list = shared.columns, {}

@@ -60,7 +60,13 @@ describe("sites in groups", function()
     local given = view.from_table({ sites = {
       {
         name = "html::cache", module = "[tag]", history = line(MIB), stacks = {
-          { stack = { "app!fill", "app!serve", "app!main", "html::cache", "http" }, inuse_space = 6 * MIB },
+          {
+            stack = {
+              { name = "fill", module = "app", file = "cache.c", line = 12 }, "app!serve", "app!main", "html::cache",
+              "http",
+            },
+            inuse_space = 6 * MIB,
+          },
           { stack = { "app!load", "app!main", "html::cache" }, inuse_space = 4 * MIB },
         },
       },
@@ -71,6 +77,7 @@ describe("sites in groups", function()
     local cache = found[1].name == "boot" and found[2] or found[1]
     assert.same({ "html::cache", "[tag]", "html::cache" }, { cache.name, cache.module, cache.tag })
     assert.same({ "html::cache", "fill", "serve", "main" }, cache.stack)
+    assert.same({ "cache.c", 12 }, { cache.file, cache.line })
     assert.same({ "html::cache", "load", "main" }, cache.stacks[2].stack)
     for site in given:sites({ group = "tag" }) do assert.equal(10 * MIB, site.inuse_space) end
   end)
