@@ -220,7 +220,7 @@ LUPE__NOTHING void lupe_tag_leave(lupe_mark *t) { (void)t; }
 /* -- scopes ----------------------------------------------------------------------------------- */
 /* LUPE_SPAN("request"); counts the time from here to the end of the block, however that is left.
  * LUPE_TAG("html::cache"); gives it a tag. The name is a string literal. LUPE_TAG_NAMED(name) takes any text,
- * by lupe_mark_named. */
+ * by lupe_mark_named. Each at most once in a line. */
 
 #define LUPE__JOINED(a, b) a##b
 #define LUPE__NAME(prefix, line) LUPE__JOINED(prefix, line)
@@ -252,29 +252,29 @@ class tag_scope {
   lupe_mark *tag_;
 };
 }  // namespace lupe
-#define LUPE_SPAN(name)                                                           \
-  static lupe_mark LUPE__NAME(lupe_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
-  ::lupe::span_scope LUPE__NAME(lupe_scope_, __LINE__)(&LUPE__NAME(lupe_mark_, __LINE__))
-#define LUPE_TAG(name)                                                            \
-  static lupe_mark LUPE__NAME(lupe_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
-  ::lupe::tag_scope LUPE__NAME(lupe_scope_, __LINE__)(&LUPE__NAME(lupe_mark_, __LINE__))
-#define LUPE_TAG_NAMED(name) ::lupe::tag_scope LUPE__NAME(lupe_scope_, __LINE__)(lupe_mark_named(name))
+#define LUPE_SPAN(name)                                                                \
+  static lupe_mark LUPE__NAME(lupe_span_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
+  ::lupe::span_scope LUPE__NAME(lupe_span_scope_, __LINE__)(&LUPE__NAME(lupe_span_mark_, __LINE__))
+#define LUPE_TAG(name)                                                                \
+  static lupe_mark LUPE__NAME(lupe_tag_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
+  ::lupe::tag_scope LUPE__NAME(lupe_tag_scope_, __LINE__)(&LUPE__NAME(lupe_tag_mark_, __LINE__))
+#define LUPE_TAG_NAMED(name) ::lupe::tag_scope LUPE__NAME(lupe_named_scope_, __LINE__)(lupe_mark_named(name))
 #else
 static inline __attribute__((unused)) void lupe__leave(lupe_mark **tag) {
   lupe_tag_leave(*tag);
 }
-#define LUPE_SPAN(name)                                                                         \
-  static lupe_mark LUPE__NAME(lupe_mark_, __LINE__) = LUPE_MARK_INIT("" name "");               \
-  lupe_span LUPE__NAME(lupe_scope_, __LINE__) __attribute__((cleanup(lupe_span_end), unused)) = \
-      lupe_span_begin(&LUPE__NAME(lupe_mark_, __LINE__))
-#define LUPE_TAG(name)                                                                         \
-  static lupe_mark LUPE__NAME(lupe_mark_, __LINE__) = LUPE_MARK_INIT("" name "");              \
-  lupe_mark *LUPE__NAME(lupe_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
-      (lupe_tag_enter(&LUPE__NAME(lupe_mark_, __LINE__)), &LUPE__NAME(lupe_mark_, __LINE__))
-#define LUPE_TAG_NAMED(name)                                                                   \
-  lupe_mark *LUPE__NAME(lupe_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
-      lupe_mark_named(name);                                                                   \
-  lupe_tag_enter(LUPE__NAME(lupe_scope_, __LINE__))
+#define LUPE_SPAN(name)                                                                              \
+  static lupe_mark LUPE__NAME(lupe_span_mark_, __LINE__) = LUPE_MARK_INIT("" name "");               \
+  lupe_span LUPE__NAME(lupe_span_scope_, __LINE__) __attribute__((cleanup(lupe_span_end), unused)) = \
+      lupe_span_begin(&LUPE__NAME(lupe_span_mark_, __LINE__))
+#define LUPE_TAG(name)                                                                             \
+  static lupe_mark LUPE__NAME(lupe_tag_mark_, __LINE__) = LUPE_MARK_INIT("" name "");              \
+  lupe_mark *LUPE__NAME(lupe_tag_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
+      (lupe_tag_enter(&LUPE__NAME(lupe_tag_mark_, __LINE__)), &LUPE__NAME(lupe_tag_mark_, __LINE__))
+#define LUPE_TAG_NAMED(name)                                                                         \
+  lupe_mark *LUPE__NAME(lupe_named_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
+      lupe_mark_named(name);                                                                         \
+  lupe_tag_enter(LUPE__NAME(lupe_named_scope_, __LINE__))
 #endif
 
 #endif

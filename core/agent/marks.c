@@ -127,16 +127,15 @@ lupe_span_block *lupe_marks_take_block(uint32_t session, uint32_t number, lupe_m
 /* ---- sessions ---- */
 
 /* NULL: no. Not by the C library's function: a program may have one of its own, which keeps books. */
-static void *map(void *at, int how, int fd) {
-  long mapped =
-      lupe_system_call(SYS_mmap, (long)at, BYTES, PROT_READ | PROT_WRITE, how | MAP_NORESERVE, fd, 0);
+static void *map(void *at, long protection, long how, int fd) {
+  long mapped = lupe_system_call(SYS_mmap, (long)at, BYTES, protection, how | MAP_NORESERVE, fd, 0);
   return mapped < 0 && mapped > -4096 ? NULL : (void *)mapped;
 }
 
 /* What is behind a place is nobody's from now on. */
 static void vacate(place *p) {
   lupe_marks *segment = atomic_load_explicit(&p->segment, memory_order_relaxed);
-  if (segment) map(segment, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1);
+  if (segment) map(segment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1);
 }
 
 static lupe_status make(int *out_fd) {
@@ -156,11 +155,11 @@ static lupe_status make(int *out_fd) {
 static lupe_status put(place *p, int fd) {
   lupe_marks *segment = atomic_load_explicit(&p->segment, memory_order_relaxed);
   if (!segment) {
-    segment = map(NULL, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    segment = map(NULL, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     if (!segment) return LUPE_ENOMEM;
     atomic_store_explicit(&p->segment, segment, memory_order_relaxed);
   }
-  if (!map(segment, MAP_SHARED | MAP_FIXED, fd)) return LUPE_ENOMEM;
+  if (!map(segment, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd)) return LUPE_ENOMEM;
   segment->magic = LUPE_MARKS_MAGIC;
   segment->version = LUPE_MARKS_VERSION;
   segment->bytes = BYTES;
