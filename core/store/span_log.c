@@ -151,6 +151,7 @@ static uint32_t *slot_of(const summing *s, uint32_t row, uint32_t name) {
     uint32_t slot = s->slots[at];
     if (!slot) return &s->slots[at];
     const lupe_span_sum *sum = &s->sums[(slot & ~FIRST_OF_NAME) - 1];
+    // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): slots name sums that were written
     if (sum->name != name || ((slot & FIRST_OF_NAME) != 0) != any) continue;
     if (any || sum->row == row) return &s->slots[at];
   }
@@ -199,6 +200,7 @@ static bool find_sum(summing *s, uint32_t row, uint32_t name, lupe_span_sum **ou
 }
 
 static void add_entry(lupe_span_sum *sum, const entry *e) {
+  // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): slots name sums that were written
   sum->total_ns += (double)e->total_ns;
   if ((double)e->longest_ns > sum->max_ns) sum->max_ns = (double)e->longest_ns;
   if (e->key.place != LUPE_FRAME_UNKNOWN) sum->place = e->key.place;
