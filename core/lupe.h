@@ -48,7 +48,7 @@ typedef enum lupe_mode {
                            LUPE_EUNSUPPORTED then */
   LUPE_MODE_HELPER, /* in a process that lupe_start starts and lupe_stop ends; it ends with this one, too */
   LUPE_MODE_DAEMON  /* in `lupe serve`, whose socket the environment names in LUPE_SOCKET. What it sees is
-                       asked  there: functions that ask the runtime answer LUPE_EUNSUPPORTED */
+                       asked there: functions that ask the runtime answer LUPE_EUNSUPPORTED */
 } lupe_mode;
 
 typedef struct lupe_options {
@@ -63,6 +63,8 @@ typedef struct lupe_options {
    * of lupe's. The program must be linked to the shared libuv: LUPE_EUNSUPPORTED otherwise. */
   struct uv_loop_s *loop;
 } lupe_options;
+#define LUPE_OPTIONS_INIT \
+  { sizeof(lupe_options), LUPE_MODE_AUTO, NULL, NULL }
 
 /* A name under which spans are counted, or memory and CPU time are told: static, one for each place, by
  * LUPE_MARK_INIT("name"); or for a name that is known only at run time, by lupe_mark_named. What follows the
@@ -220,20 +222,25 @@ LUPE__NOTHING void lupe_tag_leave(lupe_mark *t) { (void)t; }
 /* -- scopes ----------------------------------------------------------------------------------- */
 /* LUPE_SPAN("request"); counts the time from here to the end of the block, however that is left.
  * LUPE_TAG("html::cache"); gives it a tag. The name is a string literal. LUPE_TAG_NAMED(name) takes any text,
- * by lupe_mark_named. Each at most once in a line. */
+ * by lupe_mark_named.
+ *
+ * They declare, so they stand where a declaration may: behind a case label in braces of their own. Each at
+ * most once in a line. In C no goto may lead into the block from before them, past them: gcc does not say so,
+ * and what was never begun would be ended. */
 
 #define LUPE__JOINED(a, b) a##b
 #define LUPE__NAME(prefix, line) LUPE__JOINED(prefix, line)
 
 #if defined(LUPE_DISABLE)
-#define LUPE_SPAN(name) ((void)0)
-#define LUPE_TAG(name) ((void)0)
-#define LUPE_TAG_NAMED(name) ((void)(name))
+#define LUPE_SPAN(name) ((void)sizeof("" name ""))
+#define LUPE_TAG(name) ((void)sizeof("" name ""))
+#define LUPE_TAG_NAMED(name) ((void)lupe_mark_named(name))
 #elif defined(__cplusplus)
 namespace lupe {
 class span_scope {
  public:
-  explicit span_scope(lupe_mark *mark) : span_(lupe_span_begin(mark)) {}
+  /* Inlined, so that a span belongs to the function that it is in. */
+  explicit __attribute__((always_inline)) span_scope(lupe_mark *mark) : span_(lupe_span_begin(mark)) {}
   ~span_scope() { lupe_span_end(&span_); }
   span_scope(const span_scope &) = delete;
   span_scope &operator=(const span_scope &) = delete;
@@ -252,29 +259,31 @@ class tag_scope {
   lupe_mark *tag_;
 };
 }  // namespace lupe
-#define LUPE_SPAN(name)                                                                \
-  static lupe_mark LUPE__NAME(lupe_span_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
-  ::lupe::span_scope LUPE__NAME(lupe_span_scope_, __LINE__)(&LUPE__NAME(lupe_span_mark_, __LINE__))
-#define LUPE_TAG(name)                                                                \
-  static lupe_mark LUPE__NAME(lupe_tag_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
-  ::lupe::tag_scope LUPE__NAME(lupe_tag_scope_, __LINE__)(&LUPE__NAME(lupe_tag_mark_, __LINE__))
-#define LUPE_TAG_NAMED(name) ::lupe::tag_scope LUPE__NAME(lupe_named_scope_, __LINE__)(lupe_mark_named(name))
+#define LUPE__SCOPE(scope, prefix, name)                                             \
+  static lupe_mark LUPE__NAME(prefix##mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
+  ::lupe::scope LUPE__NAME(prefix, __LINE__)(&LUPE__NAME(prefix##mark_, __LINE__))
+#define LUPE_SPAN(name) LUPE__SCOPE(span_scope, lupe_span_, name)
+#define LUPE_TAG(name) LUPE__SCOPE(tag_scope, lupe_tag_, name)
+#define LUPE_TAG_NAMED(name) ::lupe::tag_scope LUPE__NAME(lupe_named_, __LINE__)(lupe_mark_named(name))
 #else
+static inline __attribute__((unused)) lupe_mark *lupe__entered(lupe_mark *tag) {
+  lupe_tag_enter(tag);
+  return tag;
+}
 static inline __attribute__((unused)) void lupe__leave(lupe_mark **tag) {
   lupe_tag_leave(*tag);
 }
-#define LUPE_SPAN(name)                                                                              \
-  static lupe_mark LUPE__NAME(lupe_span_mark_, __LINE__) = LUPE_MARK_INIT("" name "");               \
-  lupe_span LUPE__NAME(lupe_span_scope_, __LINE__) __attribute__((cleanup(lupe_span_end), unused)) = \
+#define LUPE_SPAN(name)                                                                        \
+  static lupe_mark LUPE__NAME(lupe_span_mark_, __LINE__) = LUPE_MARK_INIT("" name "");         \
+  lupe_span LUPE__NAME(lupe_span_, __LINE__) __attribute__((cleanup(lupe_span_end), unused)) = \
       lupe_span_begin(&LUPE__NAME(lupe_span_mark_, __LINE__))
-#define LUPE_TAG(name)                                                                             \
-  static lupe_mark LUPE__NAME(lupe_tag_mark_, __LINE__) = LUPE_MARK_INIT("" name "");              \
-  lupe_mark *LUPE__NAME(lupe_tag_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
-      (lupe_tag_enter(&LUPE__NAME(lupe_tag_mark_, __LINE__)), &LUPE__NAME(lupe_tag_mark_, __LINE__))
-#define LUPE_TAG_NAMED(name)                                                                         \
-  lupe_mark *LUPE__NAME(lupe_named_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
-      lupe_mark_named(name);                                                                         \
-  lupe_tag_enter(LUPE__NAME(lupe_named_scope_, __LINE__))
+#define LUPE_TAG(name)                                                                       \
+  static lupe_mark LUPE__NAME(lupe_tag_mark_, __LINE__) = LUPE_MARK_INIT("" name "");        \
+  lupe_mark *LUPE__NAME(lupe_tag_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
+      lupe__entered(&LUPE__NAME(lupe_tag_mark_, __LINE__))
+#define LUPE_TAG_NAMED(name)                                                                   \
+  lupe_mark *LUPE__NAME(lupe_named_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
+      lupe__entered(lupe_mark_named(name))
 #endif
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "core/lupe.h"
 #include "core/paths.h"
+#include "core/pool.h"
 #include "core/script/vm.h"
 
 #define LUPE_CONFIG_KEY "lupe.config" /* in the Lua registry: the effective configuration */
@@ -26,6 +27,9 @@ typedef struct lupe_runtime_options {
   bool port_given; /* false: a taken port means the next free one, up to 100 further */
   uint32_t heap_interval_ms, memory_interval_ms;
   uint32_t cpu_hz, wall_hz; /* samples per second; 0: none */
+  /* It runs in a process of somebody else's: it tells its own threads' cost, not the process's. */
+  bool embedded;
+  const lupe_pool_hooks *pool_hooks; /* of the threads that it starts; NULL: none. Copied */
 } lupe_runtime_options;
 
 /* How the program ended, for the report. */
@@ -49,12 +53,16 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
                                 size_t error_bytes);
 const char *lupe_runtime_socket(const lupe_runtime *r); /* for LUPE_SOCKET of the program */
 uint16_t lupe_runtime_port(const lupe_runtime *r);
+/* Pushes the table that lua/lupe/server.lua made. For C inside a protected call. */
+void lupe_runtime_push(const lupe_runtime *r, lua_State *L);
 /* Whether an agent ever spoke for this process. */
 bool lupe_runtime_saw(const lupe_runtime *r, pid_t pid);
 
 /* The last profiles are taken in, the rules run, and the report is written by Lua. Once. */
 void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, lupe_report_cb done, void *arg);
-/* Stops everything and frees `r`; then calls `done`. */
+/* Stops everything and frees `r`; then calls `done`: no thread, process or descriptor of its own is left, and
+ * after one more turn of the loop no handle. What runs on a thread of the pool ends first (reading a dump,
+ * writing a snapshot: nothing interrupts them); what waits there does not begin. */
 void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg);
 
 #endif

@@ -25,7 +25,9 @@ local HOST_FILES = {
 local NOT_RUN = {
   ["./dev demo"] = "installs packages; the program that it runs is run below",
   ["./dev build"] = "installs packages, and builds what these specs run on",
-  ["sudo cmake --install build"] = "writes to /usr/local",
+  ["sudo cmake --install build"] = "writes to /usr/local; spec/install_spec.lua does it elsewhere",
+  ["./dev package"] = "builds; spec/package_spec.lua makes the package",
+  ["sudo apt install ./build/lupe_0.1.0_amd64.deb"] = "changes this machine; spec/package_spec.lua does it in a copy",
   ["lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
   ["build/lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
 }

@@ -30,14 +30,22 @@ local function default_of(spec)
   return tostring(spec.default)
 end
 
-local function add_flag(out, spec)
+--- A flag as it is typed, and what stands behind it: its environment variable and its default.
+-- @param spec of lupe.settings, or a command's own flag
+-- @treturn string,string the second one may be empty
+function cli_help.flag(spec)
   local placeholder = spec.placeholder or value_types[spec.type].placeholder
   if spec.values then placeholder = table.concat(spec.values, spec.type == "words" and "," or "|") end
-  local head = "  " .. spec.flag .. (spec.type == "boolean" and "[=" .. placeholder .. "]" or " " .. placeholder)
   local notes = { spec.env }
   local default = default_of(spec)
   if default then notes[#notes + 1] = "default " .. default end
-  out[#out + 1] = head .. (notes[1] and ("  (%s)"):format(table.concat(notes, ", ")) or "")
+  return spec.flag .. (spec.type == "boolean" and "[=" .. placeholder .. "]" or " " .. placeholder),
+    table.concat(notes, ", ")
+end
+
+local function add_flag(out, spec)
+  local head, notes = cli_help.flag(spec)
+  out[#out + 1] = "  " .. head .. (notes ~= "" and ("  (%s)"):format(notes) or "")
   out[#out + 1] = (" "):rep(INDENT) .. indented(spec.doc)
 end
 
