@@ -320,7 +320,8 @@ static lupe_status adopt(lupe_collector *c, int fd) {
   };
   lupe_session_events events = {
       .profiled = on_profiled, .commanded = on_commanded, .proved = on_proved, .mapped = on_mapped, .arg = k};
-  lupe_status status = lupe_session_create(&k->session, fd, c->aggregator, &welcome, events);
+  lupe_status status =
+      lupe_session_create(&k->session, fd, c->aggregator, &welcome, events, &c->options.peers);
   if (status != LUPE_OK) {
     free(k);
     return status;

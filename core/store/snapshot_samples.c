@@ -40,7 +40,7 @@ static void leave_out_what_is_off(lupe__builder *b) {
 
 static lupe_status sum(lupe__builder *b) {
   lupe_status status =
-      lupe__sample_owners(b->a, b->targets, b->target_count, b->merged, &b->owners, &b->owner_count);
+      lupe__sample_owners(b->a, b->targets, b->target_count, b->merged, b->tree, &b->owners, &b->owner_count);
   if (status != LUPE_OK) return status;
   uint32_t *numbers = malloc((b->owner_count + 1) * sizeof *numbers);
   if (!numbers) return LUPE_ENOMEM;
