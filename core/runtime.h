@@ -12,6 +12,7 @@
 #include "core/lupe.h"
 #include "core/paths.h"
 #include "core/script/vm.h"
+#include "core/store/session.h"
 
 #define LUPE_CONFIG_KEY "lupe.config" /* in the Lua registry: the effective configuration */
 
@@ -26,6 +27,10 @@ typedef struct lupe_runtime_options {
   bool port_given; /* false: a taken port means the next free one, up to 100 further */
   uint32_t heap_interval_ms, memory_interval_ms;
   uint32_t cpu_hz, wall_hz; /* samples per second; 0: none */
+  const char *socket;       /* of the agents, an absolute path; NULL: one that only the program is told */
+  bool serves; /* programs of all kinds come and go, and each is judged by itself: `lupe serve` */
+  lupe_peers
+      peers; /* whose programs, beside its own user's; needs `socket`. Then the socket is everybody's */
 } lupe_runtime_options;
 
 /* How the program ended, for the report. */
@@ -44,7 +49,8 @@ typedef struct lupe_ending {
 typedef void (*lupe_report_cb)(void *arg, const char *text, size_t bytes);
 typedef void (*lupe_runtime_close_cb)(void *arg);
 
-/* Errors are explained in `error`. LUPE_EINUSE: the address is taken; LUPE_ESCRIPT; LUPE_EIO; LUPE_ENOMEM. */
+/* Errors are explained in `error`. LUPE_EINUSE: the address or the socket is taken; LUPE_ESCRIPT; LUPE_EIO;
+ * LUPE_ENOMEM. */
 lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *options, char *error,
                                 size_t error_bytes);
 const char *lupe_runtime_socket(const lupe_runtime *r); /* for LUPE_SOCKET of the program */
