@@ -31,9 +31,10 @@ function fake.target(fields)
   local target = {
     pid = 100, ppid = 1, name = "redis-server", live = true, connected = true, heap_state = "on",
     allocator = "jemalloc 5.3.0", sample_period_bytes = 524288, first_ms = 1728583100000, last_ms = 1728583200000,
-    cpu_state = "on", wall_state = "on", threads_untimed = 0, threads_unread = 0, sample_drops = 0,
+    root_pid = 100, root_ticks = 1, left = false, cpu_state = "on", wall_state = "on", threads_untimed = 0, threads_unread = 0, sample_drops = 0,
   }
   for name, value in pairs(fields or {}) do target[name] = value end
+  if not (fields or {}).root_pid then target.root_pid = target.pid end
   return target
 end
 
@@ -171,6 +172,7 @@ function fake.new(given)
     for _, deliver in ipairs(pending) do deliver() end
     return #pending
   end
+  host.take_program = function(...) later(select(select("#", ...), ...), nil, host.snapshot()) end
   host.take_snapshot = function(...) later(select(select("#", ...), ...), nil, host.snapshot()) end
   host.after = function(ms, callback)
     host.clock_ms = host.clock_ms + ms

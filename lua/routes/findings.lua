@@ -9,6 +9,7 @@ local time = require("lupe.time")
 local MOST, MOST_FRAMES = 500, 32
 
 local ALERT = json.shape({ "state raised|clearing", "since time", "notified time?" })
+local TARGET = json.shape({ "pid integer", "name string" })
 local SUPPRESSED = json.shape({ "reason string", "until_date string" })
 local FINDING = json.shape({
   "rule string", "kind " .. table.concat(rule.KINDS, "|"), "component string?", "module string?",
@@ -17,7 +18,7 @@ local FINDING = json.shape({
   "times integer", "current boolean", "id string", "about memory|time", "score number?", "reasons string[]",
   "stack string[]", "file_location string?", "line_number integer?", "location_reason string?",
   "suppressed Suppressed?", "alert Alert?", "proof LeakProof?",
-  "proof_reason string?", Suppressed = SUPPRESSED, Alert = ALERT,
+  "proof_reason string?", "target FoundIn?", Suppressed = SUPPRESSED, Alert = ALERT, FoundIn = TARGET,
   LeakProof = proof_report.LEAK,
 })
 local LIST = json.shape({
@@ -50,6 +51,7 @@ local function described(known, alert)
     proof = finding.site and proof_report.leak(finding.site.proof),
     proof_reason = not finding.site and "it is about no function that allocates"
       or not finding.site.proof and "no leak proof had anything of it when it was found" or nil,
+    target = finding.target and TARGET(finding.target),
   })
 end
 
@@ -86,9 +88,9 @@ return {
           if total <= params.limit then list[total] = described(known, app.alerts:of(known.finding)) end
         end
       end
-      local latest = app.analysis:latest()
+      local checked_ms = app.analysis.checked_ms
       return 200, {}, LIST({
-        timestamp = time.rfc3339(now_ms), checked_at = latest and time.rfc3339(latest.time_ms), findings = list,
+        timestamp = time.rfc3339(now_ms), checked_at = checked_ms and time.rfc3339(checked_ms), findings = list,
         total = total,
       })
     end,
