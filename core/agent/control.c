@@ -21,7 +21,11 @@
 #include <unistd.h>
 
 #include "core/agent/cpu.h"
+#include "core/agent/heap.h"
+#include "core/agent/own_memory.h"
+#include "core/agent/own_threads.h"
 #include "core/agent/session.h"
+#include "core/agent/wiped.h"
 #include "core/wire/ring.h"
 
 enum {
@@ -30,6 +34,8 @@ enum {
   FINISH_WAIT_MS = 1000,
   FORK_QUIET_MS = 100,
   GONE_WAIT_MS = 100,
+  WRITERS_WAIT_MS = 100,
+  GONE_LOOK_NS = 50000,
   LOOK_MS = 10,          /* between two looks whether a proof at exit has ended */
   LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
   HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
@@ -41,29 +47,32 @@ typedef enum phase {
   PHASE_NONE,      /* there is no thread */
   PHASE_STARTING,  /* not connected yet */
   PHASE_CONNECTED, /* connected, HELLO not said */
-  PHASE_ONLINE,    /* HELLO said, sampling on */
+  PHASE_ONLINE,    /* HELLO said, the heap's sampling on */
+  PHASE_WELCOMED,  /* all sampling is as the runtime wants it */
   PHASE_FINISHED,  /* the thread touches nothing any more */
 } phase;
 
 /* What the agent's thread is asked to do. */
 typedef enum wish { STAY, LEAVE_POLITELY, LEAVE_SILENTLY } wish;
 
-/* Written by the thread that starts the agent's, before it does; `current` and `leave` by both. */
+/* Written by the thread that starts the agent's, before it does; `current`, `leave` and `segment` by both. */
 static struct {
   char path[sizeof((struct sockaddr_un *)0)->sun_path];
   lupe_heap_info heap;
   bool forked;
-  pid_t pid; /* whose thread it is: differs in vforked and unhandled forked children */
+  _Atomic pid_t pid; /* whose thread it is: differs in vforked and unhandled forked children */
   pthread_t thread;
-  lupe_segment *segment;         /* of this process */
-  lupe_segment *parents_segment; /* in a forked child: still mapped, to be unmapped */
-  _Atomic uint32_t current;      /* phase; a futex */
-  _Atomic uint32_t leave;        /* wish; a futex */
-  atomic_bool exiting;           /* LEAVE_POLITELY, since the program exits */
+  atomic_bool joinable;            /* `thread` is, and nobody is about to */
+  atomic_bool outlived;            /* a thread that outlives it has been started */
+  atomic_bool stopping;            /* by lupe_control_stop */
+  _Atomic(lupe_segment *) segment; /* of this process; may be there still when the thread has finished */
+  _Atomic(lupe_segment *) parents_segment; /* in a forked child: still mapped, to be unmapped */
+  _Atomic uint32_t current;                /* phase; a futex */
+  _Atomic uint32_t leave;                  /* wish; a futex */
+  atomic_bool exiting;                     /* LEAVE_POLITELY, since the program exits */
   _Atomic int64_t
-      proves_until;       /* lupe_session_now_ms(): at exit, a proof is under way at the longest; 0: none */
-  _Atomic pid_t tid;      /* of the agent's thread, as the kernel names it */
-  _Atomic pid_t outliver; /* of the thread that outlives it; 0: none */
+      proves_until;         /* lupe_session_now_ms(): at exit, a proof is under way at the longest; 0: none */
+  _Atomic uint32_t outcome; /* lupe_status: why the thread has finished */
   uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS];
   atomic_bool left; /* by lupe_control_leave: once and for all */
 } control;
@@ -75,16 +84,35 @@ static void enter(phase next) {
   syscall(SYS_futex, &control.current, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Waits until the thread is in `wanted` or a later phase. */
+/* Waits until the thread is in `wanted` or a later phase, or there is none. */
 static void wait_for(phase wanted, int64_t wait_ms) {
   int64_t deadline = lupe_session_now_ms() + wait_ms;
   uint32_t seen;
-  while ((seen = atomic_load(&control.current)) < (uint32_t)wanted) {
+  while ((seen = atomic_load(&control.current)) < (uint32_t)wanted && seen != PHASE_NONE) {
     int64_t left = deadline - lupe_session_now_ms();
     if (left <= 0) return;
     struct timespec timeout = {left / 1000, left % 1000 * 1000000};
     syscall(SYS_futex, &control.current, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
   }
+}
+
+static bool is_online(void) {
+  phase now = atomic_load(&control.current);
+  return now == PHASE_ONLINE || now == PHASE_WELCOMED;
+}
+
+static pid_t own(size_t place) {
+  return atomic_load(&lupe_wiped_page->own[place]);
+}
+
+/* What has been joined may be on its last steps in the kernel, and still be seen. True: it is gone. */
+static bool wait_until_gone(pid_t tid, int64_t until_ms) {
+  const struct timespec pause = {0, GONE_LOOK_NS};
+  while (tid != 0 && tid != gettid() && syscall(SYS_tgkill, control.pid, tid, 0) == 0) {
+    if (lupe_session_now_ms() >= until_ms) return false;
+    nanosleep(&pause, NULL);
+  }
+  return true;
 }
 
 /* /proc/PID/stat of the leading thread: its state, the process's thread count and start. Zeros where /proc is
@@ -144,9 +172,18 @@ static int open_wake(void) {
   return signalfd(-1, &wake, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* Unless a thread is in the midst of writing to it. */
+static bool unmap(_Atomic(lupe_segment *) *segment) {
+  if (*segment && atomic_load(&lupe_wiped_page->writers) > 0) return false;
+  /* Taken first: a child forked in between must not unmap what it has not got. */
+  lupe_segment_unmap(atomic_exchange(segment, NULL));
+  return true;
+}
+
 /* Waits for a message, a wish that the thread leave, or `timeout_ms`. Returns whether there is a message. */
 static bool listen_for(const lupe_session *se, int *wake, int64_t timeout_ms) {
   if (*wake < 0 && timeout_ms > HURRIED_MS) timeout_ms = HURRIED_MS;
+  if (atomic_load(&control.leave) != STAY) timeout_ms = 0; /* whoever wished that may not have known us yet */
   struct pollfd sources[2] = {{.fd = se->socket, .events = POLLIN}, {.fd = *wake, .events = POLLIN}};
   int ready = poll(sources, 2, (int)timeout_ms);
   if (ready <= 0) return false;
@@ -179,26 +216,28 @@ static bool pause_until(const lupe_session *se, int *wake, int64_t due_ms) {
 
 /* Until the runtime is gone or the thread is to leave. While a command has more to do, that goes on between
  * the other work. */
-static void serve(lupe_session *se, int *wake) {
+static lupe_status serve(lupe_session *se, int *wake) {
+  lupe_status status = LUPE_OK;
   int64_t look_due_ms = lupe_session_now_ms() + LOOK_AROUND_MS;
   for (;;) {
     bool message = !se->busy && pause_until(se, wake, look_due_ms);
     uint32_t leave = atomic_load(&control.leave);
-    se->own[1] = atomic_load(&control.outliver);
     if (leave == LEAVE_POLITELY) {
       /* The runtime's first word may say what is wanted at the end. */
-      if (message && lupe_session_answer(se) != LUPE_OK) return;
-      lupe_session_farewell(se, atomic_load(&control.exiting));
+      if (message) status = lupe_session_answer(se);
+      if (status == LUPE_OK) lupe_session_farewell(se, atomic_load(&control.exiting));
     }
-    if (leave != STAY) return;
-    if (se->busy && lupe_session_go_on(se) != LUPE_OK) return;
-    if (message && lupe_session_answer(se) != LUPE_OK) return;
+    if (leave != STAY) return status;
+    if (se->busy) status = lupe_session_go_on(se);
+    if (message) status = lupe_session_answer(se);
+    if (status != LUPE_OK) return status;
+    if (se->welcomed && atomic_load(&control.current) == PHASE_ONLINE) enter(PHASE_WELCOMED);
     int64_t now = lupe_session_now_ms();
     if (now >= look_due_ms) {
       leader l = read_leader(); /* a zombie after pthread_exit */
       if (l.state == 'Z' && l.threads <= OWN_THREADS) {
         lupe_session_farewell(se, false);
-        return;
+        return LUPE_OK;
       }
       look_due_ms = now + (l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS);
     }
@@ -206,32 +245,33 @@ static void serve(lupe_session *se, int *wake) {
       lupe_session_refresh(se);
       se->figures_due_ms = now + se->figures_interval_ms;
     }
-    if (now >= lupe_session_proof_due_ms(se) && lupe_session_prove_on(se, now) != LUPE_OK) return;
-    lupe_sampler_run(&se->sampler, now, se->own, sizeof se->own / sizeof se->own[0]);
+    if (now >= lupe_session_proof_due_ms(se)) status = lupe_session_prove_on(se, now);
+    if (status != LUPE_OK) return status;
+    lupe_sampler_run(&se->sampler, now);
   }
 }
 
-static void converse(lupe_session *se, int *wake) {
-  if (lupe_session_own_descriptors() != LUPE_OK || lupe_session_connect(se, control.path) != LUPE_OK) return;
+static lupe_status converse(lupe_session *se, int *wake) {
+  lupe_status status = lupe_session_own_descriptors();
+  if (status == LUPE_OK) status = lupe_session_connect(se, control.path);
+  if (status != LUPE_OK) return status;
   *wake = open_wake();
   lupe_sampler_open(&se->sampler);
   enter(PHASE_CONNECTED);
   if (control.forked) {
     int64_t quiet_until = lupe_session_now_ms() + FORK_QUIET_MS, now;
     while ((now = lupe_session_now_ms()) < quiet_until && atomic_load(&control.leave) == STAY) {
-      if (listen_for(se, wake, quiet_until - now)) return; /* nobody speaks before us: the runtime is gone */
+      if (listen_for(se, wake, quiet_until - now)) return LUPE_ENOENT; /* nobody speaks before us */
     }
-    if (atomic_load(&control.leave) != STAY) return;
-    lupe_segment *parents = control.parents_segment;
-    control.parents_segment = NULL; /* first: a child forked in between must not unmap what it has not got */
-    lupe_segment_unmap(parents);
+    if (atomic_load(&control.leave) != STAY) return LUPE_OK;
+    unmap(&control.parents_segment);
   }
   lupe_hello hello = introduce();
-  lupe_status opened = lupe_session_open(se, &hello);
+  status = lupe_session_open(se, &hello);
   control.segment = se->segment;
-  if (opened != LUPE_OK) return;
+  if (status != LUPE_OK) return status;
   enter(PHASE_ONLINE);
-  serve(se, wake);
+  return serve(se, wake);
 }
 
 static void *agent_main(void *unused) {
@@ -240,7 +280,6 @@ static void *agent_main(void *unused) {
       .has_profiles = control.heap.sample_period_bytes != 0,
       .sample_period_bytes = control.heap.sample_period_bytes,
       .proof = LUPE_PROOF_INIT,
-      .own = {gettid()},
       .first_frame = __builtin_frame_address(0),
       .proves_until = &control.proves_until,
       .enabled = true,
@@ -248,12 +287,13 @@ static void *agent_main(void *unused) {
   };
   int wake = -1;
   struct sched_param normal = {0};
-  atomic_store(&control.tid, gettid());
+  lupe_own_threads_set(LUPE_OWN_AGENT, gettid());
   sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
   pthread_setname_np(pthread_self(), "lupe-agent");
-  lupe_heap_hide_thread();
-  converse(&se, &wake);
+  lupe_own_memory_enter();
+  atomic_store(&control.outcome, converse(&se, &wake));
   lupe_session_close(&se);
+  lupe_own_memory_purge();
   if (wake >= 0) close(wake);
   enter(PHASE_FINISHED);
   return unused;
@@ -272,6 +312,7 @@ static bool start_thread(void) {
   }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
+  atomic_store(&control.joinable, failed == 0);
   return failed == 0;
 }
 
@@ -285,10 +326,24 @@ static bool start_thread(void) {
 static pthread_key_t leaving;
 static sigset_t leavers_mask;
 
+/* Whoever stops the agent, or ends its thread for another reason, joins it before this thread could. */
+static void join(void) {
+  if (atomic_exchange(&control.joinable, false)) {
+    pthread_join(control.thread, NULL);
+  } else {
+    wait_until_gone(own(LUPE_OWN_AGENT), lupe_session_now_ms() + GONE_WAIT_MS);
+  }
+}
+
+static bool has_finished(void) {
+  phase now = atomic_load(&control.current);
+  return now == PHASE_NONE || now == PHASE_FINISHED;
+}
+
 static void *outlive_agent(void *unused) {
-  atomic_store(&control.outliver, gettid());
-  while (atomic_load(&control.current) != PHASE_FINISHED) wait_for(PHASE_FINISHED, LOOK_AROUND_MS);
-  pthread_join(control.thread, NULL);
+  lupe_own_threads_set(LUPE_OWN_OUTLIVER, gettid());
+  while (!has_finished()) wait_for(PHASE_FINISHED, LOOK_AROUND_MS);
+  join();
   pthread_sigmask(SIG_SETMASK, &leavers_mask, NULL); /* for what the program does as it exits */
   return unused;
 }
@@ -297,7 +352,7 @@ static void on_leaving(void *unused) {
   pthread_t last;
   (void)unused;
   if (atomic_load(&control.current) == PHASE_NONE || atomic_load(&control.left)) return;
-  if (control.pid != getpid()) return;
+  if (control.pid != getpid() || atomic_exchange(&control.outlived, true)) return;
   /* No signal may find the new thread: it would have gone to those that the program has left. */
   sigset_t all;
   sigfillset(&all);
@@ -309,23 +364,28 @@ static void on_leaving(void *unused) {
     return;
   }
   lupe_control_finish();
-  pthread_join(control.thread, NULL);
+  join();
 }
 
 /* ---- from outside ---- */
 
 static void start(phase wanted, int64_t wait_ms) {
   control.pid = getpid();
-  atomic_store(&control.outliver, 0);
+  lupe_own_threads_set(LUPE_OWN_AGENT, 0);
+  lupe_own_threads_set(LUPE_OWN_OUTLIVER, 0);
+  atomic_store(&control.outlived, false);
+  atomic_store(&control.stopping, false);
   atomic_store(&control.leave, STAY);
+  atomic_store(&control.outcome, LUPE_OK);
   atomic_store(&control.proves_until, 0);
   atomic_store(&control.current, PHASE_STARTING);
   pthread_setspecific(leaving, &control);
   if (start_thread()) {
     wait_for(wanted, wait_ms);
   } else {
+    atomic_store(&control.outcome, LUPE_ENOMEM);
     atomic_store(&control.current, PHASE_NONE);
-    lupe_heap_activate(false);
+    lupe_heap_restore();
   }
 }
 
@@ -338,19 +398,74 @@ static void find_memory_functions(void) {
   }
 }
 
-void lupe_control_start(const char *socket_path, const lupe_heap_info *heap) {
+/* Joins a thread that has finished, or is about to, and clears away what it left. */
+static lupe_status clear_away(int64_t until_ms) {
+  struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
+  if (atomic_exchange(&control.joinable, false) &&
+      pthread_clockjoin_np(control.thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
+    atomic_store(&control.joinable, true);
+    return LUPE_EAGAIN;
+  }
+  if (!wait_until_gone(own(LUPE_OWN_AGENT), until_ms)) return LUPE_EAGAIN;
+  if (!wait_until_gone(own(LUPE_OWN_OUTLIVER), until_ms)) return LUPE_EAGAIN;
+  lupe_own_threads_set(LUPE_OWN_AGENT, 0);
+  lupe_own_threads_set(LUPE_OWN_OUTLIVER, 0);
+  enter(PHASE_NONE);
+  return LUPE_OK;
+}
+
+/* What a thread writes to stays mapped. */
+static bool unmap_segments(void) {
+  bool idle = false;
+  for (int i = 0; !(idle = unmap(&control.segment)) && i < WRITERS_WAIT_MS; i++) poll(NULL, 0, 1);
+  return idle && unmap(&control.parents_segment);
+}
+
+/* In a process that the agent's last thread was not of. */
+static void forget_parents(void) {
+  if (control.pid == getpid()) return;
+  control.pid = getpid();
+  atomic_store(&control.current, PHASE_NONE);
+  atomic_store(&control.joinable, false);
+}
+
+lupe_status lupe_control_prepare(void) {
+  return pthread_key_create(&leaving, on_leaving) == 0 ? LUPE_OK : LUPE_ENOMEM;
+}
+
+bool lupe_control_may_start(void) {
+  forget_parents();
+  if (atomic_load(&control.current) == PHASE_FINISHED) {
+    clear_away(lupe_session_now_ms() + FINISH_WAIT_MS);
+  }
+  return atomic_load(&control.current) == PHASE_NONE;
+}
+
+lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bool until_welcome) {
   size_t length = strlen(socket_path);
-  if (length == 0 || length >= sizeof control.path) return;
-  if (pthread_key_create(&leaving, on_leaving) != 0) return;
+  if (length == 0 || length >= sizeof control.path) return LUPE_EINVAL;
+  if (atomic_load(&control.left) || atomic_load(&control.exiting)) return LUPE_EUNSUPPORTED;
+  unmap_segments();
   memcpy(control.path, socket_path, length + 1);
-  control.heap = *heap;
+  lupe_heap_prepare(leave_allocator, &control.heap);
+  control.forked = false;
   find_memory_functions();
-  start(PHASE_ONLINE, START_WAIT_MS);
+  lupe_cpu_reopen();
+  start(until_welcome ? PHASE_WELCOMED : PHASE_ONLINE, START_WAIT_MS);
+  phase reached = atomic_load(&control.current);
+  lupe_status outcome = atomic_load(&control.outcome);
+  if (is_online() && (reached == PHASE_WELCOMED || !until_welcome)) return LUPE_OK;
+  return reached == PHASE_NONE || (reached == PHASE_FINISHED && outcome != LUPE_OK) ? outcome : LUPE_ENOENT;
 }
 
 void lupe_control_after_fork(void) {
   uint32_t parents = atomic_load(&control.current);
   if (parents == PHASE_NONE || parents == PHASE_FINISHED) return;
+  if (atomic_load(&control.stopping)) {
+    forget_parents();
+    lupe_heap_restore();
+    return;
+  }
   control.forked = true;
   if (control.segment) { /* NULL: the parent is a forked child too, and has not unmapped its parent's yet */
     control.parents_segment = control.segment;
@@ -363,21 +478,22 @@ void lupe_control_after_fork(void) {
 static void ask_to_leave(wish how) {
   atomic_store(&control.leave, how);
   syscall(SYS_futex, &control.leave, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-  if (atomic_load(&control.current) != PHASE_FINISHED) pthread_kill(control.thread, WAKE_SIGNAL);
+  pid_t tid = own(LUPE_OWN_AGENT);
+  if (tid != 0 && !has_finished()) syscall(SYS_tgkill, control.pid, tid, WAKE_SIGNAL);
 }
 
 /* Who exits amid an allocation has a lock that the agent waits for: then there is no proof either. */
 static void send_away(void) {
   ask_to_leave(LEAVE_POLITELY);
   int64_t now = lupe_session_now_ms(), until = now + FINISH_WAIT_MS;
-  for (; atomic_load(&control.current) != PHASE_FINISHED && now < until; now = lupe_session_now_ms()) {
+  for (; !has_finished() && now < until; now = lupe_session_now_ms()) {
     if (now < atomic_load(&control.proves_until)) until = now + FINISH_WAIT_MS;
     wait_for(PHASE_FINISHED, LOOK_MS);
   }
 }
 
 void lupe_control_finish(void) {
-  if (atomic_load(&control.current) != PHASE_ONLINE || atomic_load(&control.left)) return;
+  if (!is_online() || atomic_load(&control.left)) return;
   if (control.pid != getpid()) return;
   lupe_cpu_disarm();
   atomic_store(&control.exiting, true);
@@ -391,10 +507,24 @@ void lupe_control_leave(void) {
   lupe_cpu_disarm();
   if (atomic_load(&control.current) != PHASE_FINISHED) send_away();
   /* Not joined: outlive_agent may do that. A filter for all threads must not find it on its last steps. */
-  for (int i = 0; i < GONE_WAIT_MS && syscall(SYS_tgkill, control.pid, control.tid, 0) == 0; i++) {
-    poll(NULL, 0, 1);
-  }
+  wait_until_gone(own(LUPE_OWN_AGENT), lupe_session_now_ms() + GONE_WAIT_MS);
   errno = saved_errno;
+}
+
+lupe_status lupe_control_stop(void) {
+  if (control.pid != getpid() || atomic_load(&control.left)) return LUPE_OK;
+  if (atomic_load(&control.current) == PHASE_NONE) return unmap_segments() ? LUPE_OK : LUPE_EAGAIN;
+  atomic_store(&control.stopping, true);
+  lupe_cpu_end();
+  send_away();
+  if (!has_finished()) lupe_cpu_disarm(); /* it waits for something; what it does then goes on without us */
+  lupe_status status = clear_away(lupe_session_now_ms() + GONE_WAIT_MS);
+  if (status != LUPE_OK) return status;
+  return unmap_segments() ? LUPE_OK : LUPE_EAGAIN;
+}
+
+bool lupe_control_online(void) {
+  return is_online() && control.pid == getpid();
 }
 
 bool lupe_control_has_left(void) {
@@ -410,7 +540,12 @@ bool lupe_control_retire(void) {
   ask_to_leave(LEAVE_SILENTLY);
   clock_gettime(CLOCK_REALTIME, &deadline);
   deadline.tv_sec += FINISH_WAIT_MS / 1000;
-  if (pthread_timedjoin_np(control.thread, NULL, &deadline) != 0) return false;
+  if (!atomic_exchange(&control.joinable, false)) return false;
+  if (pthread_timedjoin_np(control.thread, NULL, &deadline) != 0) {
+    atomic_store(&control.joinable, true);
+    return false;
+  }
+  lupe_own_threads_set(LUPE_OWN_AGENT, 0);
   atomic_store(&control.current, PHASE_NONE);
   return true;
 }

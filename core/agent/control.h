@@ -10,13 +10,31 @@
 #ifndef LUPE_AGENT_CONTROL_H
 #define LUPE_AGENT_CONTROL_H
 
-#include "core/agent/heap.h"
+#include <stdbool.h>
+
+#include "core/lupe.h"
 
 enum { LUPE_AGENT_STACK_BYTES = 256 << 10 /* of the thread, its thread-local storage included */ };
 
-/* Starts the thread of a freshly executed program and waits (at most 1 s) until sampling is on or has been
- * given up. `socket_path` is copied. Thread: the constructor's, once. */
-void lupe_control_start(const char *socket_path, const lupe_heap_info *heap);
+/* Once in a process's life, after lupe_wiped_create. LUPE_ENOMEM. */
+lupe_status lupe_control_prepare(void);
+
+/* ---- One thread at a time; any but the agent's. ---- */
+
+/* Whether there is no thread of the agent's. One that has finished is cleared away. */
+bool lupe_control_may_start(void);
+
+/* After lupe_control_may_start. Starts the thread, and waits (at most 1 s) until it has said HELLO, or until
+ * sampling is as the runtime wants it. `socket_path` is copied. Anything but LUPE_OK: neither, as agent.h
+ * says why; the thread may go on trying, if lupe_control_stop does not follow. */
+lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bool until_welcome);
+
+/* A last profile and a farewell, at most 1 s; then there is neither thread nor segment, but for what agent.h
+ * says (LUPE_EAGAIN). */
+lupe_status lupe_control_stop(void);
+
+/* Whether the runtime has been told HELLO. Thread: any. */
+bool lupe_control_online(void);
 
 /* In a forked child, on the thread that forked, after jemalloc's own handler. Where the parent was connected:
  * a thread is started, and as root this waits (at most 0.1 s) until it has connected, since the child may

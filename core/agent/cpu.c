@@ -223,7 +223,7 @@ lupe_sampling_state lupe_cpu_prepare(void) {
     bool may = given_up == LUPE_SAMPLING_OFF && install();
     if (may) {
       atomic_store(&page->cpu_installed, true);
-      atomic_store_explicit(&page->cpu_segment, cpu.segment, memory_order_release);
+      atomic_store(&page->cpu_segment, cpu.segment);
     } else if (installed()) {
       stop();
       /* Set by the bare system call, hence by a runtime that saw our handler, and may put it back when it has
@@ -307,6 +307,10 @@ void lupe_cpu_disarm(void) {
     if (installed()) stop();
   }
   lupe_cpu_let_go(&hold);
+}
+
+void lupe_cpu_reopen(void) {
+  atomic_store(&lupe_wiped_page->cpu_closed, false);
 }
 
 void lupe_cpu_before_fork(void) {

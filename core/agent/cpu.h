@@ -44,8 +44,8 @@ typedef struct lupe_cpu_thread {
 
 /* ---- The agent's thread. ---- */
 
-/* `hz` samples per second of CPU time are wanted, with records into `s`, which must stay mapped for good.
- * Makes no timer yet. */
+/* `hz` samples per second of CPU time are wanted, with records into `s`, which must stay mapped until
+ * lupe_cpu_end and lupe_wiped's writers are through. Makes no timer yet. */
 void lupe_cpu_begin(lupe_segment *s, uint32_t hz);
 
 /* Puts the handler where it has to be, or learns that it must not. To be called before timers are made, at
@@ -63,13 +63,14 @@ bool lupe_cpu_time(size_t place, pid_t tid);
 /* Deletes it. Nothing happens where there is none. */
 void lupe_cpu_untime(size_t place);
 
-/* Deletes all and gives SIGPROF back. */
+/* Deletes all and gives SIGPROF back. Thread: any. */
 void lupe_cpu_end(void);
 
 /* ---- Any thread, handlers too: no lock that the caller could hold already. ---- */
 
-/* As lupe_cpu_end, and there will be no timer any more in this process. */
+/* As lupe_cpu_end, and there will be no timer any more in this process, unless it is opened again. */
 void lupe_cpu_disarm(void);
+void lupe_cpu_reopen(void); /* when the agent is started again. Thread: the one that does */
 
 /* Around a change of SIGPROF by the program: while it is held, nobody else changes anything. Signals are
  * blocked meanwhile. Does nothing in vforked children. */

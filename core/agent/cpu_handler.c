@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "core/agent/context_x86_64.h"
+#include "core/agent/own_threads.h"
 #include "core/agent/unwind.h"
 #include "core/agent/unwind_x86_64.h"
 #include "core/agent/wiped.h"
@@ -123,8 +124,9 @@ void lupe_cpu_handler(int number, siginfo_t *info, void *context) {
   if (!lupe_cpu_handler_expects(info)) {
     not_ours();
   } else {
-    lupe_segment *s = atomic_load_explicit(&lupe_wiped_page->cpu_segment, memory_order_acquire);
-    if (s) { /* else it was on its way when the timers were deleted */
+    lupe_segment *s = lupe_wiped_enter(&lupe_wiped_page->cpu_segment);
+    /* Else it was on its way when the timers were deleted, or the thread was adopted. */
+    if (s && !lupe_own_threads_have((pid_t)(uint32_t)value_of(info))) {
       expiry e = {
           .segment = s,
           .registers = lupe_context_registers(context),
@@ -137,6 +139,7 @@ void lupe_cpu_handler(int number, siginfo_t *info, void *context) {
       count(&s->counters.cpu_samples, e.weight);
       count(&s->counters.handler_ns, now_ns() - e.start_ns);
     }
+    lupe_wiped_leave();
   }
   errno = saved_errno;
 }

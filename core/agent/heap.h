@@ -1,4 +1,5 @@
-/* heap.h -- the agent's side of jemalloc: the sampling hook, activation, heap profiles, figures.
+/* heap.h -- the agent's side of jemalloc: the sampling hook, activation, heap profiles, figures
+ * (heap_figures.c).
  *
  * jemalloc decides which allocations are sampled and keeps the live ones; the hook replaces its unwinder
  * and writes each sample's stack into the ring. mallctl and its kin are weak references: where the
@@ -25,8 +26,8 @@ typedef struct lupe_heap_info {
 } lupe_heap_info;
 
 /* Finds out what the process's malloc is and installs the hook where it can. Sampling stays as it is.
- * `switched_off`: look, but touch nothing. After lupe_wiped_create. Thread: the constructor's, once;
- * allocates (and frees) a block. */
+ * `switched_off`: look, but touch nothing. After lupe_wiped_create; again after lupe_heap_restore. Thread:
+ * any, one at a time; allocates (and frees) a block. */
 void lupe_heap_prepare(bool switched_off, lupe_heap_info *out);
 
 /* From now on samples go to `s`, which must stay mapped; NULL: nowhere. A forked child starts with NULL,
@@ -37,34 +38,21 @@ void lupe_heap_arm(lupe_segment *s);
  * malloc. */
 void lupe_heap_activate(bool on);
 
-/* Keeps the calling thread out of profiles, and its cache out of the program's memory. */
-void lupe_heap_hide_thread(void);
+/* No sample comes from now on; prof.active and the hook are what they were before lupe_heap_prepare. Thread:
+ * any but inside malloc. */
+void lupe_heap_restore(void);
+
+/* What lupe_heap_prepare found out; all zeros before. */
+const lupe_heap_info *lupe_heap_found(void);
 
 /* Writes a heap profile (heap_v2 text) into the calling thread's descriptor `fd`, which must be writable.
  * 0 or an errno; ENOTSUP where heap profiling is not on. Other threads that allocate may wait meanwhile. */
 int lupe_heap_dump(int fd);
 
-/* Reads jemalloc's statistics now. LUPE_ENOENT where there are none. About 0.1 ms. */
+/* Reads jemalloc's statistics now: the program's, and beside them those of lupe's own threads. LUPE_ENOENT
+ * where there are none. About 0.1 ms. */
 lupe_status lupe_heap_read_figures(lupe_allocator_figures *out);
 
-/* ---- All arenas, one at a call: *arena is 0 at the beginning, and counted up. ----
- * EINPROGRESS: there are more, to be called again; 0 or an errno at the end; ENOTSUP where jemalloc is not
- * the allocator, or is to be left alone. A call takes as long as its arena gives back (about 1 ms per 4 MiB),
- * and nothing can interrupt it. Threads of the program that free meanwhile do not wait for it. One call at a
- * time; thread: the agent's. */
-
-/* Gives back all pages that hold nothing. */
-int lupe_heap_purge(uint32_t *arena);
-
-/* How long pages that hold nothing are kept, in arenas to come as well; LUPE_DECAY_NEVER, LUPE_DECAY_SAME.
- * jemalloc's arena for huge blocks goes on with giving back at once, where it does. */
-int lupe_heap_set_decay(int32_t dirty_ms, int32_t muzzy_ms, uint32_t *arena);
-
-/* ---- Around fork, on the thread that forks. ---- */
-
-/* An arena that gives back is waited for, 20 ms at most: in a child forked meanwhile it never would again. */
-void lupe_heap_before_fork(void);
-void lupe_heap_after_fork(void);          /* in the parent */
 void lupe_heap_after_fork_in_child(void); /* forgets what was true of the parent only */
 
 #endif

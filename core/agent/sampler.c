@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "core/agent/cpu.h"
+#include "core/agent/own_threads.h"
 #include "core/clock.h"
 
 enum {
@@ -170,9 +171,13 @@ static bool is_due(const lupe_sampler *s) {
   }
 }
 
-static void scan(lupe_sampler *s, const pid_t *own, size_t own_count) {
+static void scan(lupe_sampler *s) {
   lupe_counters *c = &s->segment->counters;
-  if (is_due(s)) {
+  uint32_t own_changes = lupe_own_threads_changes();
+  if (own_changes != s->own_changes || is_due(s)) {
+    pid_t own[LUPE_OWN_THREADS];
+    size_t own_count = lupe_own_threads_list(own);
+    s->own_changes = own_changes;
     int64_t before_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID);
     lupe_thread_table_scan(s->threads, own, own_count, on_started, on_ended, s);
     s->scan_cost_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID) - before_ns;
@@ -187,11 +192,11 @@ static void scan(lupe_sampler *s, const pid_t *own, size_t own_count) {
   set(&c->threads, lupe_thread_table_count(s->threads) + lupe_thread_table_beyond(s->threads));
 }
 
-void lupe_sampler_run(lupe_sampler *s, int64_t now_ms, const pid_t *own, size_t own_count) {
+void lupe_sampler_run(lupe_sampler *s, int64_t now_ms) {
   if (!s->segment) return;
   s->now_ms = now_ms;
-  if (now_ms >= s->scan_due_ms) {
-    scan(s, own, own_count);
+  if (now_ms >= s->scan_due_ms || lupe_own_threads_changes() != s->own_changes) {
+    scan(s);
     s->scan_due_ms = now_ms + SCAN_MS;
   }
   if (s->wall_hz && now_ms >= s->tick_due_ms) {

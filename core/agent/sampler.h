@@ -18,6 +18,7 @@ typedef struct lupe_sampler {
   lupe_segment *segment; /* NULL: both are off */
   uint32_t cpu_hz, wall_hz;
   uint32_t generation;              /* of the CPU timers that are noted as made */
+  uint32_t own_changes;             /* own_threads.h, at the last list of threads */
   int64_t now_ms;                   /* of the round that is under way */
   int64_t scanned_ms, scan_cost_ns; /* of the last list of threads */
   int64_t scan_due_ms, tick_due_ms, cost_due_ms;
@@ -36,8 +37,8 @@ void lupe_sampler_change(lupe_sampler *s, lupe_segment *segment, uint32_t cpu_hz
 /* When to call lupe_sampler_run; INT64_MAX: never. */
 int64_t lupe_sampler_due_ms(const lupe_sampler *s);
 
-/* Does what is due. `own`: the agent's threads. */
-void lupe_sampler_run(lupe_sampler *s, int64_t now_ms, const pid_t *own, size_t own_count);
+/* Does what is due. Threads of own_threads.h are left out. */
+void lupe_sampler_run(lupe_sampler *s, int64_t now_ms);
 
 /* No sample comes after this. What was gathered is pushed, and counters stay as they are. */
 void lupe_sampler_end(lupe_sampler *s);

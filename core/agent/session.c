@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/agent/heap.h"
+#include "core/agent/heap_pages.h"
 #include "core/clock.h"
 #include "core/wire/channel.h"
 #include "core/wire/ring.h"
@@ -163,18 +164,19 @@ static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {
   se->proof_at_exit = w->proof_at_exit != 0;
   se->exit_limits = w->proof;
   set_sampling(se, w->cpu_hz, w->wall_hz);
+  se->welcomed = true;
   return LUPE_OK;
 }
 
 /* ---- proofs ---- */
 
-static lupe_proof_asked asked_for(const lupe_session *se, uint64_t serial, const lupe_proof_limits *limits) {
+static lupe_proof_asked asked_for(lupe_session *se, uint64_t serial, const lupe_proof_limits *limits) {
   return (lupe_proof_asked){
       .serial = serial,
       .limits = *limits,
       .sample_period_bytes = se->has_profiles ? se->sample_period_bytes : 0,
       .own = se->own,
-      .own_count = sizeof se->own / sizeof se->own[0],
+      .own_count = lupe_own_threads_list(se->own),
       .first_frame = se->first_frame,
   };
 }
@@ -311,8 +313,7 @@ void lupe_session_close(lupe_session *se) {
   lupe_sampler_close(&se->sampler);
   lupe_proof_abandon(&se->proof);
   lupe_proof_clear(&se->proof);
-  lupe_heap_activate(false);
-  lupe_heap_arm(NULL);
+  lupe_heap_restore();
   if (se->socket >= 0) close(se->socket);
   se->socket = -1;
 }

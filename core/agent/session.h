@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/agent/own_threads.h"
 #include "core/agent/proof.h"
 #include "core/agent/sampler.h"
 #include "core/lupe.h"
@@ -14,9 +15,10 @@
 
 typedef struct lupe_session {
   int socket;            /* -1: none */
-  lupe_segment *segment; /* ours from lupe_session_open on; stays mapped when the session ends, since other
-                            threads may be writing to it */
+  lupe_segment *segment; /* from lupe_session_open on; stays mapped when the session ends, since other
+                            threads may be writing to it: control.c unmaps it */
   bool has_profiles;     /* heap profiling is on in this program */
+  bool welcomed;         /* the runtime has said so; sampling is as it wants */
   bool enabled;          /* the runtime wants something; true until it says otherwise */
   int64_t figures_interval_ms;
   int64_t figures_due_ms;     /* lupe_session_now_ms() */
@@ -29,7 +31,7 @@ typedef struct lupe_session {
   bool proof_at_exit;
   lupe_proof_limits exit_limits; /* of that */
   uint64_t sample_period_bytes;  /* 0 unless heap profiling is on */
-  pid_t own[2];                  /* the agent's threads; 0: none */
+  pid_t own[LUPE_OWN_THREADS];   /* own_threads.h, when a proof began */
   const void *first_frame;       /* frame address of this thread's first function */
   _Atomic int64_t
       *proves_until; /* written while a proof at exit is under way: when it ends at the latest; then
@@ -72,7 +74,7 @@ lupe_status lupe_session_prove_on(lupe_session *se, int64_t now_ms);
 /* The last samples, a leak proof where one is wanted at exit and this is it, a last profile and GOODBYE. */
 void lupe_session_farewell(lupe_session *se, bool exiting);
 
-/* Switches sampling off and hangs up. */
+/* Switches sampling off, leaves jemalloc as it was before, and hangs up. */
 void lupe_session_close(lupe_session *se);
 
 #endif

@@ -31,7 +31,7 @@ struct lupe_thread_table {
   lupe_thread threads[LUPE_THREADS_MAX];
 };
 
-/* Kept for good: a forked child begins with its parent's. */
+/* A forked child begins with its parent's. */
 static lupe_thread_table *mapping;
 
 lupe_status lupe_thread_table_open(lupe_thread_table **out) {
@@ -70,8 +70,8 @@ void lupe_thread_table_close(lupe_thread_table *t) {
   if (!t) return;
   close(t->folder);
   if (t->loadavg >= 0) close(t->loadavg);
-  t->folder = t->loadavg = -1;
-  lupe_thread_table_forget(t);
+  mapping = NULL; /* first: a child forked in between must not use what it has not got */
+  munmap(t, sizeof *t);
 }
 
 /* Where the thread's place stands in the index, or where it would. */

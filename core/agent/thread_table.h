@@ -45,7 +45,7 @@ int lupe_thread_table_folder(const lupe_thread_table *t);
 /* Forgets all threads without a word: the next scan finds them anew. */
 void lupe_thread_table_forget(lupe_thread_table *t);
 
-/* Closes the directory, and forgets. NULL is a no-op. */
+/* Closes the directory, and frees. NULL is a no-op. */
 void lupe_thread_table_close(lupe_thread_table *t);
 
 /* Reads the directory. `started` and `ended` are told what has changed; threads of `own` are left out.

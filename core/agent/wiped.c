@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 lupe_wiped *lupe_wiped_page;
+_Thread_local uint32_t lupe_wiped_inside;
 
 lupe_status lupe_wiped_create(void) {
   size_t bytes = (size_t)sysconf(_SC_PAGESIZE);
@@ -20,5 +21,6 @@ lupe_status lupe_wiped_create(void) {
 }
 
 void lupe_wiped_after_fork(void) {
+  atomic_store(&lupe_wiped_page->writers, lupe_wiped_inside);
   atomic_store(&lupe_wiped_page->pid, getpid());
 }

@@ -61,6 +61,8 @@ typedef struct lupe_allocator_figures {
   uint64_t allocated_bytes, active_bytes, metadata_bytes, resident_bytes, mapped_bytes, retained_bytes;
   uint64_t dirty_bytes, muzzy_bytes;      /* summed over the arenas */
   uint64_t cached_bytes;                  /* free, in the thread caches: jemalloc counts them as allocated */
+  /* Of lupe's own threads. All other figures are without what belongs to them. */
+  uint64_t own_allocated_bytes, own_active_bytes, own_resident_bytes;
   int64_t dirty_decay_ms, muzzy_decay_ms; /* -1 = never */
   uint32_t arena_count;
   uint32_t background_thread; /* 0 or 1 */
