@@ -292,6 +292,7 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   lupe_collector_options collector = {
       .socket_path = r->socket.path,
       .peers = o->peers,
+      .comes_back = o->serves,
       .memory_interval_ms = o->memory_interval_ms,
       .profile_budget = PROFILE_BUDGET,
       .cpu_hz = o->cpu_hz,

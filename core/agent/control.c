@@ -37,6 +37,8 @@ enum {
   WRITERS_WAIT_MS = 100,
   GONE_LOOK_NS = 50000,
   LOOK_MS = 10,          /* between two looks whether a proof at exit has ended */
+  AWAY_FIRST_MS = 500,   /* before a daemon that went away is looked for; then twice as long each time, */
+  AWAY_MAX_MS = 10000,   /* up to this */
   LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
   HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
   OWN_THREADS = 3,       /* the leader's zombie, the agent's thread, the one that outlives it */
@@ -58,13 +60,15 @@ typedef enum wish { STAY, LEAVE_POLITELY, LEAVE_SILENTLY } wish;
 /* Written by the thread that starts the agent's, before it does; `current`, `leave` and `segment` by both. */
 static struct {
   char path[sizeof((struct sockaddr_un *)0)->sun_path];
-  lupe_heap_info heap;
+  lupe_heap_info heap; /* and by the agent's while `away` */
+  bool leave_allocator;
   bool forked;
   _Atomic pid_t pid; /* whose thread it is: differs in vforked and unhandled forked children */
   pthread_t thread;
   atomic_bool joinable;            /* `thread` is, and nobody is about to */
   atomic_bool outlived;            /* a thread that outlives it has been started */
   atomic_bool stopping;            /* by lupe_control_stop */
+  atomic_bool away;                /* a daemon is: the thread looks for it */
   _Atomic(lupe_segment *) segment; /* of this process; may be there still when the thread has finished */
   _Atomic(lupe_segment *) parents_segment; /* in a forked child: still mapped, to be unmapped */
   _Atomic uint32_t current;                /* phase; a futex */
@@ -252,9 +256,12 @@ static lupe_status serve(lupe_session *se, int *wake) {
 }
 
 static lupe_status converse(lupe_session *se, int *wake) {
-  lupe_status status = lupe_session_own_descriptors();
-  if (status == LUPE_OK) status = lupe_session_connect(se, control.path);
+  lupe_status status = lupe_session_connect(se, control.path);
   if (status != LUPE_OK) return status;
+  if (atomic_load(&control.away)) {
+    lupe_heap_prepare(control.leave_allocator, &control.heap);
+    atomic_store(&control.away, false);
+  }
   *wake = open_wake();
   lupe_sampler_open(&se->sampler);
   enter(PHASE_CONNECTED);
@@ -274,27 +281,71 @@ static lupe_status converse(lupe_session *se, int *wake) {
   return serve(se, wake);
 }
 
-static void *agent_main(void *unused) {
+/* From a connection to its end. *comes_back: the runtime has said that it does. */
+static lupe_status one_session(const void *first_frame, bool *comes_back) {
   lupe_session se = {
       .socket = -1,
       .has_profiles = control.heap.sample_period_bytes != 0,
       .sample_period_bytes = control.heap.sample_period_bytes,
       .proof = LUPE_PROOF_INIT,
-      .first_frame = __builtin_frame_address(0),
+      .first_frame = first_frame,
       .proves_until = &control.proves_until,
       .enabled = true,
       .figures_interval_ms = LOOK_AROUND_MS,
   };
   int wake = -1;
+  lupe_status status = converse(&se, &wake);
+  *comes_back = se.comes_back;
+  lupe_session_close(&se);
+  if (wake >= 0) close(wake);
+  return status;
+}
+
+/* False: the thread is to leave, or it is the only one that the program has left. */
+static bool stay_away(int64_t pause_ms) {
+  int64_t until_ms = lupe_session_now_ms() + pause_ms, left_ms;
+  while ((left_ms = until_ms - lupe_session_now_ms()) > 0) {
+    leader l = read_leader();
+    if (l.state == 'Z' && l.threads <= OWN_THREADS) return false;
+    int64_t look_ms = l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS;
+    if (left_ms > look_ms) left_ms = look_ms;
+    struct timespec timeout = {left_ms / 1000, left_ms % 1000 * 1000000};
+    syscall(SYS_futex, &control.leave, FUTEX_WAIT_PRIVATE, STAY, &timeout, NULL, 0);
+    if (atomic_load(&control.leave) != STAY) return false;
+  }
+  return true;
+}
+
+/* A session, and where a daemon went away the next one. */
+static lupe_status live(const void *first_frame) {
+  bool is_daemons = false;
+  int64_t pause_ms = AWAY_FIRST_MS;
+  lupe_status status = lupe_session_own_descriptors();
+  while (status == LUPE_OK) {
+    bool comes_back;
+    status = one_session(first_frame, &comes_back);
+    if (comes_back) pause_ms = AWAY_FIRST_MS;
+    is_daemons = is_daemons || comes_back;
+    if (!is_daemons || atomic_load(&control.leave) != STAY) return status;
+    atomic_store(&control.away, true);
+    enter(PHASE_STARTING);
+    do {
+      if (!stay_away(pause_ms)) return status;
+      pause_ms = pause_ms < AWAY_MAX_MS / 2 ? pause_ms * 2 : AWAY_MAX_MS;
+    } while (!unmap(&control.segment)); /* who is in the midst of writing to it has all the time */
+    status = LUPE_OK;
+  }
+  return status;
+}
+
+static void *agent_main(void *unused) {
   struct sched_param normal = {0};
   lupe_own_threads_set(LUPE_OWN_AGENT, gettid());
   sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
   pthread_setname_np(pthread_self(), "lupe-agent");
   lupe_own_memory_enter();
-  atomic_store(&control.outcome, converse(&se, &wake));
-  lupe_session_close(&se);
+  atomic_store(&control.outcome, live(__builtin_frame_address(0)));
   lupe_own_memory_purge();
-  if (wake >= 0) close(wake);
   enter(PHASE_FINISHED);
   return unused;
 }
@@ -375,6 +426,7 @@ static void start(phase wanted, int64_t wait_ms) {
   lupe_own_threads_set(LUPE_OWN_OUTLIVER, 0);
   atomic_store(&control.outlived, false);
   atomic_store(&control.stopping, false);
+  atomic_store(&control.away, false);
   atomic_store(&control.leave, STAY);
   atomic_store(&control.outcome, LUPE_OK);
   atomic_store(&control.proves_until, 0);
@@ -447,6 +499,7 @@ lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bo
   if (atomic_load(&control.left) || atomic_load(&control.exiting)) return LUPE_EUNSUPPORTED;
   unmap_segments();
   memcpy(control.path, socket_path, length + 1);
+  control.leave_allocator = leave_allocator;
   lupe_heap_prepare(leave_allocator, &control.heap);
   control.forked = false;
   find_memory_functions();
@@ -461,7 +514,7 @@ lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bo
 void lupe_control_after_fork(void) {
   uint32_t parents = atomic_load(&control.current);
   if (parents == PHASE_NONE || parents == PHASE_FINISHED) return;
-  if (atomic_load(&control.stopping)) {
+  if (atomic_load(&control.stopping) || atomic_load(&control.away)) {
     forget_parents();
     lupe_heap_restore();
     return;

@@ -316,6 +316,7 @@ static lupe_status adopt(lupe_collector *c, int fd) {
       .cpu_hz = c->options.cpu_hz,
       .wall_hz = c->options.wall_hz,
       .proof_at_exit = c->options.proof_at_exit,
+      .comes_back = c->options.comes_back,
       .proof = c->options.proof,
   };
   lupe_session_events events = {

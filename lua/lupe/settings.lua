@@ -185,7 +185,6 @@ return {
   },
   {
     name = "users", flag = "--users", env = "LUPE_SERVE_USERS", type = "text", placeholder = "NAME,...|all",
-    default_doc = "none",
     doc = "whose programs may connect to lupe serve beside its own user's; only where root runs it",
   },
   {

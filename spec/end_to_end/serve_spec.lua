@@ -187,6 +187,7 @@ describe("a daemon that ends", function()
     assert.is_true(stays:alive())
     daemon = lupe_serve.start({ dir = dir })
     daemon:await_ready()
+    assert.is_true(daemon:await_target(stays.pid).connected) -- it came back by itself
     local again = daemon:await_report(gone.pid)
     assert.same(entry, again)
     assert.equal(text, select(2, report_of(daemon, again)))
