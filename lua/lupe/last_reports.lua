@@ -1,8 +1,8 @@
 --- What a daemon keeps of programs that ended: the report as at the end of a run, as JSON and as text, in a file.
 --
 -- Kept of programs that were there for `reports_min_secs` or in which a check has found something. Reports are made
--- one after the other, from what is still in memory; where more programs end than can wait for that, the others are
--- skipped, and counted. Loop thread.
+-- one after the other, from what is still in memory; where more programs end than can wait for that, the shortest lives
+-- are skipped, and counted. Loop thread.
 --
 -- A file has three parts: a line of JSON (what `list` gives), a line with the report's JSON, and the text.
 -- @module lupe.last_reports
@@ -63,6 +63,8 @@ local function host_of(host, program)
   }, { __index = host })
 end
 
+local function lasted_ms(program) return program.last_ms - program.first_ms end
+
 local function how_of(program) return program.left and "exited" or "lost" end
 
 local function info_of(program)
@@ -106,7 +108,7 @@ local function keep(self, program)
   local file, failure = self.store:finish(entry, function(path)
     head = {
       id = entry.snapshot_id, pid = program.pid, name = program.name, how = how_of(program),
-      ended_ms = program.last_ms, lasted_ms = program.last_ms - program.first_ms,
+      ended_ms = program.last_ms, lasted_ms = lasted_ms(program),
     }
     return write_file(path, { json.encode(head), "\n", body, "\n", text })
   end)
@@ -129,20 +131,33 @@ local function work_off(self)
   end
 end
 
+--- The one that waits and was there for the shortest time.
+local function shortest(queue)
+  local at = 1
+  for i, program in ipairs(queue) do
+    if lasted_ms(program) < lasted_ms(queue[at]) then at = i end
+  end
+  return at
+end
+
 --- A program has ended.
 -- @param program of lupe.programs; `forgotten`: nothing of it is in memory any more
 -- @tparam boolean accused whether a check has found something in it
 function last_reports:add(program, accused)
-  local lasted_ms, config = program.last_ms - program.first_ms, self.app.config
-  if lasted_ms < 1000 * config.reports_min_secs and not accused then
+  if lasted_ms(program) < 1000 * self.app.config.reports_min_secs and not accused then
     self.counts.short = self.counts.short + 1
     return
   end
-  if program.forgotten or #self.queue >= MOST_WAITING then
+  local queue = self.queue
+  if program.forgotten then
     self.counts.skipped = self.counts.skipped + 1
     return
   end
-  self.queue[#self.queue + 1] = program
+  queue[#queue + 1] = program
+  if #queue > MOST_WAITING then
+    table.remove(queue, shortest(queue))
+    self.counts.skipped = self.counts.skipped + 1
+  end
   if self.working then return end
   self.working = true
   async.spawn(function() work_off(self) end, function(ok, failure, trace)
