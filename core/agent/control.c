@@ -371,8 +371,8 @@ static bool start_thread(void) {
  *
  * When a program's first thread leaves by pthread_exit, the process ends with its last thread, which then
  * flushes and closes what the program left open. The agent's thread must not be that last one: it does not
- * have the program's descriptors. So the first thread, as it leaves, starts one that has them and that ends
- * when the agent's has ended. */
+ * have the program's descriptors. So the thread that has started the agent, which is the first one or lives
+ * on beside it, starts one as it leaves that has them, and that ends when the agent's has ended. */
 
 static pthread_key_t leaving;
 static sigset_t leavers_mask;
@@ -414,6 +414,7 @@ static void on_leaving(void *unused) {
     pthread_detach(last);
     return;
   }
+  atomic_store(&control.outlived, false);
   lupe_control_finish();
   join();
 }
@@ -445,21 +446,25 @@ static void start(phase wanted, int64_t wait_ms) {
  * processor. dlsym answers with that. */
 static void find_memory_functions(void) {
   static const char *const names[LUPE_MEMORY_FUNCTIONS] = {LUPE_MEMORY_FUNCTION_NAMES};
-  for (size_t i = 0; i < LUPE_MEMORY_FUNCTIONS; i++) {
+  for (size_t i = 0; i < LUPE_MEMORY_FUNCTIONS && control.memory_functions[i] == 0; i++) {
     control.memory_functions[i] = (uint64_t)(uintptr_t)dlsym(RTLD_NEXT, names[i]);
   }
 }
 
-/* Joins a thread that has finished, or is about to, and clears away what it left. */
-static lupe_status clear_away(int64_t until_ms) {
-  struct timespec until = {until_ms / 1000, until_ms % 1000 * 1000000};
-  if (atomic_exchange(&control.joinable, false) &&
-      pthread_clockjoin_np(control.thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
-    atomic_store(&control.joinable, true);
-    return LUPE_EAGAIN;
+/* The one that outlives the agent's thread ends by itself; it may be about to begin, too. */
+static bool wait_for_outliver(int64_t until_ms) {
+  while (atomic_load(&control.outlived) && own(LUPE_OWN_OUTLIVER) == 0) {
+    if (lupe_session_now_ms() >= until_ms) return false;
+    poll(NULL, 0, 1);
   }
-  if (!wait_until_gone(own(LUPE_OWN_AGENT), until_ms)) return LUPE_EAGAIN;
-  if (!wait_until_gone(own(LUPE_OWN_OUTLIVER), until_ms)) return LUPE_EAGAIN;
+  return wait_until_gone(own(LUPE_OWN_OUTLIVER), until_ms);
+}
+
+/* Joins a thread that has finished, and clears away what it left. */
+static lupe_status clear_away(int64_t until_ms) {
+  if (!has_finished() || !wait_until_gone(own(LUPE_OWN_AGENT), until_ms)) return LUPE_EAGAIN;
+  if (atomic_exchange(&control.joinable, false)) pthread_join(control.thread, NULL);
+  if (!wait_for_outliver(until_ms)) return LUPE_EAGAIN;
   lupe_own_threads_set(LUPE_OWN_AGENT, 0);
   lupe_own_threads_set(LUPE_OWN_OUTLIVER, 0);
   enter(PHASE_NONE);
@@ -516,6 +521,7 @@ void lupe_control_after_fork(void) {
   if (parents == PHASE_NONE || parents == PHASE_FINISHED) return;
   if (atomic_load(&control.stopping) || atomic_load(&control.away)) {
     forget_parents();
+    unmap(&control.segment);
     lupe_heap_restore();
     return;
   }

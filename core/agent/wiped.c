@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-lupe_wiped *lupe_wiped_page;
+_Atomic(lupe_wiped *) lupe_wiped_page;
 _Thread_local uint32_t lupe_wiped_inside;
 
 lupe_status lupe_wiped_create(void) {

@@ -38,7 +38,7 @@ typedef struct lupe_wiped {
 } lupe_wiped;
 
 /* NULL before lupe_wiped_create. */
-extern lupe_wiped *lupe_wiped_page;
+extern _Atomic(lupe_wiped *) lupe_wiped_page;
 
 /* LUPE_EUNSUPPORTED: this kernel cannot wipe a page on fork (before 4.14), and the agent must not run.
  * Thread: the constructor's, once. */

@@ -283,6 +283,7 @@ static int profiler(lua_State *L) {
   set_number(L, "agent_cpu_percent", agent_percent);
   set_number(L, "runtime_cpu_ns", runtime_ns);
   if (lupe_process_read(getpid(), &own) == LUPE_OK) set_number(L, "rss_bytes", (double)own.rss_bytes);
+  set_number(L, "heap_bytes", (double)cost.own_heap_bytes);
   set_number(L, "stack_overflows", (double)lupe_aggregator_stack_overflows(h->services.aggregator));
   set_number(L, "heap_interval_ms", lupe_collector_round_interval_ms(h->services.collector));
   const lupe_worker *rules = h->services.worker, *routes = h->services.routes_worker;

@@ -281,6 +281,7 @@ static void disconnect(connection *k) {
   uv_poll_stop(&k->poll);
   lupe_session_drain(k->session);
   lupe_session_add_cost(k->session, &c->departed);
+  c->departed.own_heap_bytes = 0; /* it went with its process */
   lupe_session *ended = k->session;
   k->session = NULL;
   lupe_commands_forget(&c->commands, ended);

@@ -35,6 +35,7 @@ struct lupe_session {
   bool asked;                      /* for a heap profile that has not come */
   bool rates_asked;                /* for other rates, without an answer yet */
   uint32_t proofs_asked;           /* and not answered */
+  uint64_t own_heap_bytes;         /* of lupe's threads in the process, at the last reading */
   uint64_t overdue;                /* a command that nobody waits for any more; 0: none */
   lupe_allocator_figures *figures; /* 4 KiB of scratch, kept off the stack */
 };
@@ -259,6 +260,7 @@ void lupe_session_measure(lupe_session *s) {
     figures.mapped_bytes = f->mapped_bytes;
     figures.retained_bytes = f->retained_bytes;
     figures.cached_bytes = f->cached_bytes;
+    s->own_heap_bytes = f->own_allocated_bytes;
     _Static_assert(sizeof(lupe_size_class) == sizeof(lupe_snapshot_size_class), "one layout");
     lupe_target_classes(s->target, (const lupe_snapshot_size_class *)f->classes, f->class_count);
   }
@@ -332,4 +334,5 @@ void lupe_session_add_cost(const lupe_session *s, lupe_agent_cost *sum) {
   sum->profiles += atomic_load_explicit(&c->profiles, memory_order_relaxed);
   sum->profile_ns += atomic_load_explicit(&c->profile_ns, memory_order_relaxed);
   sum->corruptions += lupe_ring_reader_corruptions(s->reader);
+  sum->own_heap_bytes += s->own_heap_bytes;
 }

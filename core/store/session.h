@@ -31,6 +31,7 @@ typedef struct lupe_agent_cost {
                                                   children of leak proofs */
   uint64_t profiles, profile_ns;               /* prof.dump: how many, and how long they took */
   uint64_t corruptions;                        /* ring contents that broke the format */
+  uint64_t own_heap_bytes; /* what lupe's threads hold of the programs' allocators now; of live sessions */
 } lupe_agent_cost;
 
 typedef struct lupe_session_events {

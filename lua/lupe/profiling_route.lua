@@ -12,7 +12,7 @@ local MIB = 2 ^ 20
 local TARGET = json.shape({ "pid integer?", "name string?", "live_processes integer" })
 local PROFILER = json.shape({
   "cpu_percent number", "rss_mb number", "dropped_records integer", "truncated_stacks integer",
-  "stack_overflows integer",
+  "stack_overflows integer", "heap_mb number?",
 })
 
 local function target_of(host, selected, pid)
@@ -31,6 +31,7 @@ local function profiler_of(app)
     dropped_records = own.agent.dropped_records,
     truncated_stacks = own.agent.truncated_stacks,
     stack_overflows = own.stack_overflows,
+    heap_mb = json.round(own.heap_bytes and own.heap_bytes / MIB),
   })
 end
 

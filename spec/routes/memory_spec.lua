@@ -44,6 +44,7 @@ describe("GET /api/profiling/memory", function()
     assert.equal(1024, body.cgroup.limit_mb)
     assert.equal(1, body.target.live_processes)
     assert.equal(18, body.profiler.rss_mb)
+    assert.equal(0.25, body.profiler.heap_mb)
   end)
 
   it("looks at the last minute only, and says a fall as a negative growth", function()
