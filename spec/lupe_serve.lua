@@ -8,7 +8,8 @@ local lupe_serve = setmetatable({}, { __index = lupe_run })
 lupe_serve.__index = lupe_serve
 
 --- Starts a daemon with a port of its own, no rate limits, and profiles twice a second.
--- @tparam[opt] table options `flags`; `dir`: of an earlier one, whose socket and state it takes over
+-- @tparam[opt] table options `flags`; `before`: words of a command that runs lupe;
+-- `dir`: of an earlier one, whose socket and state it takes over
 function lupe_serve.start(options)
   options = options or {}
   local dir = options.dir or support.temp_dir()
@@ -19,6 +20,7 @@ function lupe_serve.start(options)
     "--rate-snapshots", "0", "--reports-min-secs", "0",
   }
   for _, flag in ipairs(options.flags or {}) do command[#command + 1] = flag end
+  for i, word in ipairs(options.before or {}) do table.insert(command, i, word) end
   self.process = support.spawn(command)
   return self
 end

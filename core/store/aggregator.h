@@ -39,7 +39,7 @@ typedef struct lupe_aggregator_options {
   double started_ms;         /* Unix time at which the run began */
   uint32_t cpu_hz, wall_hz;  /* what the agents are asked for at first; 0: off */
   bool endless; /* a daemon's: programs that have nothing to do with each other, for as long as the machine
-                   runs. The interval is then doubled no further than a minute, the oldest profiles go */
+                   runs. The interval is then doubled no further than 64 s, the older profiles go */
 } lupe_aggregator_options;
 
 typedef struct lupe_target_info {

@@ -8,7 +8,7 @@
 
 enum {
   HEAP_INTERVAL_MAX_MS = 24 * 3600 * 1000,
-  ENDLESS_INTERVAL_MAX_MS = 60000, /* a program that connects after weeks is to have a history too */
+  ENDLESS_INTERVAL_MAX_MS = 64000, /* a program that connects after weeks is to have a history too */
 };
 
 lupe_status lupe_aggregator_begin_round(lupe_aggregator *a, double time_ms, uint64_t *out_tick) {

@@ -89,7 +89,8 @@ end
 function carry_out.snapshot(app, action, rule)
   local entry, message = app.snapshots:begin()
   if not entry then return nil, message end
-  local file, failure = heap_snapshot.take(app, entry, action.root, { extra = { taken_by = rule, reason = action.reason } })
+  local extra = { taken_by = rule, reason = action.reason }
+  local file, failure = heap_snapshot.take(app, entry, action.root, { extra = extra })
   if not file then return nil, failure end
   return ("wrote %s (%s)"):format(app.snapshots:path(file.snapshot_id), format.bytes(file.size_bytes))
 end

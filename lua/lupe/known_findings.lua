@@ -124,8 +124,8 @@ function known_findings:list()
   for i, key in ipairs(newest_first(self.entries)) do
     local known = self.entries[key]
     list[i] = {
-      id = id_of(known.id_key), finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
-      current = now_found[key] or false,
+      id = id_of(known.id_key), finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms,
+      times = known.times, current = now_found[key] or false,
     }
   end
   return list

@@ -207,7 +207,8 @@ end
 
 --- The path of the newest report on a process that ended, or nil.
 -- @tparam table target of host.targets()
-function last_reports:url_of(target, list)
+-- @tparam table list what `list` gives
+function last_reports.url_of(target, list)
   for _, head in ipairs(list) do
     if head.pid == target.root_pid and head.ended_ms >= target.first_ms then return last_reports.url(head.id) end
   end

@@ -70,8 +70,8 @@ commands["preload-env"] = function(host, command)
 end
 
 --- @param host what C offers where no program runs
--- @param command { command, config, words, options, columns, color, paths }: what lupe.cli understood, the terminal, and
--- where the agent and jemalloc are
+-- @param command { command, config, words, options, columns, color, paths }: what lupe.cli understood, the terminal,
+-- and where the agent and jemalloc are
 -- @param done function(text or nil, exit code), called exactly once: the text for stdout or for --output
 function offline.run(host, command, done)
   async.spawn(commands[command.command], function(ok, text, result, trace)

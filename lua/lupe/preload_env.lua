@@ -50,8 +50,8 @@ end
 -- @param config the effective configuration
 -- @param format "shell", "systemd" or "docker"
 -- @param paths  { agent =, jemalloc = or nil }
--- @param env    function(name): what the caller's environment holds. Only the shell's form adds to it: that of a unit or
---   a container is another one
+-- @param env    function(name): what the caller's environment holds. Only the shell's form adds to it: that of a unit
+--   or a container is another one
 -- @return the text, and an array of warnings; or nil and a message
 function preload_env.text(config, format, paths, env)
   local here = format == "shell"

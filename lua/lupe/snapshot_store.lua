@@ -86,7 +86,8 @@ end
 -- @string fresh the id that was just made: it stays, also where the clock was turned back
 function snapshot_store:retain(fresh)
   for _, file in ipairs(self.host.list(self.directory) or {}) do
-    if file.name:match("^%." .. self.prefix .. "_[%d_]+%.part$") and self.host.now_ms() - file.mtime_ms > ABANDONED_MS then
+    local unfinished = file.name:match("^%." .. self.prefix .. "_[%d_]+%.part$")
+    if unfinished and self.host.now_ms() - file.mtime_ms > ABANDONED_MS then
       self.host.unlink(("%s/%s"):format(self.directory, file.name))
     end
   end

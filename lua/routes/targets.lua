@@ -29,7 +29,7 @@ return {
           allocator = target.allocator,
           sample_period_bytes = target.sample_period_bytes > 0 and target.sample_period_bytes or nil,
           first_seen = time.rfc3339(target.first_ms), last_seen = time.rfc3339(target.last_ms),
-          program_pid = target.root_pid, report = not target.live and app.reports:url_of(target, reports) or nil,
+          program_pid = target.root_pid, report = not target.live and app.reports.url_of(target, reports) or nil,
         })
       end
       return 200, {}, SHAPE({ timestamp = time.rfc3339(app.host.now_ms()), targets = list })

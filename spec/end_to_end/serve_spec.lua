@@ -220,8 +220,8 @@ describe("a program whose daemon went away", function()
 
   --- Starts agent_host with these commands, and once the daemon has it, kills the daemon and lets the program go on.
   local function orphan(before, after)
-    local program = daemon:program(("%s %s tell=%s/there wait=%s/go %s"):format(support.fixture("agent_host"), before, dir,
-      dir, after))
+    local words = ("%s tell=%s/there wait=%s/go %s"):format(before, dir, dir, after)
+    local program = daemon:program(support.fixture("agent_host") .. " " .. words)
     daemon:await_target(program.pid)
     support.eventually(function() return support.read_file(dir .. "/there") end, 10, "the program to wait")
     daemon:stop(SIGKILL)

@@ -34,7 +34,8 @@ describe("lupe preload-env", function()
   it("keeps what the shell has preloaded, and is the same when it is evaluated again", function()
     local env = { LD_PRELOAD = "/usr/lib/libmine.so", MALLOC_CONF = "dirty_decay_ms:10" }
     local first = text_of("shell", nil, function(name) return env[name] end)
-    assert.truthy(first:find("LD_PRELOAD='/usr/lib/libmine.so:" .. PATHS.jemalloc .. ":" .. PATHS.agent .. "'", 1, true))
+    local list = "/usr/lib/libmine.so:" .. PATHS.jemalloc .. ":" .. PATHS.agent
+    assert.truthy(first:find("LD_PRELOAD='" .. list .. "'", 1, true))
     assert.truthy(first:find("dirty_decay_ms:10,prof:true", 1, true))
     env.LD_PRELOAD = first:match("LD_PRELOAD='([^']*)'")
     local second = text_of("shell", nil, function(name) return env[name] end)
