@@ -31,7 +31,8 @@ function fake.target(fields)
   local target = {
     pid = 100, ppid = 1, name = "redis-server", live = true, connected = true, heap_state = "on",
     allocator = "jemalloc 5.3.0", sample_period_bytes = 524288, first_ms = 1728583100000, last_ms = 1728583200000,
-    root_pid = 100, root_ticks = 1, left = false, cpu_state = "on", wall_state = "on", threads_untimed = 0, threads_unread = 0, sample_drops = 0,
+    root_pid = 100, root_ticks = 1, left = false,
+    cpu_state = "on", wall_state = "on", threads_untimed = 0, threads_unread = 0, sample_drops = 0,
   }
   for name, value in pairs(fields or {}) do target[name] = value end
   if not (fields or {}).root_pid then target.root_pid = target.pid end
