@@ -191,11 +191,13 @@ end
 
 --- Which processes are a lupe's own: the runtime and its rules worker; the rest is the profiled tree.
 function harness.pids(runtime)
-  local own = support.read_file(("/proc/%d/comm"):format(runtime))
   local found = { runtime = runtime }
   for _, pid in ipairs(harness.children(runtime)) do
-    local exe = support.read_file(("/proc/%d/comm"):format(pid))
-    if exe == own then found.worker = pid else found.program = pid end
+    if support.read_file(("/proc/%d/comm"):format(pid)) == "lupe-keeper\n" then
+      found.worker = harness.children(pid)[1]
+    else
+      found.program = pid
+    end
   end
   return found
 end

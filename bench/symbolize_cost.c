@@ -1,6 +1,6 @@
 // clang-format off
 // link: dw elf z iberty
-// sources: core/status.c core/store/elf_file.c core/store/program_file.c core/store/function_table.c core/store/image.c core/store/demangle.c core/store/symbolizer.c core/store/debug_sections.c core/store/source_lines.c core/store/source_walk.c core/store/text_store.c
+// sources: core/status.c core/unwanted.c core/store/elf_file.c core/store/program_file.c core/store/function_table.c core/store/image.c core/store/demangle.c core/store/symbolizer.c core/store/debug_sections.c core/store/source_lines.c core/store/source_walk.c core/store/text_store.c
 // clang-format on
 /* symbolize_cost.c -- what it costs to turn COUNT addresses all over a program file into names, or into
  * names, lines and inlined calls, in a process that has done nothing else. Prints JSON. usage: symbolize_cost

@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/http_bridge.h"
 #include "core/net/http_server.h"
+#include "core/pool.h"
 #include "core/script/host.h"
 #include "core/script/worker.h"
 #include "core/store/aggregator.h"
@@ -19,6 +20,9 @@
 enum {
   TICK_MS = 1000,
   FURTHER_PORTS = 100,
+  /* What is done at once: a job of the collector, the line finder, and an export, a recording or a file that
+   * is synced. More would only take the program's cores from it. */
+  POOL_THREADS = 3,
 };
 /* Of the overhead budget (1 % of a core by default), the half that taking heap profiles may use. */
 #define PROFILE_BUDGET 0.005
@@ -28,6 +32,7 @@ struct lupe_runtime {
   lupe_vm *vm;
   lupe_agents_socket socket;
   bool serves;
+  lupe_pool *pool;
   uint16_t port;
   lupe_aggregator *aggregator;
   lupe_collector *collector;
@@ -36,7 +41,8 @@ struct lupe_runtime {
   lupe_host *host;
   uv_timer_t tick;
   bool closing;
-  int app; /* registry reference of what lua/lupe/server.lua made */
+  unsigned open_parts; /* while it closes */
+  int app;             /* registry reference of what lua/lupe/server.lua made */
   const lupe_paths *paths;
   const lupe_ending *ending; /* during lupe_runtime_report */
   lupe_snapshot *last;
@@ -200,6 +206,11 @@ static int call_exit_report(lua_State *L) {
 
 static void on_last_snapshot(void *arg, lupe_status status, lupe_snapshot *snapshot) {
   lupe_runtime *r = arg;
+  if (r->closing) {
+    lupe_snapshot_release(snapshot);
+    if (r->reported) r->reported(r->reported_arg, NULL, 0);
+    return;
+  }
   if (status != LUPE_OK) fprintf(stderr, "lupe: no last snapshot: %s\n", lupe_status_text(status));
   r->last = snapshot;
   char error[LUPE_VM_ERROR_BYTES];
@@ -230,8 +241,10 @@ static lupe_status find_socket(lupe_runtime *r, const lupe_runtime_options *o, c
   return lupe_agents_socket_claim(&r->socket, o->socket, lets_others_in(o), error, error_bytes);
 }
 
-static void on_collector_closed(void *arg) {
+/* One of the parts that close by themselves has done so. */
+static void on_part_closed(void *arg) {
   lupe_runtime *r = arg;
+  if (--r->open_parts > 0) return;
   lupe_agents_socket_release(&r->socket);
   lupe_aggregator_free(r->aggregator);
   lupe_runtime_close_cb closed = r->closed;
@@ -240,10 +253,16 @@ static void on_collector_closed(void *arg) {
   if (closed) closed(closed_arg);
 }
 
+static void on_collector_closed(void *arg) {
+  lupe_runtime *r = arg;
+  lupe_pool_close(r->pool, on_part_closed, r);
+}
+
 /* From the loop, so no Lua is running that could still ask the host for something. */
 static void on_tick_closed(uv_handle_t *handle) {
   lupe_runtime *r = handle->data;
   lupe_host_free(r->host);
+  lupe_pool_stop(r->pool);
   lupe_collector_close(r->collector, on_collector_closed, r);
 }
 
@@ -254,8 +273,9 @@ void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg) 
   lupe_host_close(r->host);
   lupe_http_server_close(r->http);
   r->http = NULL;
-  lupe_worker_close(r->worker);
-  lupe_worker_close(r->routes_worker);
+  r->open_parts = 3; /* two workers; and what follows the tick: the collector, then the pool */
+  lupe_worker_close(r->worker, on_part_closed, r);
+  lupe_worker_close(r->routes_worker, on_part_closed, r);
   uv_close((uv_handle_t *)&r->tick, on_tick_closed);
 }
 
@@ -282,6 +302,8 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   };
   status = lupe_aggregator_create(&r->aggregator, &aggregator);
   if (status != LUPE_OK) goto no_aggregator;
+  status = lupe_pool_create(&r->pool, o->loop, POOL_THREADS, o->pool_hooks);
+  if (status != LUPE_OK) goto no_pool;
   const char *worker[] = {o->paths->executable, "worker", NULL};
   status = lupe_worker_create(&r->worker, o->loop, worker);
   if (status != LUPE_OK) goto no_worker;
@@ -300,7 +322,7 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
       .on_snapshot = on_snapshot,
       .arg = r,
   };
-  status = lupe_collector_create(&r->collector, o->loop, r->aggregator, &collector);
+  status = lupe_collector_create(&r->collector, o->loop, r->pool, r->aggregator, &collector);
   if (status != LUPE_OK) {
     snprintf(error, error_bytes, "%s: %s", r->socket.path, lupe_status_text(status));
     goto no_collector;
@@ -312,6 +334,8 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   lupe_host_services services = {
       .vm = o->vm,
       .loop = o->loop,
+      .pool = r->pool,
+      .embedded = o->embedded,
       .aggregator = r->aggregator,
       .collector = r->collector,
       .worker = r->worker,
@@ -335,10 +359,12 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
 no_collector:
   lupe_http_server_close(r->http);
 no_http:
-  lupe_worker_close(r->routes_worker);
+  lupe_worker_close(r->routes_worker, NULL, NULL);
 no_routes_worker:
-  lupe_worker_close(r->worker);
+  lupe_worker_close(r->worker, NULL, NULL);
 no_worker:
+  lupe_pool_close(r->pool, NULL, NULL);
+no_pool:
   lupe_aggregator_free(r->aggregator);
 no_aggregator:
   lupe_agents_socket_release(&r->socket);

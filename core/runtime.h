@@ -11,6 +11,7 @@
 
 #include "core/lupe.h"
 #include "core/paths.h"
+#include "core/pool.h"
 #include "core/script/vm.h"
 #include "core/store/session.h"
 
@@ -31,6 +32,9 @@ typedef struct lupe_runtime_options {
   bool serves; /* programs of all kinds come and go, and each is judged by itself: `lupe serve` */
   lupe_peers
       peers; /* whose programs, beside its own user's; needs `socket`. Then the socket is everybody's */
+  /* It runs in a process of somebody else's: it tells its own threads' cost, not the process's. */
+  bool embedded;
+  const lupe_pool_hooks *pool_hooks; /* of the threads that it starts; NULL: none. Copied */
 } lupe_runtime_options;
 
 /* How the program ended, for the report. */
@@ -60,7 +64,9 @@ bool lupe_runtime_saw(const lupe_runtime *r, pid_t pid);
 
 /* The last profiles are taken in, the rules run, and the report is written by Lua. Once. */
 void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, lupe_report_cb done, void *arg);
-/* Stops everything and frees `r`; then calls `done`. */
+/* Stops everything and frees `r`; then calls `done`: no thread, process or descriptor of its own is left, and
+ * after one more turn of the loop no handle. What runs on a thread of the pool ends first (reading a dump,
+ * writing a snapshot: nothing interrupts them); what waits there does not begin. */
 void lupe_runtime_close(lupe_runtime *r, lupe_runtime_close_cb done, void *arg);
 
 #endif

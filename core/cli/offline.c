@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "core/cli/output.h"
+#include "core/pool.h"
 #include "core/runtime.h"
 #include "core/script/host.h"
 #include "core/script/worker.h"
@@ -19,6 +20,7 @@ typedef struct offline {
   const lupe_paths *paths;
   const lupe_command *command;
   uv_loop_t loop;
+  lupe_pool *pool;
   lupe_worker *worker;
   lupe_host *host;
   bool done;
@@ -39,7 +41,7 @@ static int take_result(lua_State *L) {
   if (o->done) return luaL_error(L, "a command ends once");
   o->done = true;
   lupe_host_close(o->host);
-  lupe_worker_close(o->worker);
+  lupe_worker_close(o->worker, NULL, NULL);
   o->worker = NULL;
   size_t bytes = 0;
   const char *text = luaL_optlstring(L, 1, NULL, &bytes);
@@ -86,22 +88,30 @@ int lupe_offline(lupe_vm *vm, const lupe_paths *paths, const lupe_command *comma
     return EXIT_LUPE_FAILED;
   }
   const char *worker[] = {paths->executable, "worker", NULL};
-  lupe_status status = lupe_worker_create(&o.worker, &o.loop, worker);
+  lupe_status status = lupe_pool_create(&o.pool, &o.loop, 1, NULL); /* one command, one task at a time */
+  if (status != LUPE_OK) {
+    fprintf(stderr, "lupe: no threads: %s\n", lupe_status_text(status));
+    goto no_pool;
+  }
+  status = lupe_worker_create(&o.worker, &o.loop, worker);
   if (status != LUPE_OK) {
     fprintf(stderr, "lupe: no worker: %s\n", lupe_status_text(status));
     goto no_worker;
   }
-  lupe_host_services services = {.vm = vm, .loop = &o.loop, .worker = o.worker};
+  lupe_host_services services = {.vm = vm, .loop = &o.loop, .pool = o.pool, .worker = o.worker};
   status = lupe_host_create(&o.host, &services, error, sizeof error);
   if (status == LUPE_OK) status = lupe_vm_run(vm, call_lua, &o, error, sizeof error);
   if (status != LUPE_OK) {
     fprintf(stderr, "lupe: %s\n", error);
     lupe_host_close(o.host);
-    lupe_worker_close(o.worker);
+    lupe_worker_close(o.worker, NULL, NULL);
   }
   uv_run(&o.loop, UV_RUN_DEFAULT);
   lupe_host_free(o.host);
 no_worker:
+  lupe_pool_close(o.pool, NULL, NULL);
+  uv_run(&o.loop, UV_RUN_DEFAULT);
+no_pool:
   uv_loop_close(&o.loop);
   return o.exit_code;
 }

@@ -257,12 +257,33 @@ static int load(lua_State *L) {
   return 1;
 }
 
+/* CPU time of all that is lupe's but the agents. In a process of somebody else's its threads are told apart:
+ * this one and those of the pool. */
+static double own_cpu_ns(const lupe_host_services *s) {
+  uint64_t workers_ns = lupe_worker_cpu_ns(s->worker) + lupe_worker_cpu_ns(s->routes_worker);
+  double threads_ns = s->embedded
+                          ? (double)lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID) + (double)lupe_pool_cpu_ns(s->pool)
+                          : (double)lupe_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+  return threads_ns + (double)workers_ns;
+}
+
+static void set_own_memory(lua_State *L, const lupe_host_services *s) {
+  lupe_memory_figures own;
+  if (s->embedded) {
+    set_string(L, "rss_reason", "lupe runs inside of the program: its memory is a part of the program's");
+  } else if (lupe_process_read(getpid(), &own) == LUPE_OK) {
+    set_number(L, "rss_bytes", (double)own.rss_bytes);
+  } else {
+    set_string(L, "rss_reason", "/proc/self cannot be read");
+  }
+}
+
 static int profiler(lua_State *L) {
   lupe_host *h = lupe__host_of(L);
   lupe_agent_cost cost;
   lupe_collector_cost(h->services.collector, &cost);
   double now = clock_ms(CLOCK_MONOTONIC);
-  double runtime_ns = (double)lupe_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+  double runtime_ns = own_cpu_ns(&h->services);
   double agent_ns = (double)cost.hook_ns + (double)cost.handler_ns + (double)cost.thread_cpu_ns;
   if (now - h->checkpoints[1].time_ms > CHECKPOINT_MS) {
     h->checkpoints[0] = h->checkpoints[1];
@@ -273,7 +294,6 @@ static int profiler(lua_State *L) {
   double window_ns = (now - h->checkpoints[0].time_ms) * 1e6;
   double runtime_percent = 100 * (runtime_ns - h->checkpoints[0].runtime_cpu_ns) / window_ns;
   double agent_percent = 100 * (agent_ns - h->checkpoints[0].agent_cpu_ns) / window_ns;
-  lupe_memory_figures own;
   lupe_http_figures http = {0};
   h->services.http_figures(h->services.http_arg, &http);
 
@@ -282,7 +302,7 @@ static int profiler(lua_State *L) {
   set_number(L, "runtime_cpu_percent", runtime_percent);
   set_number(L, "agent_cpu_percent", agent_percent);
   set_number(L, "runtime_cpu_ns", runtime_ns);
-  if (lupe_process_read(getpid(), &own) == LUPE_OK) set_number(L, "rss_bytes", (double)own.rss_bytes);
+  set_own_memory(L, &h->services);
   set_number(L, "heap_bytes", (double)cost.own_heap_bytes);
   set_number(L, "stack_overflows", (double)lupe_aggregator_stack_overflows(h->services.aggregator));
   set_number(L, "heap_interval_ms", lupe_collector_round_interval_ms(h->services.collector));

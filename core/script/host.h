@@ -6,10 +6,12 @@
 #define LUPE_SCRIPT_HOST_H
 
 #include <lua.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
 #include "core/lupe.h"
+#include "core/pool.h"
 #include "core/script/vm.h"
 #include "core/script/worker.h"
 #include "core/store/aggregator.h"
@@ -22,6 +24,7 @@ typedef struct lupe_http_figures {
 typedef struct lupe_host_services {
   lupe_vm *vm;
   uv_loop_t *loop;
+  lupe_pool *pool;
   lupe_aggregator *aggregator; /* this and the collector are NULL where no program runs: then the host has */
   lupe_collector *collector;   /* only what needs neither */
   lupe_worker *worker;         /* the rules' */
@@ -29,6 +32,7 @@ typedef struct lupe_host_services {
   void (*http_figures)(void *arg, lupe_http_figures *out);
   void *http_arg;
   double started_ms;
+  bool embedded; /* see lupe_runtime_options */
 } lupe_host_services;
 
 typedef struct lupe_host lupe_host;

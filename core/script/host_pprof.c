@@ -23,7 +23,7 @@ typedef enum format {
 } format;
 
 typedef struct export {
-  uv_work_t work;
+  lupe_work work;
   lupe__task *task;
   lupe_snapshot *snapshot; /* a reference */
   format format;
@@ -41,7 +41,7 @@ static void write_pprof(export *e, lupe_pprof_type type) {
   e->bytes = (char *)bytes;
 }
 
-static void do_export(uv_work_t *w) {
+static void do_export(lupe_work *w) {
   export *e = w->data;
   switch (e->format) {
     case HEAP:
@@ -78,9 +78,9 @@ static int push_result(lua_State *L, lupe__task *t) {
   return 2;
 }
 
-static void on_exported(uv_work_t *w, int status) {
+static void on_exported(lupe_work *w, lupe_status status) {
   export *e = w->data;
-  if (status != 0) e->status = LUPE_EAGAIN;
+  if (status != LUPE_OK) e->status = status;
   lupe__task_finish(e->task, push_result, e);
   lupe_snapshot_release(e->snapshot);
   free(e->bytes);
@@ -103,7 +103,7 @@ static int start(lua_State *L, format kind, const char *text, size_t text_bytes,
   e->format = kind;
   e->text_bytes = text_bytes;
   if (text_bytes > 0) memcpy(e->text, text, text_bytes);
-  uv_queue_work(task->host->services.loop, &e->work, do_export, on_exported);
+  lupe_pool_queue(task->host->services.pool, &e->work, do_export, on_exported);
   return 0;
 }
 

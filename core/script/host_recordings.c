@@ -61,7 +61,7 @@ static int recorder(lua_State *L) {
 }
 
 typedef struct writing {
-  uv_work_t work;
+  lupe_work work;
   lupe__task *task;
   recorder_box *box;
   int box_ref; /* registry: the box outlives the work */
@@ -73,7 +73,7 @@ typedef struct writing {
   char notes[];
 } writing;
 
-static void write_work(uv_work_t *work) {
+static void write_work(lupe_work *work) {
   writing *w = work->data;
   w->status = lupe_recorder_write(w->box->recorder, w->snapshot, w->notes, w->notes_bytes, w->last);
   w->error = errno;
@@ -91,9 +91,9 @@ static int push_written(lua_State *L, lupe__task *t) {
   return 2;
 }
 
-static void write_done(uv_work_t *work, int status) {
+static void write_done(lupe_work *work, lupe_status status) {
   writing *w = work->data;
-  if (status != 0) w->status = LUPE_EIO, w->error = ECANCELED;
+  if (status != LUPE_OK) w->status = LUPE_EIO, w->error = ECANCELED;
   w->box->busy = false;
   lupe__task_finish(w->task, push_written, w);
   lupe_snapshot_release(w->snapshot);
@@ -122,7 +122,7 @@ static int record(lua_State *L) {
   box->busy = true;
   lua_pushvalue(L, 1);
   w->box_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  uv_queue_work(t->host->services.loop, &w->work, write_work, write_done);
+  lupe_pool_queue(t->host->services.pool, &w->work, write_work, write_done);
   return 0;
 }
 

@@ -167,7 +167,7 @@ static int routes_worker(lua_State *L) {
 /* -- commit_file(temporary, final, callback(error, code)): EEXIST where `final` exists already ---- */
 
 typedef struct commit {
-  uv_work_t work;
+  lupe_work work;
   lupe__task *task;
   int error; /* errno */
   char temporary[PATH_MAX], final[PATH_MAX];
@@ -181,7 +181,7 @@ static int sync_path(const char *path, int flags) {
   return error;
 }
 
-static void commit_work(uv_work_t *w) {
+static void commit_work(lupe_work *w) {
   commit *c = w->data;
   c->error = sync_path(c->temporary, O_WRONLY);
   if (c->error == 0 && renameat2(AT_FDCWD, c->temporary, AT_FDCWD, c->final, RENAME_NOREPLACE) != 0)
@@ -208,9 +208,12 @@ static int push_commit_result(lua_State *L, lupe__task *t) {
   return 2;
 }
 
-static void commit_done(uv_work_t *w, int status) {
+static void commit_done(lupe_work *w, lupe_status status) {
   commit *c = w->data;
-  if (status != 0) c->error = ECANCELED;
+  if (status != LUPE_OK) {
+    c->error = ECANCELED;
+    unlink(c->temporary);
+  }
   lupe__task_finish(c->task, push_commit_result, c);
   free(c);
 }
@@ -236,7 +239,7 @@ static int commit_file(lua_State *L) {
   kept->error = 0;
   kept->task = t;
   kept->work.data = kept;
-  uv_queue_work(t->host->services.loop, &kept->work, commit_work, commit_done);
+  lupe_pool_queue(t->host->services.pool, &kept->work, commit_work, commit_done);
   return 0;
 }
 

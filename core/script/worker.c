@@ -9,15 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
 
-#include "core/clock.h"
-#include "core/script/frame.h"
+#include "core/spawn.h"
+#include "core/wire/frame.h"
 
 enum {
   EXIT_STATUS_MS = 1000, /* after its socket closed a process may take so long to be reaped */
-  TEXT_BYTES = 256
+  TEXT_BYTES = 256,
+  KEPT_VARIABLES = 6
 };
 
 typedef struct call {
@@ -39,12 +41,15 @@ typedef enum process_state {
 
 /* Outlives the worker's interest in it: until it is reaped and its handles are closed. */
 typedef struct process {
-  uv_process_t handle;
+  lupe_spawned *program;
+  uv_poll_t end; /* of the program */
   uv_poll_t poll;
   int open_handles;
   lupe_worker *worker; /* NULL: given up */
+  lupe_worker *owner;  /* there in any case */
   int fd;
   process_state state;
+  bool ended;   /* and is reaped */
   bool started; /* it has been ready */
   size_t sent;  /* of the head's frame */
   bool all_sent;
@@ -58,10 +63,14 @@ struct lupe_worker {
   char **argv;
   uv_timer_t timer; /* of the phase that the process is in */
   process *process;
+  unsigned processes;    /* whose handles are open, those that were given up too */
+  uint64_t ended_cpu_ns; /* that ended processes have used */
   call *head, *tail;
   unsigned queued;
   bool calling_back;
-  bool closing;
+  bool closing, timer_closed;
+  lupe_worker_close_cb closed;
+  void *closed_arg;
   uint64_t starts, kills;
   char start_error[TEXT_BYTES]; /* not empty: the last start failed, and the head is to be told */
 };
@@ -99,11 +108,17 @@ static void finish_in_words(lupe_worker *w, lupe_worker_outcome outcome, const c
 
 /* The process --------------------------------------------------------------------------------- */
 
+static void free_when_closed(lupe_worker *w);
+
 static void on_process_closed(uv_handle_t *handle) {
   process *p = handle->data;
   if (--p->open_handles > 0) return;
+  lupe_worker *w = p->owner;
   lupe__frame_clear(&p->frame);
+  lupe_spawn_free(p->program);
   free(p);
+  w->processes--;
+  free_when_closed(w);
 }
 
 static void close_socket(process *p) {
@@ -113,7 +128,7 @@ static void close_socket(process *p) {
   p->fd = -1;
 }
 
-/* The worker takes no more interest in it; on_exit reaps it. */
+/* The worker takes no more interest in it; on_end reaps it. */
 static void give_up(process *p) {
   lupe_worker *w = p->worker;
   if (!w) return;
@@ -124,7 +139,7 @@ static void give_up(process *p) {
 }
 
 static void kill_process(process *p) {
-  uv_process_kill(&p->handle, SIGKILL);
+  lupe_spawn_kill(p->program);
   give_up(p);
 }
 
@@ -184,7 +199,7 @@ static void on_socket(uv_poll_t *poll, int status, int events) {
   lupe_worker *w = p->worker;
   if ((events & UV_READABLE) || status < 0) {
     if (!read_frames(p) && p->worker) {
-      uv_process_kill(&p->handle, SIGKILL); /* it closed its socket; how it ended comes by on_exit */
+      lupe_spawn_kill(p->program); /* it closed its socket; how it ended comes by on_end */
       p->state = p->state == IDLE ? IDLE : GONE;
       if (p->state == IDLE) {
         give_up(p);
@@ -198,92 +213,118 @@ static void on_socket(uv_poll_t *poll, int status, int events) {
   if (w) pump(w);
 }
 
-static void on_exit_status(uv_process_t *handle, int64_t code, int signal_number) {
-  process *p = handle->data;
+static void on_end(uv_poll_t *poll, int status, int events) {
+  (void)status, (void)events;
+  process *p = poll->data;
+  lupe_spawn_end end;
+  if (!lupe_spawn_wait(p->program, 0, &end)) return;
+  p->owner->ended_cpu_ns += lupe_spawn_cpu_ns(p->program);
+  p->ended = true;
   lupe_worker *w = p->worker;
   if (w) read_frames(p); /* its last reply may be there still */
   if (p->worker) {
     lupe_worker_outcome died = p->started ? LUPE_WORKER_DIED : LUPE_WORKER_UNAVAILABLE;
     bool busy = p->state != IDLE;
     give_up(p);
-    if (busy && signal_number) {
-      finish_in_words(w, died, "the worker died: signal %d (%s)", signal_number, strsignal(signal_number));
+    if (busy && WIFSIGNALED(end.status)) {
+      finish_in_words(w, died, "the worker died: signal %d (%s)", WTERMSIG(end.status),
+                      strsignal(WTERMSIG(end.status)));
     } else if (busy) {
-      finish_in_words(w, died, "the worker died: exit code %d", (int)code);
+      finish_in_words(w, died, "the worker died: exit code %d", WEXITSTATUS(end.status));
     }
   }
-  uv_close((uv_handle_t *)&p->handle, on_process_closed);
+  uv_close((uv_handle_t *)&p->end, on_process_closed);
   if (w) pump(w);
 }
 
-static bool start_process(lupe_worker *w) {
-  int ends[2] = {-1, -1};
-  int failed = 0;
+static void start_failed(lupe_worker *w, const char *why) {
+  snprintf(w->start_error, sizeof w->start_error, "the worker %s cannot be started: %s", w->argv[0], why);
+  uv_timer_start(&w->timer, on_timer, 0, 0);
+}
+
+/* What of our environment the program is to see. The rest is the program's that we may be a guest of: what it
+ * has preloaded, for instance. */
+static void choose_environment(const char *out[KEPT_VARIABLES + 1]) {
+  static const char *const names[KEPT_VARIABLES] = {
+      "LD_LIBRARY_PATH", "TZ", "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"};
+  int count = 0;
+  for (char **each = environ; *each; each++) {
+    for (int i = 0; i < KEPT_VARIABLES && count < KEPT_VARIABLES; i++) {
+      size_t bytes = strlen(names[i]);
+      if (strncmp(*each, names[i], bytes) == 0 && (*each)[bytes] == '=') out[count++] = *each;
+    }
+  }
+  out[count] = NULL;
+}
+
+static void start_process(lupe_worker *w) {
+  int ends[2], error = 0;
   process *p = calloc(1, sizeof *p);
   if (!p) {
-    failed = UV_ENOMEM;
-    goto fail;
+    start_failed(w, strerror(ENOMEM));
+    return;
   }
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-    failed = -errno;
-    goto fail_socket;
+    start_failed(w, strerror(errno));
+    goto no_socket;
   }
-  uv_stdio_container_t stdio[LUPE_WORKER_FD + 1] = {
-      {.flags = UV_IGNORE},
-      {.flags = UV_IGNORE},
-      {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
-      {.flags = UV_INHERIT_FD, .data.fd = ends[1]},
-  };
-  const uv_process_options_t options = {
+  const char *environment[KEPT_VARIABLES + 1];
+  choose_environment(environment);
+  const lupe_spawn_options options = {
       .file = w->argv[0],
-      .args = w->argv,
-      .exit_cb = on_exit_status,
-      .stdio = stdio,
-      .stdio_count = LUPE_WORKER_FD + 1,
+      .argv = (const char *const *)w->argv,
+      .environment = environment,
+      .fds = &ends[1],
+      .fd_count = 1,
+      .dies_with_thread = true,
   };
-  failed = uv_spawn(w->loop, &p->handle, &options);
-  p->handle.data = p->poll.data = p;
-  p->fd = p->frame.fd = -1;
+  lupe_status status = lupe_spawn(&p->program, &options, &error);
   close(ends[1]);
-  if (failed) goto fail_spawn;
+  if (status != LUPE_OK) {
+    start_failed(w, status == LUPE_ENOMEM ? strerror(ENOMEM)
+                    : status == LUPE_EUNSUPPORTED
+                        ? "this system cannot (a kernel before Linux 5.9, or a sandbox)"
+                        : uv_strerror(-error));
+    goto no_program;
+  }
+  if (uv_poll_init(w->loop, &p->poll, ends[0]) != 0) {
+    start_failed(w, "the loop takes no descriptor");
+    goto no_poll;
+  }
+  p->poll.data = p->end.data = p;
+  p->owner = w;
+  p->fd = ends[0];
+  p->frame.fd = -1;
   p->open_handles = 1;
-  failed = uv_poll_init(w->loop, &p->poll, ends[0]);
-  if (failed) {
-    uv_process_kill(&p->handle, SIGKILL); /* on_exit_status closes and frees it */
-    close(ends[0]);
-    goto fail;
+  w->processes++;
+  if (uv_poll_init(w->loop, &p->end, lupe_spawn_fd(p->program)) != 0) {
+    start_failed(w, "the loop takes no descriptor");
+    close_socket(p); /* frees it, and kills the program */
+    return;
   }
   p->open_handles = 2;
-  p->fd = ends[0];
   p->worker = w;
   p->state = STARTING;
   w->process = p;
   w->starts++;
   uv_poll_start(&p->poll, UV_READABLE, on_socket);
+  uv_poll_start(&p->end, UV_READABLE, on_end);
   uv_timer_start(&w->timer, on_timer, LUPE_WORKER_START_MS, 0);
-  return true;
+  return;
 
-fail_spawn:
+no_poll:
+  lupe_spawn_free(p->program);
+no_program:
   close(ends[0]);
-  p->open_handles = 1;
-  uv_close((uv_handle_t *)&p->handle, on_process_closed); /* uv_spawn has made it a handle even so */
-  goto fail;
-fail_socket:
+no_socket:
   free(p);
-fail:
-  snprintf(w->start_error, sizeof w->start_error, "the worker %s cannot be started: %s", w->argv[0],
-           uv_strerror(failed));
-  uv_timer_start(&w->timer, on_timer, 0, 0);
-  return false;
 }
 
 /* The worker ---------------------------------------------------------------------------------- */
 
 /* CPU time that the process has used by now. */
 static uint64_t cpu_ms(const process *p) {
-  clockid_t clock;
-  if (clock_getcpuclockid(p->handle.pid, &clock) != 0) return 0;
-  return (uint64_t)lupe_clock_ns(clock) / 1000000;
+  return lupe_spawn_cpu_ns(p->program) / 1000000;
 }
 
 /* CPU time that the head may take, and then some. */
@@ -399,15 +440,30 @@ fail:
   return LUPE_ENOMEM;
 }
 
-static void on_timer_closed(uv_handle_t *handle) {
-  lupe_worker *w = handle->data;
+static void free_when_closed(lupe_worker *w) {
+  if (!w->timer_closed || w->processes > 0) return;
+  lupe_worker_close_cb closed = w->closed;
+  void *arg = w->closed_arg;
   free_argv(w->argv);
   free(w);
+  if (closed) closed(arg);
 }
 
-void lupe_worker_close(lupe_worker *w) {
-  if (!w || w->closing) return;
+static void on_timer_closed(uv_handle_t *handle) {
+  lupe_worker *w = handle->data;
+  w->timer_closed = true;
+  free_when_closed(w);
+}
+
+void lupe_worker_close(lupe_worker *w, lupe_worker_close_cb done, void *arg) {
+  if (!w) {
+    if (done) done(arg);
+    return;
+  }
+  if (w->closing) return;
   w->closing = true;
+  w->closed = done;
+  w->closed_arg = arg;
   if (w->process) kill_process(w->process);
   uv_close((uv_handle_t *)&w->timer, on_timer_closed);
   while (w->head) finish_in_words(w, LUPE_WORKER_CLOSED, "lupe is stopping");
@@ -441,11 +497,15 @@ lupe_status lupe_worker_call(lupe_worker *w, const void *request, size_t bytes, 
 }
 
 int lupe_worker_pid(const lupe_worker *w) {
-  return w->process ? w->process->handle.pid : 0;
+  return w->process ? lupe_spawn_pid(w->process->program) : 0;
 }
 uint64_t lupe_worker_starts(const lupe_worker *w) {
   return w->starts;
 }
 uint64_t lupe_worker_kills(const lupe_worker *w) {
   return w->kills;
+}
+uint64_t lupe_worker_cpu_ns(const lupe_worker *w) {
+  const process *p = w->process;
+  return w->ended_cpu_ns + (p && !p->ended ? lupe_spawn_cpu_ns(p->program) : 0);
 }

@@ -36,15 +36,18 @@ typedef enum lupe_worker_outcome {
 /* Called once per accepted call, never from inside lupe_worker_call. `text` (NUL after `bytes`) is valid
  * during the callback. May call lupe_worker_call and lupe_worker_close. */
 typedef void (*lupe_worker_callback)(void *arg, lupe_worker_outcome outcome, const char *text, size_t bytes);
+typedef void (*lupe_worker_close_cb)(void *arg);
 
-/* `argv` (NULL-terminated, copied) is executed as the process, with its socket (frames of frame.h) at
- * LUPE_WORKER_FD, nothing on stdin and stdout, and our stderr. Starts nothing yet. Returns LUPE_OK,
- * LUPE_EINVAL (empty argv), LUPE_ENOMEM. */
+/* `argv` (NULL-terminated, copied) is executed as the process, with its socket (frames of wire/frame.h) at
+ * LUPE_WORKER_FD, nothing on stdin and stdout, our stderr, and little of our environment. Its parent (see
+ * spawn.h) is not told of it by SIGCHLD, and it is killed when the loop's thread ends. Starts nothing yet.
+ * Returns LUPE_OK, LUPE_EINVAL (empty argv), LUPE_ENOMEM. */
 lupe_status lupe_worker_create(lupe_worker **out, struct uv_loop_s *loop, const char *const argv[]);
 
-/* Kills the process, ends all calls with LUPE_WORKER_CLOSED (before it returns), and frees itself when the
- * loop has run its close callbacks: keep running the loop. NULL is a no-op. */
-void lupe_worker_close(lupe_worker *w);
+/* Kills the process and ends all calls with LUPE_WORKER_CLOSED (before it returns). When the loop has run the
+ * close callbacks and no process is left, frees itself and calls `done` (may be NULL): keep running the loop.
+ * NULL is a call of `done`. */
+void lupe_worker_close(lupe_worker *w, lupe_worker_close_cb done, void *arg);
 
 /* `request` is copied; `fd` (-1: none) is duplicated, the caller keeps its own. The deadline counts from when
  * the process gets the request; waiting in the queue and the start of a process don't count. Returns LUPE_OK,
@@ -56,4 +59,5 @@ lupe_status lupe_worker_call(lupe_worker *w, const void *request, size_t bytes, 
 int lupe_worker_pid(const lupe_worker *w);         /* 0: none runs */
 uint64_t lupe_worker_starts(const lupe_worker *w); /* processes started so far */
 uint64_t lupe_worker_kills(const lupe_worker *w);  /* of these killed past a deadline, or starved */
+uint64_t lupe_worker_cpu_ns(const lupe_worker *w); /* CPU time of all its processes so far */
 #endif

@@ -12,11 +12,11 @@
 #include <unistd.h>
 
 #include "core/script/confine.h"
-#include "core/script/frame.h"
 #include "core/script/guard.h"
 #include "core/script/vm.h"
 #include "core/script/worker.h"
 #include "core/store/snapshot.h"
+#include "core/wire/frame.h"
 
 enum {
   STATE_BYTES = 512 << 20, /* what the state may hold while no rule runs */

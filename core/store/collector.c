@@ -88,7 +88,7 @@ static void absorb(lupe_collector *c) {
 
 static void publish(lupe_collector *c, const lupe_job *j) {
   if (j->status != LUPE_OK) {
-    fprintf(stderr, "lupe: no snapshot could be built: %s\n", lupe_status_text(j->status));
+    if (!c->stopping) fprintf(stderr, "lupe: no snapshot could be built: %s\n", lupe_status_text(j->status));
     return;
   }
   double pause_ms = j->elapsed_ms * BUILD_SHARE;
@@ -198,8 +198,8 @@ static void after_round(void *arg, const lupe_job *j) {
 }
 
 static void after_ingest(void *arg, const lupe_job *j) {
-  (void)arg;
-  if (j->status == LUPE_OK) return;
+  const lupe_collector *c = arg;
+  if (j->status == LUPE_OK || c->stopping) return;
   fprintf(stderr, "lupe: a heap profile was refused: %s%s%s\n", lupe_status_text(j->status),
           j->why ? ": " : "", j->why ? j->why : "");
 }
@@ -227,6 +227,7 @@ static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *re
         .fd = fd,
         .tick = of_this_round ? c->tick : 0,
         .done = after_ingest,
+        .arg = c,
     };
     lupe_status status = lupe_jobs_add(c->jobs, &job);
     if (status != LUPE_OK) {
@@ -515,7 +516,7 @@ static void start_timer(lupe_collector *c, uv_timer_t *timer, uv_timer_cb on_due
   if (on_due) uv_timer_start(timer, on_due, first_ms, repeat_ms);
 }
 
-lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_aggregator *a,
+lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_pool *pool, lupe_aggregator *a,
                                   const lupe_collector_options *options) {
   lupe_collector *c = calloc(1, sizeof *c);
   if (!c) return LUPE_ENOMEM;
@@ -525,9 +526,9 @@ lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_ag
   c->options = *options;
   c->socket_path = strdup(options->socket_path);
   if (!c->socket_path) goto no_path;
-  status = lupe_jobs_create(&c->jobs, loop, a, free_when_idle, c);
+  status = lupe_jobs_create(&c->jobs, pool, a, free_when_idle, c);
   if (status != LUPE_OK) goto no_jobs;
-  status = lupe_line_finder_create(&c->lines, loop, a, free_when_idle, c);
+  status = lupe_line_finder_create(&c->lines, pool, a, free_when_idle, c);
   if (status != LUPE_OK) goto no_lines;
   status = lupe_channel_listen(c->socket_path, &c->listen_fd);
   if (status != LUPE_OK) goto no_socket;

@@ -1,6 +1,6 @@
 /* collector.h -- gathers one run: listens for agents, drains their rings, takes heap profiles in rounds
  * and publishes a snapshot after each.
- * A round asks every process for a profile at once; dumps are read and the snapshot is built on the uv
+ * A round asks every process for a profile at once; dumps are read and the snapshot is built on the
  * pool, one job at a time, so the loop is never held by them. Rounds come every heap interval, and less
  * often where taking them would cost more than its share of the overhead budget.
  * Owner and thread: the loop. */
@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "core/lupe.h"
+#include "core/pool.h"
 #include "core/store/aggregator.h"
 #include "core/store/commands.h"
 #include "core/store/proofs.h"
@@ -39,8 +40,9 @@ typedef struct lupe_collector_options {
 typedef void (*lupe_collector_snapshot_cb)(void *arg, lupe_status status, lupe_snapshot *snapshot);
 typedef void (*lupe_collector_close_cb)(void *arg);
 
-/* LUPE_EINUSE or LUPE_EIO for the socket, LUPE_ENOMEM. `a` stays the caller's. */
-lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_aggregator *a,
+/* LUPE_EINUSE or LUPE_EIO for the socket, LUPE_ENOMEM. `a` and `pool` stay the caller's, and are
+ * there until it is closed. */
+lupe_status lupe_collector_create(lupe_collector **out, uv_loop_t *loop, lupe_pool *pool, lupe_aggregator *a,
                                   const lupe_collector_options *options);
 
 /* The newest merged snapshot, borrowed, with the samples of its last minute; NULL before the first round

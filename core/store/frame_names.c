@@ -8,6 +8,7 @@
 
 #include "core/store/hash.h"
 #include "core/store/symbolizer.h"
+#include "core/unwanted.h"
 #include "core/wire/message.h"
 
 enum {
@@ -254,6 +255,7 @@ lupe_status lupe_frame_names_update(lupe_frame_names *n) {
   }
   if (lupe_frame_lines_grow(&n->lines, count) != LUPE_OK) return LUPE_ENOMEM;
   for (; n->frame_count < count; n->frame_count++) {
+    if (lupe_unwanted()) return LUPE_EAGAIN;
     lupe_frame frame = lupe_stack_table_frame(n->stacks, n->frame_count);
     lupe_status status = name_frame(n, frame, &n->frames[n->frame_count]);
     if (status != LUPE_OK) return status;

@@ -10,6 +10,7 @@
 
 #include "core/store/hash.h"
 #include "core/store/heap_parser.h"
+#include "core/unwanted.h"
 #include "core/wire/record.h"
 
 enum {
@@ -158,6 +159,7 @@ static lupe_status read_stacks(reader *r, int fd, uint64_t size, char *why, size
     size_t bytes = size - offset < PIECE ? (size_t)(size - offset) : PIECE;
     status = read_at(fd, r->piece, bytes, offset);
     if (status == LUPE_OK) status = lupe_heap_parser_feed(parser, r->piece, bytes);
+    if (status == LUPE_OK && lupe_unwanted()) status = LUPE_EAGAIN;
     offset += bytes;
   }
   if (status == LUPE_OK) status = lupe_heap_parser_finish(parser);

@@ -20,8 +20,8 @@ typedef struct lupe_heap_dump {
 } lupe_heap_dump;
 
 /* Reads the dump; `map` has its mappings afterwards, even where the stacks turn out to be malformed.
- * Returns LUPE_OK, LUPE_ENOMEM, LUPE_EIO (errno), or LUPE_ECORRUPT, with what was wrong in `why`
- * (always terminated). *out is written on LUPE_OK only. */
+ * Returns LUPE_OK, LUPE_ENOMEM, LUPE_EIO (errno), LUPE_EAGAIN (it is unwanted), or LUPE_ECORRUPT, with what
+ * was wrong in `why` (always terminated). *out is written on LUPE_OK only. */
 lupe_status lupe_heap_dump_read(int fd, lupe_address_map *map, lupe_stack_table *stacks, lupe_heap_dump *out,
                                 char *why, size_t why_bytes);
 void lupe_heap_dump_clear(lupe_heap_dump *d);

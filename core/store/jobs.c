@@ -8,7 +8,7 @@
 enum { LAST_LINES_NS = 2000000000 };
 
 typedef struct entry {
-  uv_work_t work;
+  lupe_work work;
   struct entry *next;
   lupe_jobs *queue;
   double time_ms; /* of what is asked */
@@ -16,7 +16,7 @@ typedef struct entry {
 } entry;
 
 struct lupe_jobs {
-  uv_loop_t *loop;
+  lupe_pool *pool;
   lupe_aggregator *aggregator;
   entry *first, *last; /* the first one runs */
   uint32_t counts[LUPE_JOB_KINDS];
@@ -24,11 +24,11 @@ struct lupe_jobs {
   void *arg;
 };
 
-lupe_status lupe_jobs_create(lupe_jobs **out, uv_loop_t *loop, lupe_aggregator *a, void (*idle)(void *arg),
+lupe_status lupe_jobs_create(lupe_jobs **out, lupe_pool *pool, lupe_aggregator *a, void (*idle)(void *arg),
                              void *arg) {
   lupe_jobs *q = calloc(1, sizeof *q);
   if (!q) return LUPE_ENOMEM;
-  q->loop = loop;
+  q->pool = pool;
   q->aggregator = a;
   q->idle = idle;
   q->arg = arg;
@@ -40,7 +40,7 @@ void lupe_jobs_free(lupe_jobs *q) {
   free(q);
 }
 
-static void run(uv_work_t *w) {
+static void run(lupe_work *w) {
   entry *e = w->data;
   lupe_aggregator *a = e->queue->aggregator;
   lupe_job *j = &e->job;
@@ -71,17 +71,17 @@ static void run(uv_work_t *w) {
   j->elapsed_ms = lupe_unix_ms() - start_ms;
 }
 
-static void after_run(uv_work_t *w, int uv_status);
+static void after_run(lupe_work *w, lupe_status status);
 
 static void run_first(lupe_jobs *q) {
-  if (q->first) uv_queue_work(q->loop, &q->first->work, run, after_run);
+  if (q->first) lupe_pool_queue(q->pool, &q->first->work, run, after_run);
 }
 
-static void after_run(uv_work_t *w, int uv_status) {
+static void after_run(lupe_work *w, lupe_status status) {
   entry *e = w->data;
   lupe_jobs *q = e->queue;
   lupe_job *j = &e->job;
-  if (uv_status != 0) j->status = LUPE_EAGAIN;
+  if (status != LUPE_OK) j->status = status;
   q->first = e->next;
   if (!q->first) q->last = NULL;
   q->counts[j->kind]--;

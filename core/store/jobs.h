@@ -1,4 +1,4 @@
-/* jobs.h -- what the collector has the uv pool do: one job at a time, in the order in which they were asked
+/* jobs.h -- what the collector has the pool do: one job at a time, in the order in which they were asked
  * for, so that the loop is never held by them. Owner and thread: the loop; `run` alone is called on a thread
  * of the pool. */
 #ifndef LUPE_STORE_JOBS_H
@@ -6,9 +6,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uv.h>
 
 #include "core/lupe.h"
+#include "core/pool.h"
 #include "core/store/aggregator.h"
 #include "core/store/snapshot.h"
 
@@ -50,7 +50,7 @@ struct lupe_job {
 typedef struct lupe_jobs lupe_jobs;
 
 /* `idle` is called whenever the last one has ended. */
-lupe_status lupe_jobs_create(lupe_jobs **out, uv_loop_t *loop, lupe_aggregator *a, void (*idle)(void *arg),
+lupe_status lupe_jobs_create(lupe_jobs **out, lupe_pool *pool, lupe_aggregator *a, void (*idle)(void *arg),
                              void *arg);
 /* No job may be waiting or running. NULL is a no-op. */
 void lupe_jobs_free(lupe_jobs *q);

@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/store/source_lines.h"
+#include "core/unwanted.h"
 
 enum {
   FIRST_ROOM = 16,
@@ -115,7 +116,7 @@ static lupe_status resolve_module(lupe_line_batch *b, const lupe_line_module *m,
 
 void lupe_line_batch_resolve(lupe_line_batch *b, int64_t deadline_ns, int64_t file_ns) {
   for (size_t i = 0; i < b->module_count; i++) {
-    if (lupe_clock_ns(CLOCK_MONOTONIC) >= deadline_ns) return;
+    if (lupe_clock_ns(CLOCK_MONOTONIC) >= deadline_ns || lupe_unwanted()) return;
     b->modules[i].started = true;
     b->modules[i].status = resolve_module(b, &b->modules[i], deadline_ns, file_ns);
   }

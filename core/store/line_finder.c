@@ -12,8 +12,8 @@ enum {
 };
 
 struct lupe_line_finder {
-  uv_work_t work;
-  uv_loop_t *loop;
+  lupe_work work;
+  lupe_pool *pool;
   lupe_aggregator *aggregator;
   bool looking;
   lupe_lines_sought sought;
@@ -25,12 +25,12 @@ struct lupe_line_finder {
   void *arg;
 };
 
-lupe_status lupe_line_finder_create(lupe_line_finder **out, uv_loop_t *loop, lupe_aggregator *a,
+lupe_status lupe_line_finder_create(lupe_line_finder **out, lupe_pool *pool, lupe_aggregator *a,
                                     void (*idle)(void *arg), void *arg) {
   lupe_line_finder *f = calloc(1, sizeof *f);
   if (!f) return LUPE_ENOMEM;
   f->work.data = f;
-  f->loop = loop;
+  f->pool = pool;
   f->aggregator = a;
   f->idle = idle;
   f->arg = arg;
@@ -42,17 +42,20 @@ void lupe_line_finder_free(lupe_line_finder *f) {
   free(f);
 }
 
-static void run(uv_work_t *w) {
+static void run(lupe_work *w) {
   lupe_line_finder *f = w->data;
   int64_t start_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID);
   f->status = lupe_aggregator_find_lines(f->aggregator, f->sought, lupe_clock_ns(CLOCK_MONOTONIC) + MOST_NS);
   f->elapsed_ns = lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_ns;
 }
 
-static void after_run(uv_work_t *w, int uv_status) {
-  (void)uv_status; /* cancelled, it looks the next time */
+static void after_run(lupe_work *w, lupe_status status) {
   lupe_line_finder *f = w->data;
   f->looking = false;
+  if (status != LUPE_OK) { /* never begun, it looks the next time */
+    f->idle(f->arg);
+    return;
+  }
   int64_t now_ns = lupe_clock_ns(CLOCK_MONOTONIC);
   f->due_ns = now_ns + PAUSE_FACTOR * f->elapsed_ns;
   if (f->status != LUPE_ENOENT) f->rest_due_ns = now_ns + REST_FACTOR * f->elapsed_ns;
@@ -63,7 +66,8 @@ void lupe_line_finder_look(lupe_line_finder *f) {
   int64_t now_ns = lupe_clock_ns(CLOCK_MONOTONIC);
   if (f->looking || now_ns < f->due_ns) return;
   f->sought = now_ns < f->rest_due_ns ? LUPE_LINES_WANTED : LUPE_LINES_SOME;
-  f->looking = uv_queue_work(f->loop, &f->work, run, after_run) == 0;
+  f->looking = true;
+  lupe_pool_queue(f->pool, &f->work, run, after_run);
 }
 
 bool lupe_line_finder_idle(const lupe_line_finder *f) {

@@ -27,7 +27,8 @@ lupe_status lupe_maps_file_check(int fd, bool *out_live) {
   }
   if (where.f_type != PROC_SUPER_MAGIC) return LUPE_EINVAL;
   char link[64], path[PATH_MAX];
-  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  /* Of this thread: in a process of somebody else's, lupe's threads have descriptors of their own. */
+  snprintf(link, sizeof link, "/proc/thread-self/fd/%d", fd);
   ssize_t n = readlink(link, path, sizeof path - 1);
   if (n <= 0) return LUPE_EINVAL;
   path[n] = '\0';

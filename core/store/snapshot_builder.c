@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/store/snapshot_build.h"
+#include "core/unwanted.h"
 
 /* -- what goes in ----------------------------------------------------------------------------- */
 
@@ -345,11 +346,13 @@ static lupe_status build(lupe__builder *b, lupe_snapshot **out) {
     /* No later dump will take them in. */
     if (!b->target_rows[i].live) lupe__target_absorb(b->targets[i]);
   }
+  if (lupe_unwanted()) return LUPE_EAGAIN;
   lupe_status status = number_stacks(b);
   if (status != LUPE_OK) return status;
   b->text_places = malloc((b->lines->texts.count + 1) * sizeof *b->text_places);
   if (!b->text_places) return LUPE_ENOMEM;
   lay_out(b);
+  if (lupe_unwanted()) return LUPE_EAGAIN;
   if (b->header.strings.count > UINT32_MAX || b->depth_sum > UINT32_MAX) return LUPE_ENOMEM;
   lupe_snapshot *snapshot;
   void *block;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/clock.h"
+#include "core/unwanted.h"
 
 enum {
   DEPTH_MAX = 200,       /* of the tree; compilers make some tens */
@@ -15,7 +16,7 @@ enum {
 bool lupe_walk_goes_on(lupe_walk *w) {
   if (w->status == LUPE_OK && ++w->looks >= LOOKS_PER_CLOCK) {
     w->looks = 0;
-    if (lupe_clock_ns(CLOCK_MONOTONIC) > w->deadline_ns) w->status = LUPE_EAGAIN;
+    if (lupe_clock_ns(CLOCK_MONOTONIC) > w->deadline_ns || lupe_unwanted()) w->status = LUPE_EAGAIN;
   }
   return w->status == LUPE_OK;
 }

@@ -98,7 +98,9 @@ local function own_metrics(out, host)
     { "hook", agent.hook_ns / 1e9 }, { "handler", agent.handler_ns / 1e9 },
     { "agent_threads", agent.thread_cpu_ns / 1e9 }, { "runtime", own.runtime_cpu_ns / 1e9 },
   }))
-  out:add("lupe_profiler_rss_bytes", "gauge", "Resident memory of lupe itself.", own.rss_bytes)
+  if own.rss_bytes then
+    out:add("lupe_profiler_rss_bytes", "gauge", "Resident memory of lupe itself.", own.rss_bytes)
+  end
   out:add("lupe_heap_samples", "counter", "Sampled allocations.", agent.heap_samples)
   out:add("lupe_heap_profiles", "counter", "Heap profiles taken.", agent.profiles)
   out:add("lupe_heap_profile_seconds", "counter", "Time spent in writing heap profiles.", agent.profile_ns / 1e9)

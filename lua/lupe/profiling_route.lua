@@ -11,7 +11,7 @@ local MIB = 2 ^ 20
 
 local TARGET = json.shape({ "pid integer?", "name string?", "live_processes integer" })
 local PROFILER = json.shape({
-  "cpu_percent number", "rss_mb number", "dropped_records integer", "truncated_stacks integer",
+  "cpu_percent number", "rss_mb number?", "rss_reason string?", "dropped_records integer", "truncated_stacks integer",
   "stack_overflows integer", "heap_mb number?",
 })
 
@@ -27,7 +27,8 @@ local function profiler_of(app)
   local own = app.profiler()
   return PROFILER({
     cpu_percent = json.round(own.cpu_percent),
-    rss_mb = json.round(own.rss_bytes / MIB),
+    rss_mb = own.rss_bytes and json.round(own.rss_bytes / MIB),
+    rss_reason = own.rss_reason,
     dropped_records = own.agent.dropped_records,
     truncated_stacks = own.agent.truncated_stacks,
     stack_overflows = own.stack_overflows,

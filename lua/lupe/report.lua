@@ -42,7 +42,8 @@ local MEASUREMENT = json.shape({
   "allocated_bytes integer?", "coverage_percent number?", "sampling_error_percent number?",
 })
 local PROFILER = json.shape({
-  "cpu_seconds number", "cpu_percent number?", "agent_cpu_seconds number", "rss_bytes integer", "heap_samples integer",
+  "cpu_seconds number", "cpu_percent number?", "agent_cpu_seconds number", "rss_bytes integer?", "rss_reason string?",
+  "heap_samples integer",
   "dropped_records integer", "truncated_stacks integer", "stack_overflows integer",
 })
 local REPORT = json.shape({
@@ -146,6 +147,7 @@ local function profiler_of(host, duration_seconds)
     cpu_percent = json.round(100 * seconds / duration_seconds),
     agent_cpu_seconds = json.round(agent_seconds, 6),
     rss_bytes = own.rss_bytes,
+    rss_reason = own.rss_reason,
     heap_samples = own.agent.heap_samples,
     dropped_records = own.agent.dropped_records,
     truncated_stacks = own.agent.truncated_stacks,

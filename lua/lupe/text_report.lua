@@ -177,8 +177,8 @@ local function measured(out, report)
   local time = sampled(report.bottlenecks)
   if time then out:paragraph((" "):rep(INDENT), time) end
   out:paragraph((" "):rep(INDENT), ("lupe's own cost: %.2f s of CPU (%s of one core), %.2f s of it in the program; "
-    .. "%s resident"):format(own.cpu_seconds, format.percent(own.cpu_percent), own.agent_cpu_seconds,
-    format.bytes(own.rss_bytes)))
+    .. "%s"):format(own.cpu_seconds, format.percent(own.cpu_percent), own.agent_cpu_seconds,
+    own.rss_bytes and format.bytes(own.rss_bytes) .. " resident" or "its memory is not known: " .. own.rss_reason))
   local losses = {}
   local function lost(count, noun, what)
     if count > 0 then losses[#losses + 1] = format.plural(count, noun) .. " " .. what end

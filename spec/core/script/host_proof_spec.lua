@@ -32,7 +32,7 @@ describe("the host", function()
     assert.equal(OK, tonumber(core.lupe_vm_create(out, support.root .. "/lua", 0)))
     vm = out[0]
     local services = ffi.new("lupe_host_services", {
-      vm = vm, loop = run.loop, aggregator = run.a, collector = run.collector,
+      vm = vm, loop = run.loop, pool = run.pool, aggregator = run.a, collector = run.collector,
     })
     local made = ffi.new("lupe_host *[1]")
     assert.equal(OK, tonumber(core.lupe_host_create(made, services, error_text, 512)), ffi.string(error_text))

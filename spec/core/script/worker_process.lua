@@ -77,7 +77,7 @@ end
 --- Closes it and runs the loop until nothing is left.
 function worker_process:stop()
   if not self.handle then return end
-  self.core.lupe_worker_close(self.handle)
+  self.core.lupe_worker_close(self.handle, nil, nil)
   self.handle = nil
   support.eventually(function()
     run(self)
@@ -88,6 +88,7 @@ end
 
 function worker_process:pid() return self.core.lupe_worker_pid(self.handle) end
 function worker_process:starts() return tonumber(self.core.lupe_worker_starts(self.handle)) end
+function worker_process:cpu_ns() return tonumber(self.core.lupe_worker_cpu_ns(self.handle)) end
 function worker_process:kills() return tonumber(self.core.lupe_worker_kills(self.handle)) end
 
 --- A memfd with these bytes.

@@ -23,7 +23,7 @@ function collected_run.start(options)
   self.block = ffi.new("uint64_t[?]", tonumber(core.uv_loop_size()) / 8 + 1)
   self.loop = ffi.cast("uv_loop_t *", self.block)
   assert(core.uv_loop_init(self.loop) == 0, "loop")
-  local a, c = ffi.new("lupe_aggregator *[1]"), ffi.new("lupe_collector *[1]")
+  local a, c, pool = ffi.new("lupe_aggregator *[1]"), ffi.new("lupe_collector *[1]"), ffi.new("lupe_pool *[1]")
   -- No round comes by itself: what a snapshot has is what was taken in.
   local rounds = ffi.new("lupe_aggregator_options", { heap_interval_ms = 3600000 })
   assert(tonumber(core.lupe_aggregator_create(a, rounds)) == 0, "aggregator")
@@ -34,8 +34,9 @@ function collected_run.start(options)
   local path = self.path
   o.socket_path = path
   for name, value in pairs(options or {}) do o[name] = value end
-  assert(tonumber(core.lupe_collector_create(c, self.loop, a[0], o)) == 0, "collector")
-  self.a, self.collector = a[0], c[0]
+  assert(tonumber(core.lupe_pool_create(pool, self.loop, 2, nil)) == 0, "pool")
+  assert(tonumber(core.lupe_collector_create(c, self.loop, pool[0], a[0], o)) == 0, "collector")
+  self.a, self.collector, self.pool = a[0], c[0], pool[0]
   return self
 end
 
@@ -98,7 +99,8 @@ function collected_run:stop()
   local closed = false
   core.lupe_collector_close(self.collector, self:callback("lupe_collector_close_cb", function() closed = true end), nil)
   self:until_(function() return closed end, "its end")
-  assert(core.uv_loop_close(self.loop) == 0, "the loop has handles left")
+  core.lupe_pool_close(self.pool, nil, nil)
+  self:until_(function() return core.uv_loop_close(self.loop) == 0 end, "an empty loop")
   core.lupe_aggregator_free(self.a)
   for _, callback in ipairs(self.callbacks) do callback:free() end
 end

@@ -210,7 +210,7 @@ describe("a leak proof that is waited for", function()
       done = ffi.cast("lupe_proof_cb", function(_, status) told[#told + 1] = tonumber(status) end),
     }
     local queue = ffi.new("lupe_jobs *[1]")
-    assert.equal(0, tonumber(core.lupe_jobs_create(queue, run.loop, run.a, callbacks.idle, nil)))
+    assert.equal(0, tonumber(core.lupe_jobs_create(queue, run.pool, run.a, callbacks.idle, nil)))
     jobs = queue[0]
     local events = ffi.new("lupe_session_events", { proved = callbacks.proved })
     assert.equal(0, tonumber(core.lupe_session_create(out, fd[0], run.a, ffi.new("lupe_welcome"), events, nil)))

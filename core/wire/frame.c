@@ -1,4 +1,4 @@
-#include "core/script/frame.h"
+#include "core/wire/frame.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-/* frame.h -- what goes over the socket between the runtime and its worker: a length (4 bytes, this machine's
- * byte order), then so many bytes; with the first byte may come one file descriptor. Thread: any, one at a
- * time per struct. */
-#ifndef LUPE_SCRIPT_FRAME_H
-#define LUPE_SCRIPT_FRAME_H
+/* frame.h -- what goes over a stream socket between the runtime and its worker, and between the runtime and
+ * the program that it is embedded in: a length (4 bytes, this machine's byte order), then so many bytes; with
+ * the first byte may come one file descriptor. Thread: any, one at a time per struct. */
+#ifndef LUPE_WIRE_FRAME_H
+#define LUPE_WIRE_FRAME_H
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
