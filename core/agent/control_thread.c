@@ -1,0 +1,242 @@
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/agent/control.h"
+#include "core/agent/control_state.h"
+#include "core/agent/own_memory.h"
+#include "core/agent/own_threads.h"
+#include "core/agent/session.h"
+
+enum {
+  FORK_QUIET_MS = 100,
+  AWAY_FIRST_MS = 500,   /* before a daemon that went away is looked for; then twice as long each time, */
+  AWAY_MAX_MS = 10000,   /* up to this */
+  LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
+  HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
+  OWN_THREADS = 3,       /* the leader's zombie, the agent's thread, the one that outlives it */
+};
+
+lupe__leader lupe__control_leader(void) {
+  lupe__leader l = {0};
+  char path[64], text[1024];
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)lupe__control.pid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return l;
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (n <= 0) return l;
+  text[n] = '\0';
+  char *p = strrchr(text, ')'); /* the name before it may hold anything */
+  lupe__leader found;
+  if (p && sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu",
+                  &found.state, &found.threads, &found.start_ticks) == 3) {
+    l = found;
+  }
+  return l;
+}
+
+static lupe_hello introduce(void) {
+  lupe_hello hello = {
+      .version = LUPE_WIRE_VERSION,
+      .pid = lupe__control.pid,
+      .ppid = getppid(),
+      .heap_state = lupe__control.heap.state,
+      .start_ticks = lupe__control_leader().start_ticks,
+      .sample_period_bytes = lupe__control.heap.sample_period_bytes,
+      .forked = lupe__control.forked,
+  };
+  memcpy(hello.allocator, lupe__control.heap.allocator, sizeof hello.allocator);
+  memcpy(hello.memory_functions, lupe__control.memory_functions, sizeof hello.memory_functions);
+  /* Not /proc/self/exe: that is the interpreter of a script, and behind a link the other name. */
+  const char *executed = (const char *)getauxval(AT_EXECFN);
+  const char *base = executed ? strrchr(executed, '/') : NULL;
+  snprintf(hello.name, sizeof hello.name, "%s", base ? base + 1 : executed ? executed : "");
+  return hello;
+}
+
+/* Becomes readable when LUPE__WAKE_SIGNAL waits for this thread. Nobody reads it: that could take a signal
+ * which waits for the whole process, and is the program's. -1: not to be had. */
+static int open_wake(void) {
+  sigset_t wake;
+  sigemptyset(&wake);
+  sigaddset(&wake, LUPE__WAKE_SIGNAL);
+  return signalfd(-1, &wake, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Waits for a message, a wish that the thread leave, or `timeout_ms`. Returns whether there is a message. */
+static bool listen_for(const lupe_session *se, int *wake, int64_t timeout_ms) {
+  if (*wake < 0 && timeout_ms > HURRIED_MS) timeout_ms = HURRIED_MS;
+  /* Whoever wished that may not have known us yet, and sent no signal. */
+  if (atomic_load(&lupe__control.leave) != STAY) timeout_ms = 0;
+  struct pollfd sources[2] = {{.fd = se->socket, .events = POLLIN}, {.fd = *wake, .events = POLLIN}};
+  int ready = poll(sources, 2, (int)timeout_ms);
+  if (ready <= 0) return false;
+  if (sources[1].revents && atomic_load(&lupe__control.leave) == STAY) { /* the program's own signal */
+    close(*wake);
+    *wake = -1;
+  }
+  return sources[0].revents != 0;
+}
+
+/* The same while sampling is on. Each SIGPROF in the process would wake a poll that has a signal's descriptor
+ * (some hundred times a second, for nothing): so the wish is waited for, and the socket looked at afterwards.
+ */
+static bool doze(const lupe_session *se, int64_t timeout_ms) {
+  struct timespec timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000000};
+  struct pollfd socket = {.fd = se->socket, .events = POLLIN};
+  syscall(SYS_futex, &lupe__control.leave, FUTEX_WAIT_PRIVATE, STAY, &timeout, NULL, 0);
+  return poll(&socket, 1, 0) > 0;
+}
+
+/* Waits until something is due. Returns whether there is a message. */
+static bool pause_until(const lupe_session *se, int *wake, int64_t due_ms) {
+  int64_t now = lupe_session_now_ms(), sampling_due = lupe_sampler_due_ms(&se->sampler);
+  if (se->enabled && se->figures_due_ms < due_ms) due_ms = se->figures_due_ms;
+  if (lupe_session_proof_due_ms(se) < due_ms) due_ms = lupe_session_proof_due_ms(se);
+  if (sampling_due < due_ms) due_ms = sampling_due;
+  int64_t left_ms = due_ms > now ? due_ms - now : 0;
+  return sampling_due == INT64_MAX ? listen_for(se, wake, left_ms) : doze(se, left_ms);
+}
+
+/* Until the runtime is gone or the thread is to leave. While a command has more to do, that goes on between
+ * the other work. */
+static lupe_status serve(lupe_session *se, int *wake) {
+  lupe_status status = LUPE_OK;
+  int64_t look_due_ms = lupe_session_now_ms() + LOOK_AROUND_MS;
+  for (;;) {
+    bool message = !se->busy && pause_until(se, wake, look_due_ms);
+    uint32_t leave = atomic_load(&lupe__control.leave);
+    if (leave == LEAVE_POLITELY) {
+      /* The runtime's first word may say what is wanted at the end. */
+      if (message) status = lupe_session_answer(se);
+      if (status == LUPE_OK) lupe_session_farewell(se, atomic_load(&lupe__control.exiting));
+    }
+    if (leave != STAY) return status;
+    if (se->busy) status = lupe_session_go_on(se);
+    if (message) status = lupe_session_answer(se);
+    if (status != LUPE_OK) return status;
+    if (se->welcomed && atomic_load(&lupe__control.current) == PHASE_ONLINE)
+      lupe__control_enter(PHASE_WELCOMED);
+    int64_t now = lupe_session_now_ms();
+    if (now >= look_due_ms) {
+      lupe__leader l = lupe__control_leader(); /* a zombie after pthread_exit */
+      if (l.state == 'Z' && l.threads <= OWN_THREADS) {
+        lupe_session_farewell(se, false);
+        return LUPE_OK;
+      }
+      look_due_ms = now + (l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS);
+    }
+    if (se->enabled && now >= se->figures_due_ms) {
+      lupe_session_refresh(se);
+      se->figures_due_ms = now + se->figures_interval_ms;
+    }
+    if (now >= lupe_session_proof_due_ms(se)) status = lupe_session_prove_on(se, now);
+    if (status != LUPE_OK) return status;
+    lupe_sampler_run(&se->sampler, now);
+  }
+}
+
+static lupe_status converse(lupe_session *se, int *wake) {
+  lupe_status status = lupe_session_connect(se, lupe__control.path);
+  if (status != LUPE_OK) return status;
+  if (atomic_load(&lupe__control.away)) {
+    lupe_heap_prepare(lupe__control.leave_allocator, &lupe__control.heap);
+    atomic_store(&lupe__control.away, false);
+  }
+  *wake = open_wake();
+  lupe_sampler_open(&se->sampler);
+  lupe__control_enter(PHASE_CONNECTED);
+  if (lupe__control.forked) {
+    int64_t quiet_until = lupe_session_now_ms() + FORK_QUIET_MS, now;
+    while ((now = lupe_session_now_ms()) < quiet_until && atomic_load(&lupe__control.leave) == STAY) {
+      if (listen_for(se, wake, quiet_until - now)) return LUPE_ENOENT; /* nobody speaks before us */
+    }
+    if (atomic_load(&lupe__control.leave) != STAY) return LUPE_OK;
+    lupe__control_unmap(&lupe__control.parents_segment);
+  }
+  lupe_hello hello = introduce();
+  status = lupe_session_open(se, &hello);
+  lupe__control.segment = se->segment;
+  if (status != LUPE_OK) return status;
+  lupe__control_enter(PHASE_ONLINE);
+  return serve(se, wake);
+}
+
+/* From a connection to its end. *comes_back: the runtime has said that it does. */
+static lupe_status one_session(const void *first_frame, bool *comes_back) {
+  lupe_session se = {
+      .socket = -1,
+      .has_profiles = lupe__control.heap.sample_period_bytes != 0,
+      .sample_period_bytes = lupe__control.heap.sample_period_bytes,
+      .proof = LUPE_PROOF_INIT,
+      .first_frame = first_frame,
+      .proves_until = &lupe__control.proves_until,
+      .enabled = true,
+      .figures_interval_ms = LOOK_AROUND_MS,
+  };
+  int wake = -1;
+  lupe_status status = converse(&se, &wake);
+  *comes_back = se.comes_back;
+  lupe_session_close(&se);
+  if (wake >= 0) close(wake);
+  return status;
+}
+
+/* False: the thread is to leave, or it is the only one that the program has left. */
+static bool stay_away(int64_t pause_ms) {
+  int64_t until_ms = lupe_session_now_ms() + pause_ms, left_ms;
+  while ((left_ms = until_ms - lupe_session_now_ms()) > 0) {
+    lupe__leader l = lupe__control_leader();
+    if (l.state == 'Z' && l.threads <= OWN_THREADS) return false;
+    int64_t look_ms = l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS;
+    if (left_ms > look_ms) left_ms = look_ms;
+    struct timespec timeout = {left_ms / 1000, left_ms % 1000 * 1000000};
+    syscall(SYS_futex, &lupe__control.leave, FUTEX_WAIT_PRIVATE, STAY, &timeout, NULL, 0);
+    if (atomic_load(&lupe__control.leave) != STAY) return false;
+  }
+  return true;
+}
+
+/* A session, and where a daemon went away the next one. */
+static lupe_status live(const void *first_frame) {
+  bool is_daemons = false;
+  int64_t pause_ms = AWAY_FIRST_MS;
+  lupe_status status = lupe_session_own_descriptors();
+  while (status == LUPE_OK) {
+    bool comes_back;
+    status = one_session(first_frame, &comes_back);
+    if (comes_back) pause_ms = AWAY_FIRST_MS;
+    is_daemons = is_daemons || comes_back;
+    if (!is_daemons || atomic_load(&lupe__control.leave) != STAY) return status;
+    atomic_store(&lupe__control.away, true);
+    lupe__control_enter(PHASE_STARTING);
+    do {
+      if (!stay_away(pause_ms)) return status;
+      pause_ms = pause_ms < AWAY_MAX_MS / 2 ? pause_ms * 2 : AWAY_MAX_MS;
+    } while (!lupe__control_unmap(&lupe__control.segment)); /* whoever writes to it has all the time */
+    status = LUPE_OK;
+  }
+  return status;
+}
+
+void *lupe__control_thread(void *unused) {
+  struct sched_param normal = {0};
+  lupe_own_threads_set(LUPE_OWN_AGENT, gettid());
+  sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
+  pthread_setname_np(pthread_self(), "lupe-agent");
+  lupe_own_memory_enter();
+  atomic_store(&lupe__control.outcome, live(__builtin_frame_address(0)));
+  lupe_own_memory_purge();
+  lupe__control_enter(PHASE_FINISHED);
+  return unused;
+}
