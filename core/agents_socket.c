@@ -11,17 +11,18 @@
 
 #include "core/wire/channel.h"
 
+enum { BASE_MAX = 32 }; /* bytes of a folder that a temporary one is made in */
+
 lupe_status lupe_agents_socket_make(lupe_agents_socket *out, char *error, size_t error_bytes) {
   const char *base = getenv("XDG_RUNTIME_DIR");
-  if (!base || base[0] != '/' || strlen(base) > 32 || access(base, W_OK) != 0) base = "/tmp";
+  if (!base || base[0] != '/' || strlen(base) > BASE_MAX || access(base, W_OK) != 0) base = "/tmp";
   *out = (lupe_agents_socket){.lock = -1};
-  snprintf(out->folder, sizeof out->folder, "%s/lupe-XXXXXX", base);
+  snprintf(out->folder, sizeof out->folder, "%.*s/lupe-XXXXXX", BASE_MAX, base);
   if (!mkdtemp(out->folder)) { /* 0700 */
     snprintf(error, error_bytes, "%s: %s", out->folder, strerror(errno));
     return LUPE_EIO;
   }
-  strcpy(out->path, out->folder);
-  strcat(out->path, "/agents"); /* both bounded by the length of `base` */
+  snprintf(out->path, sizeof out->path, "%.*s/agents", BASE_MAX + (int)sizeof "/lupe-XXXXXX", out->folder);
   return LUPE_OK;
 }
 
@@ -115,10 +116,9 @@ lupe_status lupe_agents_socket_claim(lupe_agents_socket *out, const char *path, 
              sizeof s.path - 1);
     return LUPE_EINVAL;
   }
-  strcpy(s.path, path);
-  char folder[sizeof s.path];
-  strcpy(folder, path);
-  folder[slash - path] = '\0';
+  memcpy(s.path, path, strlen(path) + 1);
+  char folder[sizeof s.path] = {0};
+  memcpy(folder, path, (size_t)(slash - path));
   lupe_status status = check_folder(folder, shared, error, error_bytes);
   if (status == LUPE_OK) status = take_lock(path, &s.lock, error, error_bytes);
   if (status != LUPE_OK) return status;

@@ -56,10 +56,11 @@ static lupe_status copy_memory(lupe__builder *b, const choice *c) {
 static size_t first_tick_of(const lupe__builder *b) {
   size_t first = b->a->ticks;
   for (size_t i = 0; i < b->target_count; i++) {
-    const lupe_heap_profile *profile = b->targets[i]->profile;
+    const lupe_target *t = b->targets[i];
+    if (!t || !t->profile) continue;
     size_t tick = 0;
-    while (profile && tick < first && !lupe_heap_profile_column(profile, tick)) tick++;
-    if (profile && tick < first) first = tick;
+    while (tick < first && !lupe_heap_profile_column(t->profile, tick)) tick++;
+    first = tick;
   }
   return first;
 }
