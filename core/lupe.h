@@ -63,14 +63,16 @@ typedef struct lupe_options {
    * of lupe's. The program must be linked to the shared libuv: LUPE_EUNSUPPORTED otherwise. */
   struct uv_loop_s *loop;
 } lupe_options;
+#define LUPE_OPTIONS_INIT \
+  { sizeof(lupe_options), LUPE_MODE_AUTO, NULL, NULL }
 
 /* A name under which spans are counted, or memory and CPU time are told: static, one for each place, by
- * LUPE_MARK_INIT("name"); or for a name that is known only at run time, by lupe_mark_named. `id` is lupe's.
- */
+ * LUPE_MARK_INIT("name"); or for a name that is known only at run time, by lupe_mark_named. What follows the
+ * name is lupe's. */
 typedef struct lupe_mark {
   const char *name; /* 95 bytes are told; stays as it is while the mark is used */
   unsigned id;
-  unsigned unused;
+  unsigned begun;
 } lupe_mark;
 #define LUPE_MARK_INIT(name) \
   { name, 0, 0 }
@@ -168,8 +170,8 @@ LUPE_API lupe_status lupe_add_module(const char *name, const char *text);
 LUPE_API lupe_status lupe_set_callback(lupe_event_cb callback, void *arg);
 
 /* -- marks ------------------------------------------------------------------------------------ */
-/* No lock, no system call, no allocation but a page when a thread ends its first span. They do nothing while
- * lupe does not run. Thread: any. */
+/* No lock and no malloc. No system call either, but where a thread ends its first span, or its first one
+ * under a name. Nothing is counted while lupe does not run. errno stays. Thread: any. */
 
 /* The mark of a name, kept for the life of the process: not for names without bound. From the 1,024th on all
  * share one, "(others)". Slower than a static mark: it looks the name up. Never NULL. */
@@ -180,7 +182,8 @@ LUPE_API lupe_span lupe_span_begin(lupe_mark *mark);
 LUPE_API void lupe_span_end(lupe_span *span); /* a second time is a no-op */
 
 /* From here on what this thread allocates, and the CPU time it uses, belongs to the tag, and to those that it
- * is nested in; eight deep, what is deeper belongs to the eighth. To be left in the reverse order. */
+ * is nested in; eight deep, what is deeper belongs to the eighth. To be left in the reverse order. Time that
+ * it waits is told without tags. */
 LUPE_API void lupe_tag_enter(lupe_mark *tag);
 LUPE_API void lupe_tag_leave(lupe_mark *tag);
 
@@ -219,7 +222,7 @@ LUPE__NOTHING void lupe_tag_leave(lupe_mark *t) { (void)t; }
 /* -- scopes ----------------------------------------------------------------------------------- */
 /* LUPE_SPAN("request"); counts the time from here to the end of the block, however that is left.
  * LUPE_TAG("html::cache"); gives it a tag. The name is a string literal. LUPE_TAG_NAMED(name) takes any text,
- * by lupe_mark_named. */
+ * by lupe_mark_named. Each at most once in a line. */
 
 #define LUPE__JOINED(a, b) a##b
 #define LUPE__NAME(prefix, line) LUPE__JOINED(prefix, line)
@@ -251,29 +254,29 @@ class tag_scope {
   lupe_mark *tag_;
 };
 }  // namespace lupe
-#define LUPE_SPAN(name)                                                           \
-  static lupe_mark LUPE__NAME(lupe_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
-  ::lupe::span_scope LUPE__NAME(lupe_scope_, __LINE__)(&LUPE__NAME(lupe_mark_, __LINE__))
-#define LUPE_TAG(name)                                                            \
-  static lupe_mark LUPE__NAME(lupe_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
-  ::lupe::tag_scope LUPE__NAME(lupe_scope_, __LINE__)(&LUPE__NAME(lupe_mark_, __LINE__))
-#define LUPE_TAG_NAMED(name) ::lupe::tag_scope LUPE__NAME(lupe_scope_, __LINE__)(lupe_mark_named(name))
+#define LUPE_SPAN(name)                                                                \
+  static lupe_mark LUPE__NAME(lupe_span_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
+  ::lupe::span_scope LUPE__NAME(lupe_span_scope_, __LINE__)(&LUPE__NAME(lupe_span_mark_, __LINE__))
+#define LUPE_TAG(name)                                                                \
+  static lupe_mark LUPE__NAME(lupe_tag_mark_, __LINE__) = LUPE_MARK_INIT("" name ""); \
+  ::lupe::tag_scope LUPE__NAME(lupe_tag_scope_, __LINE__)(&LUPE__NAME(lupe_tag_mark_, __LINE__))
+#define LUPE_TAG_NAMED(name) ::lupe::tag_scope LUPE__NAME(lupe_named_scope_, __LINE__)(lupe_mark_named(name))
 #else
 static inline __attribute__((unused)) void lupe__leave(lupe_mark **tag) {
   lupe_tag_leave(*tag);
 }
-#define LUPE_SPAN(name)                                                                         \
-  static lupe_mark LUPE__NAME(lupe_mark_, __LINE__) = LUPE_MARK_INIT("" name "");               \
-  lupe_span LUPE__NAME(lupe_scope_, __LINE__) __attribute__((cleanup(lupe_span_end), unused)) = \
-      lupe_span_begin(&LUPE__NAME(lupe_mark_, __LINE__))
-#define LUPE_TAG(name)                                                                         \
-  static lupe_mark LUPE__NAME(lupe_mark_, __LINE__) = LUPE_MARK_INIT("" name "");              \
-  lupe_mark *LUPE__NAME(lupe_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
-      (lupe_tag_enter(&LUPE__NAME(lupe_mark_, __LINE__)), &LUPE__NAME(lupe_mark_, __LINE__))
-#define LUPE_TAG_NAMED(name)                                                                   \
-  lupe_mark *LUPE__NAME(lupe_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
-      lupe_mark_named(name);                                                                   \
-  lupe_tag_enter(LUPE__NAME(lupe_scope_, __LINE__))
+#define LUPE_SPAN(name)                                                                              \
+  static lupe_mark LUPE__NAME(lupe_span_mark_, __LINE__) = LUPE_MARK_INIT("" name "");               \
+  lupe_span LUPE__NAME(lupe_span_scope_, __LINE__) __attribute__((cleanup(lupe_span_end), unused)) = \
+      lupe_span_begin(&LUPE__NAME(lupe_span_mark_, __LINE__))
+#define LUPE_TAG(name)                                                                             \
+  static lupe_mark LUPE__NAME(lupe_tag_mark_, __LINE__) = LUPE_MARK_INIT("" name "");              \
+  lupe_mark *LUPE__NAME(lupe_tag_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
+      (lupe_tag_enter(&LUPE__NAME(lupe_tag_mark_, __LINE__)), &LUPE__NAME(lupe_tag_mark_, __LINE__))
+#define LUPE_TAG_NAMED(name)                                                                         \
+  lupe_mark *LUPE__NAME(lupe_named_scope_, __LINE__) __attribute__((cleanup(lupe__leave), unused)) = \
+      lupe_mark_named(name);                                                                         \
+  lupe_tag_enter(LUPE__NAME(lupe_named_scope_, __LINE__))
 #endif
 
 #endif

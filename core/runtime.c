@@ -54,8 +54,12 @@ struct lupe_runtime {
 
 /* -- into Lua --------------------------------------------------------------------------------- */
 
-static void push_app_function(lua_State *L, const lupe_runtime *r, const char *name) {
+void lupe_runtime_push(const lupe_runtime *r, lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, r->app);
+}
+
+static void push_app_function(lua_State *L, const lupe_runtime *r, const char *name) {
+  lupe_runtime_push(r, L);
   lua_getfield(L, -1, name);
   lua_remove(L, -2);
 }

@@ -59,6 +59,8 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
                                 size_t error_bytes);
 const char *lupe_runtime_socket(const lupe_runtime *r); /* for LUPE_SOCKET of the program */
 uint16_t lupe_runtime_port(const lupe_runtime *r);
+/* Pushes the table that lua/lupe/server.lua made. For C inside a protected call. */
+void lupe_runtime_push(const lupe_runtime *r, lua_State *L);
 /* Whether an agent ever spoke for this process. */
 bool lupe_runtime_saw(const lupe_runtime *r, pid_t pid);
 

@@ -147,6 +147,18 @@ BARE_INLINE void wait_for_an_end(long parent, long program) {
   }
 }
 
+/* Where the program has ended, or is to be killed, that takes no time. */
+BARE_INLINE void wait_a_grace(long program, unsigned grace_ms) {
+  struct timespec left;
+  struct pollfd end;
+  left.tv_sec = grace_ms / 1000;
+  left.tv_nsec = (long)(grace_ms % 1000) * 1000000;
+  end.fd = (int)program;
+  end.events = POLLIN;
+  end.revents = 0;
+  call(SYS_ppoll, (long)&end, 1, (long)&left, 0, 0);
+}
+
 BARE static int keep(void *arg) {
   lupe_spawned *s = arg;
   static const char name[] = "lupe-keeper";
@@ -184,6 +196,7 @@ BARE static int keep(void *arg) {
     if (call(SYS_ppoll, (long)&end, 1, (long)&look, 0, 0) > 0) break;
   }
   wait_for_an_end(parent, program);
+  wait_a_grace(program, s->options.grace_ms);
   int status;
   struct rusage usage;
   if (call(SYS_wait4, pid, (long)&status, __WALL | WNOHANG, (long)&usage, 0) == pid) {

@@ -33,6 +33,10 @@ typedef struct lupe_spawn_options {
   size_t fd_count;
   /* The program is also killed when the calling thread ends, such as by an execve of the process. */
   bool dies_with_thread;
+  /* Where our process has ended, the program may go on for so long: it has something to clear away, and is
+   * told by other ways than this. Our memory stays as long. 0: it is killed at once. Not with
+   * dies_with_thread. */
+  unsigned grace_ms;
 } lupe_spawn_options;
 
 /* Returns when the program is being executed, with all signals at their defaults and none blocked. LUPE_EIO,

@@ -10,6 +10,7 @@
 #include "core/agent/agent_internal.h"
 #include "core/agent/control.h"
 #include "core/agent/cpu.h"
+#include "core/agent/marks.h"
 #include "core/agent/heap_pages.h"
 #include "core/agent/own_memory.h"
 #include "core/agent/own_threads.h"
@@ -69,6 +70,7 @@ static void after_fork_in_child(void) {
   lupe_heap_pages_after_fork_in_child();
   if (lupe_control_has_left()) return; /* behind a filter: no system call */
   lupe_quiet_fork_after_fork_in_child();
+  lupe_marks_after_fork_in_child();
   lupe_wiped_after_fork();
   lupe_control_after_fork();
 }
@@ -128,6 +130,10 @@ lupe_status lupe_agent_stop(void) {
   lupe_status status = lupe_control_stop();
   end_turn(&t);
   return status;
+}
+
+void lupe_agent_exit(void) {
+  lupe_control_finish();
 }
 
 bool lupe_agent_online(void) {

@@ -30,6 +30,11 @@ LUPE_AGENT_API lupe_status lupe_agent_start(const char *socket_path, bool leave_
  * start or stop sees to it. Thread: any but the agent's. */
 LUPE_AGENT_API lupe_status lupe_agent_stop(void);
 
+/* The same where the program exits: it waits for the farewell alone (at most 1 s, and for a leak proof where
+ * one is wanted then), and touches nothing that a signal handler, in which the program may exit, could have
+ * interrupted. Thread: any but the agent's. */
+LUPE_AGENT_API void lupe_agent_exit(void);
+
 /* Whether it speaks with a runtime. Thread: any. */
 LUPE_AGENT_API bool lupe_agent_online(void);
 

@@ -9,6 +9,7 @@
 
 #include "core/agent/context_x86_64.h"
 #include "core/agent/own_threads.h"
+#include "core/agent/tag.h"
 #include "core/agent/unwind.h"
 #include "core/agent/unwind_x86_64.h"
 #include "core/agent/wiped.h"
@@ -21,8 +22,8 @@ extern int __sigaction(int number, const struct sigaction *act, struct sigaction
 enum {
   SHORT_FRAMES = 32,
   /* Of stack, for what lupe_unwind_from and the functions below need beside the frames (-fstack-usage). */
-  UNWIND_BYTES = 3840,
-  LEAF_BYTES = 512,    /* the same without lupe_unwind_from */
+  UNWIND_BYTES = 3968,
+  LEAF_BYTES = 768,    /* the same without lupe_unwind_from */
   KERNEL_BYTES = 3632, /* of a signal's frame with AVX-512, where the kernel does not tell (before 5.14) */
 };
 
@@ -60,23 +61,29 @@ static void push(const expiry *e, const uint64_t *pcs, size_t depth, bool trunca
   if (truncated) count(&e->segment->counters.truncated_stacks, 1);
 }
 
+static void take_into(const expiry *e, uint64_t *pcs, size_t max) {
+  bool truncated = false;
+  size_t tags = lupe_tag_count();
+  size_t depth = lupe_unwind_from(&e->registers, pcs, max - tags, &truncated);
+  if (tags > 0) lupe_tag_frames(pcs + depth);
+  push(e, pcs, depth + tags, truncated);
+}
+
 /* Three sizes, each with a frame of its own on the stack. */
 __attribute__((noinline)) static void take_whole(const expiry *e) {
   uint64_t pcs[LUPE_MAX_FRAMES];
-  bool truncated = false;
-  size_t depth = lupe_unwind_from(&e->registers, pcs, LUPE_MAX_FRAMES, &truncated);
-  push(e, pcs, depth, truncated);
+  take_into(e, pcs, LUPE_MAX_FRAMES);
 }
 
 __attribute__((noinline)) static void take_short(const expiry *e) {
   uint64_t pcs[SHORT_FRAMES];
-  bool truncated = false;
-  size_t depth = lupe_unwind_from(&e->registers, pcs, SHORT_FRAMES, &truncated);
-  push(e, pcs, depth, truncated);
+  take_into(e, pcs, SHORT_FRAMES);
 }
 
 __attribute__((noinline)) static void take_leaf(const expiry *e) {
-  push(e, &e->registers.pc, 1, true);
+  uint64_t pcs[1 + LUPE_TAGS_MAX] = {e->registers.pc};
+  lupe_tag_frames(pcs + 1);
+  push(e, pcs, 1 + lupe_tag_count(), true);
 }
 
 /* Of the stack that the handler runs on. SIZE_MAX: not known, or it grows. */

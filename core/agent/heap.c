@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/agent/jemalloc.h"
+#include "core/agent/tag.h"
 #include "core/agent/unwind.h"
 #include "core/agent/wiped.h"
 #include "core/clock.h"
@@ -41,11 +42,15 @@ static void on_sample(void **frames, unsigned *out_count, unsigned max) {
   lupe_segment *s = lupe_wiped_enter(&lupe_wiped_page->heap_segment);
   uint64_t start_ns = s ? now_ns() : 0;
   if (max > LUPE_MAX_FRAMES) max = LUPE_MAX_FRAMES;
-  size_t depth = lupe_unwind((uint64_t *)frames, max, &truncated);
+  size_t tags = lupe_tag_count();
+  if (tags >= max) tags = 0;
+  size_t depth = lupe_unwind((uint64_t *)frames, max - tags, &truncated);
   if (depth == 0) { /* jemalloc wants at least one */
     frames[0] = __builtin_return_address(0);
     depth = 1;
   }
+  if (tags > 0) lupe_tag_frames((uint64_t *)frames + depth);
+  depth += tags;
   *out_count = (unsigned)depth;
   if (s) {
     if (cached_tid == 0) cached_tid = (uint32_t)gettid();

@@ -10,6 +10,7 @@
 
 #include "core/agent/heap.h"
 #include "core/agent/heap_pages.h"
+#include "core/agent/marks.h"
 #include "core/clock.h"
 #include "core/wire/channel.h"
 #include "core/wire/ring.h"
@@ -81,12 +82,22 @@ static lupe_status send_maps(lupe_session *se) {
   return status;
 }
 
+/* Where there is no memory for them, spans are not counted. */
+static lupe_status send_marks(lupe_session *se) {
+  int fd;
+  if (lupe_marks_open(&fd) != LUPE_OK) return LUPE_OK;
+  lupe_status status = say(se, LUPE_MARKS, NULL, 0, fd);
+  close(fd);
+  return status;
+}
+
 lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello) {
   int fd;
   lupe_status status = lupe_segment_create(&fd, &se->segment);
   if (status != LUPE_OK) return status;
   status = say(se, LUPE_HELLO, hello, sizeof *hello, fd);
   close(fd);
+  if (status == LUPE_OK) status = send_marks(se);
   if (status != LUPE_OK) return status;
   lupe_heap_arm(se->segment);
   lupe_heap_activate(true);
@@ -140,6 +151,7 @@ void lupe_session_refresh(lupe_session *se) {
   if (lupe_heap_read_figures(&figures) == LUPE_OK) lupe_segment_publish_figures(se->segment, &figures);
   atomic_store_explicit(&se->segment->counters.thread_cpu_ns,
                         (uint64_t)lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID), memory_order_relaxed);
+  lupe_marks_refresh();
 }
 
 static uint32_t lower(uint32_t a, uint32_t b) {
@@ -315,6 +327,7 @@ void lupe_session_close(lupe_session *se) {
   lupe_proof_abandon(&se->proof);
   lupe_proof_clear(&se->proof);
   lupe_heap_restore();
+  lupe_marks_close();
   if (se->socket >= 0) close(se->socket);
   se->socket = -1;
 }

@@ -53,8 +53,8 @@ lupe_status lupe_session_own_descriptors(void);
  * for 40 ms. */
 lupe_status lupe_session_connect(lupe_session *se, const char *path);
 
-/* Makes the segment, says HELLO, switches the sampling of the heap on; that of CPU and wall begins with the
- * runtime's WELCOME. */
+/* Makes the segments, says HELLO, has spans counted and the heap sampled; the sampling of CPU and wall begins
+ * with the runtime's WELCOME. */
 lupe_status lupe_session_open(lupe_session *se, const lupe_hello *hello);
 
 /* Takes one message and does what it says. LUPE_OK also when there is none; else the conversation is over.
@@ -64,7 +64,8 @@ lupe_status lupe_session_answer(lupe_session *se);
 /* Does the next part of what the session is busy with, and answers after the last one. As above. */
 lupe_status lupe_session_go_on(lupe_session *se);
 
-/* Reads the allocator's figures into the segment, and what this thread has cost. */
+/* Reads the allocator's figures into the segment, and what this thread has cost; measures the clock of spans.
+ */
 void lupe_session_refresh(lupe_session *se);
 
 /* When to call lupe_session_prove_on; INT64_MAX: never. */

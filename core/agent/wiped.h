@@ -25,6 +25,9 @@ enum {
 typedef struct lupe_wiped {
   _Atomic(lupe_segment *) heap_segment; /* where the allocation hook's samples go; NULL: nowhere */
   _Atomic(lupe_segment *) cpu_segment;  /* the same for the signal handler */
+  _Atomic uint64_t span_scale;          /* of ticks.h, while spans are counted; 0: they are not */
+  _Atomic uint32_t marks_session; /* of marks.h, written before that, as the next one; 0: there is none */
+  atomic_bool has_lzcnt;
   _Atomic uint32_t cpu_cookie;    /* random, never changes once set: marks our timers' signals; 0: none */
   _Atomic uint32_t cpu_period_ns; /* of all timers */
   _Atomic uint32_t cpu_lock;      /* a futex, see cpu.c */

@@ -1,5 +1,7 @@
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -7,6 +9,7 @@
 #include "core/cli/offline.h"
 #include "core/cli/run.h"
 #include "core/cli/serve.h"
+#include "core/embed/embedded.h"
 #include "core/paths.h"
 #include "core/script/vm.h"
 #include "core/script/worker_main.h"
@@ -24,6 +27,18 @@ static int fill_standard_streams(void) {
   return 0;
 }
 
+/* The link's two ends, as numbers of descriptors. It ends as the program does, by theirs. */
+static int serve_embedding_program(const char *calls, const char *events) {
+  const lupe_embedded given = {.calls = atoi(calls), .events = atoi(events)};
+  sigset_t all;
+  sigfillset(&all); /* what the terminal sends is the program's */
+  pthread_sigmask(SIG_SETMASK, &all, NULL);
+  fcntl(given.calls, F_SETFD, FD_CLOEXEC);
+  fcntl(given.events, F_SETFD, FD_CLOEXEC);
+  lupe_embedded_main(&given);
+  return 0;
+}
+
 int main(int argc, char **argv) {
   lupe_paths paths;
   const char *missing;
@@ -34,6 +49,8 @@ int main(int argc, char **argv) {
   }
   /* How lupe starts its own process for rules; not for people. */
   if (argc == 2 && strcmp(argv[1], "worker") == 0) return lupe_worker_main(paths.lua);
+  /* Likewise, the helper of a program that lupe is embedded in. */
+  if (argc == 4 && strcmp(argv[1], "embedded") == 0) return serve_embedding_program(argv[2], argv[3]);
 
   char error[LUPE_VM_ERROR_BYTES];
   lupe_vm *vm;

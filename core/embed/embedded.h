@@ -16,10 +16,13 @@
 #include "core/lupe.h"
 
 typedef enum lupe_embedded_op {
-  LUPE_EMBEDDED_START =
-      1,                  /* any number of "NAME=VALUE"; first and once. Reply: the agents' socket, the URL */
-  LUPE_EMBEDDED_ABOUT,    /* reply: JSON of what runs and what is not available */
-  LUPE_EMBEDDED_REPORT,   /* reply: JSON */
+  /* Any number of "NAME=VALUE"; first and once. Reply: the agents' socket ("": no agent is wanted), the URL,
+   * and "system" where the agent is to leave the allocator alone, else "jemalloc". */
+  LUPE_EMBEDDED_START = 1,
+  /* The mode, the program's process, its allocator, and why its heap is not profiled ("": it is). Reply: JSON
+   * of what runs and what is not available. */
+  LUPE_EMBEDDED_ABOUT,
+  LUPE_EMBEDDED_REPORT,   /* the program's process; reply: JSON */
   LUPE_EMBEDDED_SNAPSHOT, /* an absolute path */
   LUPE_EMBEDDED_EVALUATE, /* a rule's id; reply: JSON */
   LUPE_EMBEDDED_GET,      /* a path; reply: HTTP status, body */

@@ -164,12 +164,14 @@ static int routes_worker(lua_State *L) {
   return call_worker(L, lupe__host_of(L)->services.routes_worker);
 }
 
-/* -- commit_file(temporary, final, callback(error, code)): EEXIST where `final` exists already ---- */
+/* -- commit_file(temporary, final, callback(error, code)): EEXIST where `final` exists already; replace_file
+ * does not mind ---------------------------------------------------------------------------------- */
 
 typedef struct commit {
   lupe_work work;
   lupe__task *task;
   int error; /* errno */
+  bool replaces;
   char temporary[PATH_MAX], final[PATH_MAX];
 } commit;
 
@@ -184,7 +186,8 @@ static int sync_path(const char *path, int flags) {
 static void commit_work(lupe_work *w) {
   commit *c = w->data;
   c->error = sync_path(c->temporary, O_WRONLY);
-  if (c->error == 0 && renameat2(AT_FDCWD, c->temporary, AT_FDCWD, c->final, RENAME_NOREPLACE) != 0)
+  if (c->error == 0 && renameat2(AT_FDCWD, c->temporary, AT_FDCWD, c->final,
+                                    c->replaces ? 0 : RENAME_NOREPLACE) != 0)
     c->error = errno;
   if (c->error != 0) {
     unlink(c->temporary);
@@ -225,7 +228,7 @@ static void check_path(lua_State *L, int index, char out[PATH_MAX]) {
   memcpy(out, path, bytes + 1);
 }
 
-static int commit_file(lua_State *L) {
+static int commit_to(lua_State *L, bool replaces) {
   commit *c = lua_newuserdata(L, sizeof *c); /* filled where an error cannot leak it */
   check_path(L, 1, c->temporary);
   check_path(L, 2, c->final);
@@ -237,10 +240,19 @@ static int commit_file(lua_State *L) {
   }
   memcpy(kept, c, sizeof *kept);
   kept->error = 0;
+  kept->replaces = replaces;
   kept->task = t;
   kept->work.data = kept;
   lupe_pool_queue(t->host->services.pool, &kept->work, commit_work, commit_done);
   return 0;
+}
+
+static int commit_file(lua_State *L) {
+  return commit_to(L, false);
+}
+
+static int replace_file(lua_State *L) {
+  return commit_to(L, true);
 }
 
 /* -- small file questions: true or a value; nil, text, code ------------------------------------ */
@@ -330,6 +342,6 @@ const luaL_Reg lupe__host_run_tasks[] = {
 };
 
 const luaL_Reg lupe__host_tasks[] = {
-    {"worker", worker},     {"commit_file", commit_file}, {"unlink", remove_file},
-    {"mkdir", make_folder}, {"list", list_folder},        {NULL, NULL},
+    {"worker", worker},     {"commit_file", commit_file}, {"replace_file", replace_file}, {"unlink", remove_file},
+    {"mkdir", make_folder}, {"list", list_folder}, {NULL, NULL},
 };

@@ -1,5 +1,6 @@
 #include "core/script/vm.h"
 
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdarg.h>
@@ -7,8 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { CALLERS_SHOWN = 8 };
+#include "core/script/bytecode.h"
+
+enum {
+  CALLERS_SHOWN = 8,
+  MODULE_MAX_BYTES = 1 << 20,
+};
 
 struct lupe_vm {
   lua_State *L;
@@ -135,11 +143,48 @@ static void push_system_cpath(lua_State *L, const char *cpath) {
   luaL_pushresult(&buffer);
 }
 
+/* In package.loaders, before the one for files: lupe's own modules, from bytecode where there is some of the
+ * file's very text. A module that is not there is for the others to find. */
+static int find_own_module(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushliteral(L, "/");
+  luaL_gsub(L, name, ".", "/");
+  lua_pushliteral(L, ".lua");
+  lua_concat(L, 4);
+  const char *path = lua_tostring(L, -1);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  struct stat st;
+  if (fd < 0) return 0;
+  if (fstat(fd, &st) != 0 || st.st_size <= 0 || st.st_size > MODULE_MAX_BYTES) {
+    close(fd);
+    return 0;
+  }
+  char *text = lua_newuserdata(L, (size_t)st.st_size);
+  ssize_t n = read(fd, text, (size_t)st.st_size);
+  close(fd);
+  return n == st.st_size && lupe__bytecode_push(L, name, path, text, (size_t)n) ? 1 : 0;
+}
+
+static void add_loader(lua_State *L, const char *lua_dir) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "loaders");
+  for (int i = (int)lua_objlen(L, -1); i >= 2; i--) { /* the first is package.preload's */
+    lua_rawgeti(L, -1, i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushstring(L, lua_dir);
+  lua_pushcclosure(L, find_own_module, 1);
+  lua_rawseti(L, -2, 2);
+  lua_pop(L, 2);
+}
+
 static int open_state(lua_State *L) {
   const char *lua_dir = lua_touserdata(L, 1);
   lua_pushboolean(L, 1);
   lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
   luaL_openlibs(L);
+  add_loader(L, lua_dir);
   lua_getglobal(L, "package");
   lua_pushfstring(L, "%s/?.lua;%s/?/init.lua", lua_dir, lua_dir);
   lua_setfield(L, -2, "path");

@@ -167,7 +167,7 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
     return LUPE_OK;
   } else if (m->type == LUPE_GOODBYE) {
     if (s->target) lupe_target_leaves(s->target);
-  } else {
+  } else if (m->type != LUPE_MARKS || m->body_bytes != 0 || !s->target) {
     status = LUPE_ECORRUPT;
   }
   if (fd >= 0) close(fd);

@@ -1,10 +1,12 @@
 /* marks.h -- the second shared segment between an agent and the runtime: the names that a program marks its
- * work with, and what its spans sum up to. Owner: the agent creates it as a sealed memfd (no shrinking), once
- * in a process's life, and passes it with LUPE_MARKS, after its HELLO and to every runtime that it speaks
- * with. Pages that nothing was written to take no memory. Everything the runtime reads here is untrusted.
+ * work with, and what its spans sum up to. Owner: the agent creates it as a sealed memfd (no shrinking), one
+ * for each runtime that it speaks with, and passes it with LUPE_MARKS, right after its HELLO; an agent that
+ * has not the memory for it says nothing. Pages that nothing was written to take no memory. Everything the
+ * runtime reads here is untrusted.
  *
- * A name's number is its index in `names`, and never means another one. A tag is a frame of a stack, behind
- * the thread's first function: LUPE_TAG_FRAME | number, innermost first. No code has such an address.
+ * A name's number is its index in `names`, and never means another one in the process's life. Its text may
+ * come a moment after its first use. A tag is a frame of a stack, behind the thread's first function:
+ * LUPE_TAG_FRAME | number, innermost first. No code has such an address.
  *
  * A block is written by one thread at a time, by plain loads and stores, and only ever counts up: what the
  * runtime sees is the sum of all blocks of a name, and the difference to what it saw before. A block whose
@@ -27,7 +29,7 @@ enum {
 #define LUPE_TAG_FRAME_MASK UINT64_C(0xfffffffffff00000)
 
 typedef struct lupe_mark_name {
-  _Atomic uint32_t state; /* 0 free, 1 is being written, 2 is there and does not change any more */
+  _Atomic uint32_t state; /* 0 free, or still to come; 2 is there and does not change any more */
   uint32_t unused;
   _Atomic uint64_t place; /* a return address inside the function that began its first span; 0: none did */
   char text[LUPE_MARK_NAME_BYTES];
@@ -48,7 +50,7 @@ typedef struct lupe_marks {
   _Atomic uint32_t block_count; /* blocks below this may be in use */
   _Atomic uint32_t epoch;       /* the runtime counts it up whenever it has read; the agent only reads it */
   uint32_t unused;
-  _Atomic uint64_t names_lost; /* that came too late, looked up again or not */
+  _Atomic uint64_t names_lost; /* looked up when there was no number left for them */
   _Atomic uint64_t spans_lost; /* that found no block */
   _Alignas(64) lupe_mark_name names[LUPE_MARK_NAMES_MAX];
   _Alignas(64) lupe_span_block blocks[LUPE_SPAN_BLOCKS_MAX];

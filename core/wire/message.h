@@ -18,6 +18,7 @@ typedef enum lupe_message_type {
   LUPE_COMMANDED = 8, /* agent: lupe_command_reply, one for each command, in their order */
   LUPE_PROVE = 9,     /* runtime: lupe_proof_request */
   LUPE_PROVED = 10,   /* agent: lupe_proof_reply, with a sealed memfd of proof.h where it is complete */
+  LUPE_MARKS = 11,    /* agent, no body: the descriptor of its segment of marks.h; once, right after HELLO */
 } lupe_message_type;
 
 typedef struct lupe_message {

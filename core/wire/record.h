@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum {
-  LUPE_WIRE_VERSION = 4,
+  LUPE_WIRE_VERSION = 5,
   LUPE_MAX_FRAMES = 128,       /* jemalloc's PROF_BT_MAX */
   LUPE_RING_BYTES = 1 << 20,   /* of payload; a power of two */
   LUPE_SIZE_CLASSES_MAX = 256, /* 36 small and 196 large in jemalloc 5.3 with 4 KiB pages */

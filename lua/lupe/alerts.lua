@@ -2,7 +2,7 @@
 -- An alert is a finding of kind "alert". It is raised by the first check of the whole run that finds it, and cleared
 -- by the second scheduled check in a row that does not: a figure that wavers raises one alert, not ten. While it is
 -- raised a reminder comes with each cooldown; one that comes back within the cooldown of the last word about it is
--- raised without a word. The words are lines of lupe's log.
+-- raised without a word. The words are lines of lupe's log, and told to the program that lupe is a part of.
 --
 -- What is told depends on the checks and their times alone. A rule that failed, is quarantined or lacks history says
 -- nothing: its alerts stay.
@@ -39,6 +39,7 @@ function alerts.new(host, cooldown_secs)
     raised = {}, -- key -> { finding, since_ms, notified_ms, told, missed }
     told_ms = {}, -- key -> of an alert that is over: when it was last spoken of
     count = 0,
+    heard = nil, -- function(alert, words), told of every word: set by lupe.embedded
   }, alerts)
 end
 
@@ -46,6 +47,7 @@ local function urgency(finding) return SEVERITY[finding.severity] or LEAST end
 
 local function tell(self, alert, words, level)
   alert.notified_ms, alert.told = self.host.now_ms(), true
+  if self.heard then self.heard(alert, words) end
   local target = alert.finding.target
   self.host.log(level or "warning", ("alert %s: %s (%s%s)"):format(words, alert.finding.summary, alert.finding.rule,
     target and (", in %s, process %d"):format(target.name, target.pid) or ""))

@@ -215,6 +215,31 @@ function analysis:take_in(result, program)
   self.known_findings:add(program and program.key, result.findings, result.suppressed)
 end
 
+--- Runs one rule now, aside: the result is not the run's. Inside a task.
+-- @param view as for `run`
+-- @string id of a rule that is in force
+-- @return { findings, elapsed_ms }; or nil and a message
+function analysis:evaluate(view, id)
+  self.live:first()
+  local entry = self.registry.active[id]
+  return self.turns:run(function()
+    local began = self.host.monotonic_ms()
+    local outcome = {
+      findings = {}, suppressed = {}, errors = json.array(), answers = {}, lacking = {}, failed = {},
+    }
+    local earlier = not FIRST_KINDS[entry.rule.kind] and self:findings() or nil
+    self.runner:run(view, { only = id }, nil, earlier, outcome)
+    if self.settings:disabled(id) then return nil, id .. " is switched off (rules_disabled)" end
+    if outcome.errors[1] then return nil, outcome.errors[1] end
+    return { findings = settle(outcome.findings), elapsed_ms = self.host.monotonic_ms() - began }
+  end)
+end
+
+--- The modules that rules may require are others now: all are loaded anew.
+function analysis:renew()
+  self.registry:settle()
+end
+
 --- The newest result of the whole run, or nil; never waits.
 function analysis:latest() return self.last end
 

@@ -107,13 +107,17 @@ end
 --- Resolves all settings.
 -- @param flags  name -> value of what the command line gave (already parsed)
 -- @param env    function(name) -> string or nil
+-- @tparam[opt] table options `only_named_file`: the working folder's file is not looked for
 -- @return table of name -> value, with `sources` (name -> "flag", "environment", "file" or "default"),
 -- `listen_host`, `listen_port` and `listen_given`; or nil and a message
-function config.resolve(flags, env)
+function config.resolve(flags, env, options)
   local values = { sources = {} }
   local path = flags.config or env("LUPE_CONFIG")
-  local from_file, message = read_file(path or DEFAULT_FILE, not path)
-  if message then return nil, message end
+  local from_file, message
+  if path or not (options and options.only_named_file) then
+    from_file, message = read_file(path or DEFAULT_FILE, not path)
+    if message then return nil, message end
+  end
   path = path or DEFAULT_FILE
   if from_file then
     local ok

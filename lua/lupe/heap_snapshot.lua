@@ -9,8 +9,9 @@ local heap_snapshot = {}
 
 local DEADLINE_MS = 30000
 
---- Lets the worker write the view to a file.
-local function write_export(app, view, pid, extra, path)
+--- Lets the worker write the view to a file, which it makes. Inside a task.
+-- @return true; or nil, a message, a code
+function heap_snapshot.write(app, view, pid, extra, path)
   local result = app.analysis:run(view, { pid = pid })
   local request = { op = "export", findings = json.array(result.findings), extra = extra }
   local answer, message, code = ask_worker.about(app.host, view, request, { file = path }, DEADLINE_MS)
@@ -27,7 +28,7 @@ local function take(app, entry, pid, options)
   end
   if not view then return nil, reason, "ENODATA" end
   return app.snapshots:finish(entry, function(path)
-    return write_export(app, view, pid, options.extra, path)
+    return heap_snapshot.write(app, view, pid, options.extra, path)
   end, options.promised)
 end
 

@@ -66,6 +66,14 @@ local function id_of(key)
   return bit.tohex(hash)
 end
 
+--- As an entry of `list`, of a finding that no check of the whole run found.
+function known_findings.alone(finding, now_ms)
+  return {
+    id = id_of(known_findings.key(finding)), finding = finding, first_ms = now_ms, last_ms = now_ms, times = 1,
+    current = true,
+  }
+end
+
 --- @param now_ms function() that gives Unix time
 function known_findings.new(now_ms)
   return setmetatable({

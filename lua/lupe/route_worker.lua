@@ -96,7 +96,7 @@ end
 -- @return the route; or nil and a failure
 local function load(self, path, source)
   local ok, result, _, _, kind = self.host.guarded(rule.label(path), LOADING, function()
-    local env = sandbox.new(self.host.tripped, { lupe = library(self) })
+    local env = sandbox.new(self.host.tripped, { lupe = library(self) }, self.modules)
     local loaded, message = route.load(path, source, env, function(chunk) return true, chunk() end)
     return { loaded = loaded, message = message }
   end)

@@ -129,7 +129,7 @@ end
 --- The route of a request, and its checked parameters. Raises problems.
 local function admit(self, request)
   local app = self.app
-  guard.check(request.headers, app.config.listen_host, app.host.port)
+  if not request.inside then guard.check(request.headers, app.config.listen_host, app.host.port) end
   if request.too_large or #(request.body or "") > MAX_BODY_BYTES then
     problem.raise(413, "body-too-large", ("a body may have %d bytes"):format(MAX_BODY_BYTES))
   end
@@ -141,7 +141,7 @@ local function admit(self, request)
   end
   request.route = route
   local class = route.rate == nil and "reads" or route.rate
-  if class then
+  if class and not request.inside then
     local ok, wait_secs = self.limits:take(class, request.peer or "", app.host.monotonic_ms())
     if not ok then
       problem.raise(429, "too-many-requests", ("more than %d requests of this kind in a minute; wait %d s")
@@ -169,7 +169,8 @@ local function as_text(headers, body)
 end
 
 --- Answers one request, at once or later.
--- @param request { method, path, query, headers (names in lower case), body, peer, too_large }
+-- @param request { method, path, query, headers (names in lower case), body, peer, too_large, inside }; `inside`: it
+--   came from the program that lupe is a part of, not by HTTP, so it is neither from elsewhere nor counted
 -- @param respond function(status, headers, body), called exactly once
 function router:handle(request, respond)
   local app, began_ms = self.app, self.app.host.monotonic_ms()

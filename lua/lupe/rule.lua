@@ -5,6 +5,7 @@
 
 local action_kinds = require("lupe.action_kinds")
 local expect = require("lupe.expect")
+local sandbox = require("lupe.sandbox")
 
 local fail, got, shown = expect.fail, expect.got, expect.shown
 local contains, check_range, refuse_unknown = expect.contains, expect.range, expect.known
@@ -176,13 +177,7 @@ end
 -- @return the chunk, with its JIT off (a compiled loop never meets the hook that stops it);
 --   or nil and "FILE:LINE: message"
 function rule.compile(path, source, env)
-  local label = rule.label(path)
-  if source:byte(1) == 27 then return nil, label .. ": bytecode is not read, only Lua text" end
-  local chunk, message = loadstring(source, "=" .. label)
-  if not chunk then return nil, message end
-  setfenv(chunk, env)
-  jit.off(chunk, true)
-  return chunk
+  return sandbox.compile(rule.label(path), source, env)
 end
 
 --- Compiles, runs and checks the text of a rule's file.

@@ -54,7 +54,7 @@ local function send_rules(self, note)
   local entries, list = self.registry:in_force(), json.array()
   for i, entry in ipairs(entries) do list[i] = { path = entry.path, source = entry.source } end
   local revision = self.registry.revision
-  send(self, { op = "load", rules = list, deadline_ms = RULE_DEADLINE_MS }, nil,
+  send(self, { op = "load", rules = list, modules = self.host.modules, deadline_ms = RULE_DEADLINE_MS }, nil,
     SYSTEM_DEADLINE_MS + #list * RULE_DEADLINE_MS, function(reply)
       self.loaded_revision = reply.ok and revision or nil
       self.refused = {}
@@ -153,11 +153,12 @@ end
 --- The entries that run.
 -- @tparam[opt] string about only rules that speak of this
 -- @tparam[opt] table kinds set
+-- @string[opt] only the id of the one that is wanted
 -- @return array, and an array of those that would run if they were not quarantined
-function rule_runner:runnable(about, kinds)
+function rule_runner:runnable(about, kinds, only)
   local list, quarantined = {}, {}
   for _, entry in ipairs(self.registry:in_force(kinds)) do
-    local wanted = not about or subject(entry.rule) == about
+    local wanted = (not about or subject(entry.rule) == about) and (not only or entry.rule.id == only)
     if wanted and not self.settings:disabled(entry.rule.id) then
       local which = self.health:of(entry).quarantined and quarantined or list
       which[#which + 1] = entry
@@ -173,7 +174,7 @@ end
 -- @param findings those that the rules see, or nil
 -- @param outcome what is added to: { findings, suppressed, errors, answers, lacking, failed }
 function rule_runner:run(view, options, kinds, findings, outcome)
-  local pending, quarantined = self:runnable(options.about, kinds)
+  local pending, quarantined = self:runnable(options.about, kinds, options.only)
   local idle_rounds = 0
   for _, entry in ipairs(quarantined) do
     give_up(outcome, entry, "quarantined until its file changes: " .. self.health:of(entry).error)

@@ -32,10 +32,26 @@ local WHY_NOT = {
   loadfile = "a rule is one file", loadstring = "a rule can't make code", module = "a rule is one file",
   os = "a rule has no clock and no processes: time is view.time_ms", package = "a rule is one file",
   print = "what a rule has to say is a finding", rawset = "what is read-only stays so",
-  require = "a rule is one file", setfenv = "a rule can't change environments",
+  require = "a rule is one file (and modules that a program adds, which has lupe inside)", setfenv = "a rule can't change environments",
 }
 
+local IN_THE_MAKING = {}
+
 local LONGEST_STRING = 64 * 2 ^ 20
+
+--- Compiles the text of a file, without running it.
+-- @string label what the file is called in messages
+-- @tparam table env its globals
+-- @return the chunk, with its JIT off (a compiled loop never meets the hook that stops it);
+--   or nil and "FILE:LINE: message"
+function sandbox.compile(label, source, env)
+  if source:byte(1) == 27 then return nil, label .. ": bytecode is not read, only Lua text" end
+  local chunk, message = loadstring(source, "=" .. label)
+  if not chunk then return nil, message end
+  setfenv(chunk, env)
+  jit.off(chunk, true)
+  return chunk
+end
 
 local function pick(from, names)
   local picked = {}
@@ -89,11 +105,34 @@ local function read_only(name, content)
   })
 end
 
+--- `require` for one environment: each module runs in it, once.
+local function requirer(modules, env)
+  local loaded = {}
+  return function(name)
+    local text = type(name) == "string" and modules[name]
+    if not text then
+      error(("require: no module '%s' was added by the program (lupe_add_module)"):format(tostring(name)), 2)
+    end
+    local known = loaded[name]
+    if known == IN_THE_MAKING then error(("require: module '%s' requires itself"):format(name), 2) end
+    if known ~= nil then return known end
+    loaded[name] = IN_THE_MAKING
+    local chunk, message = sandbox.compile(name .. ".lua", text, env)
+    if not chunk then error(message, 0) end
+    local value = chunk()
+    if value == nil then value = true end
+    loaded[name] = value
+    return value
+  end
+end
+
 --- A fresh environment: nothing that one rule does to its own is seen by another.
 -- @tparam function tripped gives the message with which the running rule must stop, else nil
 -- @tparam[opt] table instead library -> name -> function in place of the usual one, or of a further library
-function sandbox.new(tripped, instead)
-  local known = pick(_G, BASE)
+-- @tparam[opt] table modules name -> text of those that may be required
+function sandbox.new(tripped, instead, modules)
+  local known, env = pick(_G, BASE), {}
+  if modules and next(modules) then known.require = requirer(modules, env) end
   local libraries = {}
   for name, functions in pairs(LIBRARIES) do libraries[name] = pick(_G[name], functions) end
   libraries.string.rep = bounded_rep
@@ -105,7 +144,7 @@ function sandbox.new(tripped, instead)
   end
   known.pcall, known.xpcall, libraries.coroutine.resume, libraries.coroutine.wrap = catchers(tripped)
   for name, functions in pairs(libraries) do known[name] = read_only(name, functions) end
-  return setmetatable({}, {
+  return setmetatable(env, {
     __index = function(_, name)
       local value = known[name]
       if value == nil then

@@ -3,6 +3,8 @@
 -- number, and none that others could have written. Nothing is run here: who uses this checks an entry's `text` and
 -- says `adopt` or `reject`; what was adopted last stays in force until the file is gone.
 --
+-- Beside those there are texts that the program gives that lupe is a part of (`give`); their `path` is a name.
+--
 -- An entry: `path`, `order` (of its directory), `shipped`, `text` (as last read; nil where it cannot be: then `error`
 -- says why), and of the version in force `loaded` (what was made of it), `source`, `loaded_ms`; `error` says what is
 -- wrong with the file, nil: nothing.
@@ -44,6 +46,7 @@ end
 function script_files.new(directories, what, log)
   return setmetatable({
     directories = directories, what = what, log = log, by_path = {},
+    given = {}, -- name -> text of a file that is in no directory: see `give`
     complaints = {}, -- what is wrong with directories: path -> message
   }, script_files)
 end
@@ -116,6 +119,27 @@ local function names_in(self, directory)
   return kept
 end
 
+--- From the next look on there is a file of this name with this text, behind those of all directories; or there is
+-- none any more, where `text` is nil.
+-- @return its text before
+function script_files:give(name, text)
+  local before = self.given[name]
+  self.given[name] = text
+  return before
+end
+
+local function look_at_given(self, seen, changed)
+  for name, text in pairs(self.given) do
+    seen[name] = true
+    local entry = self.by_path[name] or { path = name, shipped = false, order = #self.directories + 1 }
+    self.by_path[name] = entry
+    if entry.text ~= text then
+      entry.text = text
+      changed[#changed + 1] = entry
+    end
+  end
+end
+
 --- Looks at the directories again.
 -- @bool final files that are not there are gone. Else they are given a second look first, as some editors put a new
 --   file in the place of the old in two steps
@@ -133,6 +157,7 @@ function script_files:look(final)
       if look_at(self, entry) then found.changed[#found.changed + 1] = entry end
     end
   end
+  look_at_given(self, seen, found.changed)
   for path, entry in pairs(self.by_path) do
     if not seen[path] then
       if final or entry.missing then

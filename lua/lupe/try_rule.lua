@@ -12,7 +12,7 @@ local try_rule = {}
 function try_rule.load(host, path, source)
   local deadline_ms = budgets.call_ms
   local reply, message, _, kind = ask_worker.once(host,
-    { op = "try", path = path, source = source, deadline_ms = deadline_ms }, nil, deadline_ms)
+    { op = "try", path = path, source = source, modules = host.modules, deadline_ms = deadline_ms }, nil, deadline_ms)
   if reply then return reply.rule end
   return nil, message, kind
 end

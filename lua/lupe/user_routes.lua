@@ -42,7 +42,9 @@ end
 
 --- For lupe.live_scripts: the text is compiled, run and checked in the worker process.
 local function try(self, entry)
-  local reply = call(self, { op = "try_route", path = entry.path, source = entry.text })
+  local reply = call(self, {
+    op = "try_route", path = entry.path, source = entry.text, modules = self.host.modules,
+  })
   if not reply.ok then
     local named = reply.error:find(entry.path:match("[^/]*$"), 1, true)
     return nil, named and reply.error or ("%s: %s"):format(entry.path, reply.error), reply.kind
@@ -73,6 +75,9 @@ function user_routes.new(app, entrance, own)
   if folder then self.live:stir() end
   return self
 end
+
+--- The modules that routes may require are others now: what the worker process has was made with those before.
+function user_routes:renew() self.sent = {} end
 
 function user_routes:look(final) return self.files:look(final) end
 
@@ -166,10 +171,10 @@ local function start(self, entry, request)
   self.tokens = self.tokens + 1
   local asked = { op = "serve", path = entry.path, token = self.tokens, request = request }
   local source = entry.source
-  if self.sent[entry.path] ~= source then asked.source = source end
+  if self.sent[entry.path] ~= source then asked.source, asked.modules = source, self.host.modules end
   local reply, body = call(self, asked)
   if reply.kind == "no_route" then
-    asked.source = source
+    asked.source, asked.modules = source, self.host.modules
     reply, body = call(self, asked)
   end
   self.sent[entry.path] = source -- where it is not so, the next request is told "no_route"

@@ -11,6 +11,8 @@
 --   changes nothing.
 -- * `{op="try", path, source, deadline_ms?}` does the same with one file, aside: `{ok=true, rule={path, id, ...}}`.
 --   Nothing that is loaded changes. A `check` with `candidate=path` runs that one.
+-- * `{op="try_module", name, modules}` compiles and runs one of the modules, aside: `{ok=true}`
+-- Texts of rules and routes come with `modules` (name -> text) where there are any: what they may require.
 -- * `{op="snapshot"}` with the descriptor of a snapshot: rules see that one from now on. `{ok=true}`
 -- * `{op="base"}` likewise: what rules may compare it with, as `view.base`. `{ok=true}`
 -- * `{op="check", id, candidate?, base?, params?, findings?, config?, allocator?, cgroup?, cores?, off_because?,
@@ -88,7 +90,7 @@ end
 -- @return the rule and what there is to say of it; or nil, a message and a kind
 local function load_one(self, path, source, limits)
   local ok, result, _, _, kind = self.host.guarded(rule.label(path), limits, function()
-    local env = sandbox.new(self.host.tripped)
+    local env = sandbox.new(self.host.tripped, nil, self.modules)
     local loaded, message = rule.load(path, source, env, function(chunk) return true, chunk() end)
     return loaded and { loaded = loaded, text = json.encode(describe(path, loaded)) } or { message = message }
   end)
@@ -136,6 +138,20 @@ function operations.try(self, request)
   local loaded, answer, kind = load_one(self, path, source, limits)
   self.candidate = loaded and { path = path, rule = loaded }
   return loaded and { ok = true, rule = answer } or failure(kind, answer)
+end
+
+function operations.try_module(self, request)
+  local name = request.name
+  local limits, refused = loading_limits(request)
+  if not limits then return refused end
+  if type(name) ~= "string" or not self.modules[name] then
+    return failure("request", "try_module: expected a name, and modules with it")
+  end
+  local ok, result, _, _, kind = self.host.guarded(name .. ".lua", limits, function()
+    sandbox.new(self.host.tripped, nil, self.modules).require(name)
+    return true
+  end)
+  return ok and { ok = true } or failure(kind, first_line(result))
 end
 
 function operations.snapshot(self)
@@ -257,7 +273,7 @@ local KNOWN = table.concat(names, ", ")
 --- @tparam table host what C offers: guarded, tripped, map, snapshot, write, memory, confined
 -- @treturn function(text) answers one request, both JSON
 function worker.new(host)
-  local self = { host = host }
+  local self = { host = host, modules = {} }
   forget(self)
   sandbox.guard_strings()
   whole_tables()
@@ -271,6 +287,7 @@ function worker.new(host)
     if not operation then
       return json.encode(failure("request", ("op: expected %s, got %s"):format(KNOWN, tostring(request.op))))
     end
+    if type(request.modules) == "table" then self.modules = request.modules end
     local answer, body = operation(self, request)
     local reply = json.encode(answer)
     if body then reply = reply .. "\n" .. body end

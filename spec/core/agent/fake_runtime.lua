@@ -7,6 +7,8 @@ ffi.cdef([[
 typedef int pid_t;
 typedef unsigned uid_t;
 intptr_t pread(int fd, void *bytes, size_t count, long offset);
+void *mmap(void *at, size_t bytes, int protection, int flags, int fd, long offset);
+int munmap(void *at, size_t bytes);
 ]])
 support.declare("core/lupe.h")
 support.declare("core/wire/message.h")
@@ -14,6 +16,7 @@ support.declare("core/wire/proof.h")
 support.declare("core/wire/record.h")
 support.declare("core/wire/ring.h")
 support.declare("core/wire/channel.h")
+support.declare("core/wire/marks.h")
 
 local OK, AGAIN, GONE = 0, 4, 7 -- LUPE_OK, LUPE_EAGAIN, LUPE_ENOENT
 local core = support.core()
@@ -116,7 +119,7 @@ function fake_runtime.read_whole(fd)
 end
 
 local names = {
-  "hello", "welcome", "profile", "profiled", "goodbye", "maps", "command", "commanded", "prove", "proved",
+  "hello", "welcome", "profile", "profiled", "goodbye", "maps", "command", "commanded", "prove", "proved", "marks",
 }
 
 --- Takes one message if there is one: its name, its body (cdata, false), its descriptor. "gone" at the end.
@@ -166,17 +169,30 @@ function connection:try()
     ffi.C.close(fd[0])
     if text ~= "" then self.maps = text end -- else the process has ended
     return name
+  elseif name == "marks" then
+    self:set_marks(fd[0])
+    return name
   end
   return name
 end
 
---- The next message, which must be of that name; maps come unasked and are passed over.
+-- Takes over the descriptor of a segment of marks.h.
+function connection:set_marks(fd)
+  assert(fd >= 0, "MARKS came without a segment")
+  local bytes = ffi.sizeof("lupe_marks")
+  local at = ffi.C.mmap(nil, bytes, 3, 1, fd, 0) -- PROT_READ | PROT_WRITE, MAP_SHARED
+  ffi.C.close(fd)
+  assert(tonumber(ffi.cast("intptr_t", at)) ~= -1, "the segment of marks cannot be mapped")
+  self.marks = ffi.gc(ffi.cast("lupe_marks *", at), function(marks) ffi.C.munmap(marks, bytes) end)
+end
+
+--- The next message, which must be of that name; maps and marks come unasked and are passed over.
 function connection:expect(wanted, seconds)
   local body, extra
   support.eventually(function()
     local name
     name, body, extra = self:try()
-    if name == "maps" and wanted ~= "maps" then return nil end
+    if (name == "maps" or name == "marks") and wanted ~= name then return nil end
     if name and name ~= wanted then error("expected " .. wanted .. ", got " .. name, 0) end
     return name
   end, seconds, "message " .. wanted)

@@ -1,0 +1,170 @@
+--- What programs do that lupe is in, and that must neither hang nor leave anything behind.
+local embedding = require("spec.embedding")
+local support = require("spec.support")
+
+local STATUS, one = embedding.STATUS, embedding.one
+
+describe("a program with lupe inside", function()
+  local folder
+  before_each(function() folder = support.temp_dir() end)
+  after_each(support.cleanup)
+
+  --- What there is in the folder that sockets go to.
+  local function sockets()
+    local pipe = io.popen("ls -A " .. folder)
+    local text = pipe:read("*a")
+    pipe:close()
+    return text
+  end
+
+  --- The processes that were started for the one of that id: workers, keepers, helpers.
+  local function descendants(pid)
+    local pipe = io.popen(("pgrep -P %d"):format(pid))
+    local list = {}
+    for child in pipe:lines() do
+      list[#list + 1] = tonumber(child)
+      for _, deeper in ipairs(descendants(tonumber(child))) do list[#list + 1] = deeper end
+    end
+    pipe:close()
+    return list
+  end
+
+  local function alive(pid) return os.execute(("kill -0 %d 2>/dev/null"):format(pid)) == 0 end
+
+  --- Started, with a worker process at work, and then left waiting.
+  local function running(mode, words)
+    local go_on = support.temp_dir() .. "/go_on"
+    local all = { "mode " .. mode, "start", "add_module m " .. support.write_file(go_on .. ".lua", "return {}") }
+    for _, word in ipairs(words or {}) do all[#all + 1] = word end
+    all[#all + 1] = "wait " .. go_on
+    local process = embedding.spawn(all, { folder = folder })
+    support.eventually(function() return process:stdout():find("add_module 0") end, 30, "it to run")
+    local others = support.eventually(function()
+      local list = descendants(process.pid)
+      return #list > 0 and list
+    end, 10, "its worker process")
+    return process, others, go_on
+  end
+
+  for _, mode in ipairs({ "process", "helper" }) do
+    describe("(" .. mode .. ")", function()
+      it("exits without stopping it", function()
+        local process, others, go_on = running(mode)
+        support.write_file(go_on, "")
+        assert.equal(0, (process:wait(10)))
+        support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+        for _, pid in ipairs(others) do
+          support.eventually(function() return not alive(pid) end, 5, pid .. " to end")
+        end
+      end)
+
+      it("is killed", function()
+        local process, others = running(mode)
+        process:kill(9)
+        process:wait(10)
+        for _, pid in ipairs(others) do
+          support.eventually(function() return not alive(pid) end, 5, pid .. " to end")
+        end
+        if mode == "helper" then
+          support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+        end
+      end)
+
+      it("becomes another one by exec", function()
+        local process = embedding.spawn({ "mode " .. mode, "start", "exec /bin/true" }, { folder = folder })
+        assert.equal(0, (process:wait(10)))
+        if mode == "helper" then
+          support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+        end
+      end)
+
+      it("exits in a signal handler amid a call", function()
+        local _, _, process = embedding.run({ "mode " .. mode, "start", "exit_in_handler" }, { folder = folder })
+        assert.equal(0, process.code)
+        support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+      end)
+
+      it("exits in its callback", function()
+        local rule = support.write_file(support.temp_dir() .. "/rule.lua", [[return {
+          api = 1, id = "alert.mine", kind = "alert", title = "Mine", needs = { "memory" },
+          check = function() return { { summary = "now", severity = "high" } } end,
+        }]])
+        local process = embedding.spawn({ "mode " .. mode, "set leak_check_interval_secs=1", "exit_in_callback",
+          "callback plain", "start", "add_rule mine.lua " .. rule, "wait " .. folder .. "/never" }, { folder = folder })
+        assert.equal(0, (process:wait(30)))
+        support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+      end)
+
+      it("closes all descriptors", function()
+        local said = embedding.run({ "mode " .. mode, "start", "closefrom", "get /api/targets", "stop", "start",
+          "closefrom", "stop", "left" }, { folder = folder })
+        assert.equal(0, one(said, "get").status)
+        assert.same({ 0, 0 }, { said.stop[1].status, said.stop[2].status })
+        assert.equal("", sockets())
+      end)
+
+      it("ignores the ends of its children, or waits for any", function()
+        for _, word in ipairs({ "ignore_children", "wait_children" }) do
+          local said, lines = embedding.run({ "mode " .. mode, "start", word, "wait_children",
+            "add_module m " .. support.write_file(folder .. "/m.lua", "return {}"), "wait_children",
+            "get /api/targets", "stop", "wait_children" })
+          assert.equal(0, one(said, "add_module").status)
+          assert.equal(0, one(said, "get").status)
+          for _, line in ipairs(lines) do
+            if line:find("^wait_children") then assert.equal("wait_children -1 ECHILD", line) end
+          end
+        end
+      end)
+
+      it("forks: there is none in the child, which may start one itself", function()
+        local said, lines = embedding.run({ "mode " .. mode, "start",
+          "fork report;stop;start;get /api/targets;stop;left", "get /api/targets", "stop" }, { folder = folder })
+        assert.equal("child 0", lines[#lines - 3])
+        assert.equal(STATUS.ENOENT, one(said, "report").status)
+        assert.same({ STATUS.ENOENT, 0, 0 }, { said.stop[1].status, said.stop[2].status, said.stop[3].status })
+        assert.same({ 0, 0 }, { said.get[1].status, said.get[2].status })
+        assert.equal("", sockets())
+      end)
+
+      it("forks children that exit as they like, while a callback is set", function()
+        local said, lines = embedding.run({ "mode " .. mode, "callback plain", "start", "fork exit", "fork quick_exit",
+          "fork closefrom;exit", "stop" })
+        assert.equal(0, one(said, "stop").status)
+        local children = 0
+        for _, line in ipairs(lines) do
+          if line == "child 0" then children = children + 1 end
+        end
+        assert.equal(3, children)
+      end)
+    end)
+  end
+
+  it("opens the library and closes it", function()
+    local process = support.run({ support.fixture("embed_dlopen"), support.built("liblupe.so") },
+      { env = { LUPE_SOCKET = false } })
+    assert.equal("start 0 \nstop 0\nstart 0 \nstop 0\nstart 0 \n", process:stdout())
+    assert.equal(0, process.code)
+  end)
+
+  it("shows none of lupe's descriptors", function()
+    local said = embedding.run({ "left", "start", "left", "stop" })
+    local before, while_it_runs = said.left[1].text:match("(%d+) desc"), said.left[2].text:match("(%d+) desc")
+    assert.is_true(tonumber(while_it_runs) - tonumber(before) <= 2, "but libuv's own two: " .. while_it_runs)
+  end)
+
+  it("is profiled by lupe run already", function()
+    local report = folder .. "/report.json"
+    local words = { support.built("lupe"), "run", "--listen", "127.0.0.1:0", "--report", "json", "--output", report,
+      "--", support.fixture("embed_plain"), "start", "about", "report", "mode process", "start", "stop", "start" }
+    local process = support.run(words, { env = { LUPE_SOCKET = false } })
+    local said = embedding.parse(process:stdout())
+    assert.same({ 0, STATUS.EINUSE }, { said.start[1].status, said.start[2].status })
+    assert.equal("daemon", support.json.decode(one(said, "about").text).mode)
+    assert.equal(STATUS.EUNSUPPORTED, one(said, "report").status)
+    assert.equal(0, one(said, "stop").status)
+    assert.equal(STATUS.EINUSE, said.start[3].status)
+    assert.matches("profiled by `lupe run` or a daemon already", said.start[3].text, 1, true)
+    local text = support.read_file(report)
+    assert.equal("embed_plain", support.json.decode(text).name)
+  end)
+end)
