@@ -11,8 +11,8 @@ local PAGES = {
   "docs/routes.md", "docs/recordings.md", "docs/decisions.md", "docs/proof.md",
 }
 local ROUTES = {
-  "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
+  "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "reports",
+  "rules", "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
 }
 
 local HOST_FILES = {
@@ -29,6 +29,7 @@ local NOT_RUN = {
   ["./dev package"] = "builds; spec/package_spec.lua makes the package",
   ["sudo apt install ./build/lupe_0.1.0_amd64.deb"] = "changes this machine; spec/package_spec.lua does it in a copy",
   ["lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
+  ["lupe serve"] = "runs until it is ended; spec/end_to_end/serve_spec.lua",
   ["build/lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
 }
 

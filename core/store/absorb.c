@@ -367,15 +367,19 @@ static uint32_t row_of(const lupe_aggregator *a, const lupe_target *t, lupe_targ
   return 0;
 }
 
+static bool same_program(const lupe_target *t, const lupe_target *other) {
+  return t->status.root_pid == other->status.root_pid && t->status.root_ticks == other->status.root_ticks;
+}
+
 lupe_status lupe__sample_owners(lupe_aggregator *a, lupe_target *const *rows, size_t count, bool merged,
-                                lupe__sample_owner **out, size_t *out_count) {
+                                bool tree, lupe__sample_owner **out, size_t *out_count) {
   size_t all = 0, filled = 0, at = 0;
   pthread_mutex_lock(&a->lock);
   for (const lupe_target *t = a->first; t; t = t->next) all++;
   lupe__sample_owner *owners = malloc((all + 1) * sizeof *owners);
   for (const lupe_target *t = a->first; owners && count > 0 && t; t = t->next) {
     bool shown = at < count && rows[at] == t; /* rows come in the order of the list */
-    if (!shown && !merged) continue;
+    if (!shown && (!merged || (tree && !same_program(t, rows[0])))) continue;
     owners[filled++] = (lupe__sample_owner){t->number, shown ? (uint32_t)at : row_of(a, t, rows, count)};
     at += shown;
   }

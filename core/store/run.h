@@ -102,6 +102,7 @@ struct lupe_aggregator {
   int64_t swept_from;                   /* work; how far the sample log reached back then */
   lupe__rates rates;                    /* lock */
   double started_ms;
+  bool endless; /* see lupe_aggregator_options */
   uint32_t series_capacity;
 
   lupe_target *first, *last;                  /* lock */
@@ -132,6 +133,8 @@ void lupe__targets_evict(lupe_aggregator *a);
 void lupe__targets_evict_some(lupe_aggregator *a);
 /* The one that goes on with what `t` left; NULL. Caller holds `lock`. */
 lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t);
+/* Adds one reading to a sum, whose time becomes the later one. */
+void lupe__figures_add(lupe_memory_figures *sum, const lupe_memory_figures *f);
 /* Sum of the newest figures over live targets; false where there is none. Caller holds `lock`. */
 bool lupe__memory_sum(const lupe_aggregator *a, lupe_memory_figures *out);
 /* A copy. Caller holds nothing but `work`. */
@@ -187,9 +190,10 @@ typedef struct lupe__sample_owner {
   uint32_t number, row;
 } lupe__sample_owner;
 /* For a snapshot of the targets `rows`, in the order of the list. `merged`: with the samples of all other
- * processes of the run, shown with the nearest ancestor that has a row: the time that they used is spent.
- * *out is malloc'd, by number ascending. Caller holds `work`. LUPE_ENOMEM. */
+ * processes of the run, or with `tree` of the same program, shown with the nearest ancestor that has a row:
+ * the time that they used is spent. *out is malloc'd, by number ascending. Caller holds `work`. LUPE_ENOMEM.
+ */
 lupe_status lupe__sample_owners(lupe_aggregator *a, lupe_target *const *rows, size_t count, bool merged,
-                                lupe__sample_owner **out, size_t *out_count);
+                                bool tree, lupe__sample_owner **out, size_t *out_count);
 
 #endif

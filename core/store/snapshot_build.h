@@ -15,6 +15,7 @@ enum {
 typedef struct lupe__builder {
   lupe_aggregator *a;
   bool merged; /* of several targets */
+  bool tree;   /* of those of one program */
   lupe__sample_seconds window;
   /* The targets, and what `lock` protects of them, copied. */
   lupe_target **targets;
@@ -22,6 +23,7 @@ typedef struct lupe__builder {
   char (*target_names)[sizeof((lupe_target_status *)0)->name];
   char (*target_allocators)[sizeof((lupe_target_status *)0)->allocator];
   size_t target_count;
+  size_t first_tick; /* of the timeline; those before it were before the program's time */
   lupe_memory_figures *memory;
   size_t memory_count;
   lupe_snapshot_size_class classes[LUPE__CLASSES_MAX];
@@ -61,6 +63,26 @@ typedef struct lupe__builder {
   char *block;           /* of the snapshot */
   uint32_t string_at;
 } lupe__builder;
+
+/* One program of several: the processes that have the same root. */
+typedef struct lupe__tree {
+  int32_t root_pid;
+  uint64_t root_ticks;
+  bool live;                /* a process of it is */
+  double first_ms, died_ms; /* when its first one connected, when the last one died (0: none has) */
+} lupe__tree;
+
+enum { LUPE__MOMENT_MS = 90 }; /* less than two rows of a memory series are ever apart */
+
+/* Callers hold `lock`. False: there is none. */
+bool lupe__tree_find(const lupe_aggregator *a, int32_t root_pid, lupe__tree *out);
+/* Whether `t` is one of the processes that a snapshot of the tree shows. */
+bool lupe__tree_shows(const lupe_aggregator *a, const lupe__tree *tree, const lupe_target *t);
+/* Puts the times of the header within the program's own. */
+void lupe__tree_times(const lupe__tree *tree, lupe_snapshot_header *h);
+/* Its memory figures, summed; *out is malloc'd. LUPE_ENOMEM. */
+lupe_status lupe__tree_memory(const lupe_aggregator *a, const lupe__tree *tree, lupe_memory_figures **out,
+                              size_t *out_count);
 
 static inline void *lupe__column(const lupe__builder *b, const lupe_snapshot_column *c) {
   return b->block + c->offset;

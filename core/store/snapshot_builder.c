@@ -15,10 +15,54 @@ static bool outlives(const lupe_aggregator *a, const lupe_target *t) {
   return !t->superseded && !(t->forked && a->last_ms - t->died_ms > a->heap_interval_ms);
 }
 
-static bool is_chosen(const lupe_aggregator *a, const lupe_target *t, int32_t pid, const lupe_target *one) {
+/* Which targets a snapshot is of. */
+typedef struct choice {
+  int32_t pid; /* or LUPE_TARGET_ALL_LIVE, LUPE_TARGET_ALL, or with LUPE_TARGET_TREE */
+  const lupe_target *one;
+  lupe__tree tree;
+} choice;
+
+static bool is_tree(int32_t pid) {
+  return pid > 0 && (pid & LUPE_TARGET_TREE) != 0;
+}
+
+static bool is_chosen(const lupe_aggregator *a, const lupe_target *t, const choice *c) {
+  int32_t pid = c->pid;
   if (pid == LUPE_TARGET_ALL_LIVE) return t->status.live;
   if (pid == LUPE_TARGET_ALL) return t->status.live || outlives(a, t);
-  return t == one;
+  return is_tree(pid) ? lupe__tree_shows(a, &c->tree, t) : t == c->one;
+}
+
+/* False: there is no such target. Caller holds `lock`. */
+static bool choose(const lupe_aggregator *a, int32_t pid, choice *out) {
+  *out = (choice){.pid = pid};
+  if (pid == LUPE_TARGET_ALL_LIVE || pid == LUPE_TARGET_ALL) return true;
+  if (is_tree(pid)) return lupe__tree_find(a, pid & ~LUPE_TARGET_TREE, &out->tree);
+  out->one = lupe__target_find(a, pid);
+  return out->one != NULL;
+}
+
+static lupe_status copy_memory(lupe__builder *b, const choice *c) {
+  if (is_tree(c->pid)) return lupe__tree_memory(b->a, &c->tree, &b->memory, &b->memory_count);
+  const lupe_series *series = c->one ? c->one->series : b->a->series;
+  size_t rows = lupe_series_count(series);
+  b->memory = calloc(rows + 1, sizeof *b->memory);
+  if (!b->memory) return LUPE_ENOMEM;
+  b->memory_count = lupe_series_copy(series, b->memory, rows);
+  return LUPE_OK;
+}
+
+/* Of a program that came late the time before is no part of its history. */
+static size_t first_tick_of(const lupe__builder *b) {
+  size_t first = b->a->ticks;
+  for (size_t i = 0; i < b->target_count; i++) {
+    const lupe_target *t = b->targets[i];
+    if (!t || !t->profile) continue;
+    size_t tick = 0;
+    while (tick < first && !lupe_heap_profile_column(t->profile, tick)) tick++;
+    first = tick;
+  }
+  return first;
 }
 
 static void copy_target(lupe__builder *b, lupe_target *t) {
@@ -50,33 +94,32 @@ static lupe_status collect(lupe__builder *b, int32_t pid) {
   lupe_aggregator *a = b->a;
   lupe_status status = LUPE_ENOMEM;
   pthread_mutex_lock(&a->lock);
-  const lupe_target *one = pid > 0 ? lupe__target_find(a, pid) : NULL;
-  const lupe_series *series = one ? one->series : a->series;
+  choice c;
   size_t count = 0;
-  for (const lupe_target *t = a->first; t; t = t->next) count += is_chosen(a, t, pid, one);
-  if (pid != LUPE_TARGET_ALL_LIVE && pid != LUPE_TARGET_ALL && !one) {
+  if (!choose(a, pid, &c)) {
     status = LUPE_ENOENT;
     goto out;
   }
-  size_t rows = lupe_series_count(series);
+  for (const lupe_target *t = a->first; t; t = t->next) count += is_chosen(a, t, &c);
   b->targets = calloc(count + 1, sizeof(lupe_target *));
   b->target_rows = calloc(count + 1, sizeof *b->target_rows);
   b->target_names = calloc(count + 1, sizeof *b->target_names);
   b->target_allocators = calloc(count + 1, sizeof *b->target_allocators);
-  b->memory = calloc(rows + 1, sizeof *b->memory);
-  if (!b->targets || !b->target_rows || !b->target_names || !b->target_allocators || !b->memory) goto out;
+  if (!b->targets || !b->target_rows || !b->target_names || !b->target_allocators) goto out;
   for (lupe_target *t = a->first; t; t = t->next) {
-    if (is_chosen(a, t, pid, one)) copy_target(b, t);
+    if (is_chosen(a, t, &c)) copy_target(b, t);
   }
-  b->memory_count = lupe_series_copy(series, b->memory, rows);
+  status = copy_memory(b, &c);
+  if (status != LUPE_OK) goto out;
+  b->first_tick = is_tree(pid) ? first_tick_of(b) : 0;
   lupe_snapshot_header *h = &b->header;
   h->started_ms = a->started_ms;
+  if (is_tree(pid)) lupe__tree_times(&c.tree, h);
   h->generation = a->generation;
   h->heap_interval_ms = a->heap_interval_ms;
   h->dropped_records = a->dropped_records;
   h->truncated_stacks = a->truncated_stacks;
   h->stack_overflows = lupe_stack_table_overflows(a->stacks);
-  status = LUPE_OK;
 out:
   pthread_mutex_unlock(&a->lock);
   return status;
@@ -117,7 +160,8 @@ void lupe__add_stack(lupe__builder *b, uint32_t id, bool with_site) {
 static lupe_status number_stacks(lupe__builder *b) {
   lupe_status status = lupe_frame_names_update(b->a->names);
   if (status != LUPE_OK) return status;
-  status = lupe__sample_owners(b->a, b->targets, b->target_count, b->merged, &b->owners, &b->owner_count);
+  status =
+      lupe__sample_owners(b->a, b->targets, b->target_count, b->merged, b->tree, &b->owners, &b->owner_count);
   if (status == LUPE_OK) status = lupe__collect_spans(b);
   if (status != LUPE_OK) return status;
   lupe__number_span_totals(b);
@@ -169,7 +213,7 @@ static void lay_out(lupe__builder *b) {
   h->magic = LUPE_SNAPSHOT_MAGIC;
   h->version = LUPE_SNAPSHOT_VERSION;
   h->header_bytes = sizeof *h;
-  h->tick_count = (uint32_t)b->a->ticks;
+  h->tick_count = (uint32_t)(b->a->ticks - b->first_tick);
   h->total_bytes = sizeof *h;
   place(h, &h->strings, strings_bytes(b), 1);
   place(h, &h->targets, b->target_count, sizeof(lupe_snapshot_target));
@@ -358,7 +402,8 @@ lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double tim
   b->header.span_to_ms = b->span_window.to_ms;
   b->header.mark_names_lost = a->mark_names_lost;
   b->header.spans_lost = a->spans_lost;
-  b->merged = pid <= 0;
+  b->merged = pid <= 0 || is_tree(pid);
+  b->tree = is_tree(pid);
   b->header.profile_from_ms = b->window.from_ms;
   b->header.profile_to_ms = b->window.to_ms;
   b->header.cpu_hz = rates.cpu_hz;

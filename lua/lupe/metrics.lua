@@ -149,6 +149,7 @@ function metrics.write(out, app)
   app.alerts:metrics(out, app.analysis:ids("alert"))
   app.actions:metrics(out)
   app.prover:metrics(out)
+  app.reports:metrics(out)
   http_metrics(out, app.http)
 end
 
