@@ -41,9 +41,13 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
   if (status != LUPE_OK) goto fail_names;
   status = lupe_sample_log_create(&a->samples);
   if (status != LUPE_OK) goto fail_samples;
+  status = lupe_span_log_create(&a->spans);
+  if (status != LUPE_OK) goto fail_spans;
   *out = a;
   return LUPE_OK;
 
+fail_spans:
+  lupe_sample_log_free(a->samples);
 fail_samples:
   lupe_frame_names_free(a->names);
 fail_names:
@@ -70,8 +74,11 @@ void lupe_aggregator_free(lupe_aggregator *a) {
     a->first = t->next;
     lupe_target_release(t);
   }
+  lupe_span_log_free(a->spans);
+  free(a->span_totals);
   lupe_sample_log_free(a->samples);
   lupe_frame_names_free(a->names);
+  lupe_text_store_clear(&a->mark_names);
   lupe_series_free(a->series);
   lupe_module_table_free(a->modules);
   lupe_stack_table_free(a->stacks);
@@ -104,6 +111,9 @@ void lupe_target_release(lupe_target *t) {
   lupe_record_queue_clear(&t->queue);
   if (t->new_maps >= 0) close(t->new_maps);
   if (t->maps >= 0) close(t->maps);
+  lupe_marks_reader_free(t->new_marks);
+  lupe_marks_reader_free(t->marks);
+  free(t->mark_numbers);
   lupe_series_free(t->series);
   free(t->classes);
   free(t);

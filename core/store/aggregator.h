@@ -98,8 +98,9 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
 void lupe_aggregator_free(lupe_aggregator *a);
 
 /* Which functions are never a site: a stack's site is the first function, from the leaf, that is not a
- * wrapper, else its outermost one. Pool (may wait for a running job). Copied; at most 4096 of 255
- * bytes each, LUPE_EINVAL beyond or for an unknown kind. Replaces the former list. */
+ * wrapper, else its outermost one; but the innermost tag, where it has tags. Pool (may wait for a running
+ * job). Copied; at most 4096 of 255 bytes each, LUPE_EINVAL beyond or for an unknown kind. Replaces the
+ * former list. */
 lupe_status lupe_aggregator_set_wrappers(lupe_aggregator *a, const lupe_wrapper *wrappers, size_t count);
 
 /* -- targets (loop) --------------------------------------------------------------------------- */
@@ -127,6 +128,10 @@ void lupe_target_set_sampling(lupe_target *t, const lupe_target_sampling *sampli
 /* Takes `fd` over: its /proc/PID/maps, or a copy of that, from which the next absorbs tell addresses.
  * LUPE_EINVAL: it is something else (and closed). */
 lupe_status lupe_target_set_maps(lupe_target *t, int fd);
+/* Takes `fd` over: the segment in which it marks its work (marks.h), which the next absorbs read. The one
+ * that it has already may come again. LUPE_ECORRUPT, LUPE_EVERSION: it is no such thing (and closed);
+ * LUPE_ENOMEM, LUPE_EIO. */
+lupe_status lupe_target_set_marks(lupe_target *t, int fd);
 /* The newest reading of its memory and CPU (copied). */
 void lupe_target_figures(lupe_target *t, const lupe_memory_figures *figures);
 /* Live counts per size class (copied; at most LUPE_SIZE_CLASSES_MAX, more are cut). */

@@ -33,7 +33,7 @@ static lupe_target *unlink_oldest(lupe_aggregator *a, bool on_loop) {
     before = previous;
   }
   if (!oldest) return NULL;
-  bool absorbed = oldest->queue.used == 0 && oldest->new_maps < 0;
+  bool absorbed = oldest->queue.used == 0 && oldest->new_maps < 0 && !oldest->new_marks && !oldest->marks;
   if (on_loop && !absorbed && a->dead_count <= DEAD_UNABSORBED_MAX) return NULL;
   if (before)
     before->next = oldest->next;
@@ -63,6 +63,7 @@ static bool evict_some(lupe_aggregator *a, bool on_loop) {
   pthread_mutex_unlock(&a->lock);
   for (size_t i = 0; i < count && !on_loop; i++) lupe__target_absorb_records(gone[i]);
   if (count > 0) lupe_sample_log_hand_over(a->samples, heirs, count);
+  if (count > 0) lupe_span_log_hand_over(a->spans, heirs, count);
   pthread_mutex_lock(&a->lock);
   for (size_t i = 0; i < count; i++) {
     if (parents[i]) parents[i]->status.sample_drops += gone[i]->status.sample_drops;

@@ -83,8 +83,8 @@ static void add_tick(lupe_aggregator *a, uint64_t tick, double time_ms) {
 static lupe_status ingest(lupe_target *t, int fd, double time_ms) {
   lupe_aggregator *a = t->aggregator;
   lupe_status status;
-  if (!t->map && (status = lupe_address_map_create(&t->map, a->modules, t->status.pid)) != LUPE_OK)
-    return status;
+  if ((status = lupe__target_make_map(t)) != LUPE_OK) return status;
+  lupe__target_take_marks(t); /* whose tags the dump speaks of */
   lupe_heap_dump dump;
   status = lupe_heap_dump_read(fd, t->map, a->stacks, &dump, t->why, sizeof t->why);
   if (status != LUPE_OK) return status;

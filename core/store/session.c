@@ -156,7 +156,14 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
       fprintf(stderr, "lupe: process %d sent something else than its mappings\n", (int)s->pid);
     }
     return LUPE_OK;
-  } else if (m->type != LUPE_GOODBYE && (m->type != LUPE_MARKS || m->body_bytes != 0 || !s->target)) {
+  } else if (m->type == LUPE_MARKS && m->body_bytes == 0 && s->target) {
+    /* Without them it has no tags and spans, no more than that. */
+    status = fd < 0 ? LUPE_OK : lupe_target_set_marks(s->target, fd);
+    if (status != LUPE_OK)
+      fprintf(stderr, "lupe: the marks of process %d cannot be read: %s\n", (int)s->pid,
+              lupe_status_text(status));
+    return LUPE_OK;
+  } else if (m->type != LUPE_GOODBYE) {
     status = LUPE_ECORRUPT;
   }
   if (fd >= 0) close(fd);

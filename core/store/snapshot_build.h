@@ -1,6 +1,6 @@
 /* snapshot_build.h -- the insides of building one snapshot, for the files that do it: snapshot_builder.c
- * (what goes in, and where it goes), snapshot_heap.c, snapshot_proofs.c and snapshot_samples.c. Nobody else
- * includes it. Thread: the one that holds the aggregator's `work`. */
+ * (what goes in, and where it goes), snapshot_heap.c, snapshot_proofs.c, snapshot_samples.c and
+ * snapshot_spans.c. Nobody else includes it. Thread: the one that holds the aggregator's `work`. */
 #ifndef LUPE_STORE_SNAPSHOT_BUILD_H
 #define LUPE_STORE_SNAPSHOT_BUILD_H
 
@@ -43,6 +43,12 @@ typedef struct lupe__builder {
 
   size_t proof_count, proof_row_count;
 
+  lupe__sample_seconds span_window;
+  lupe_span_sum *spans;     /* of that window */
+  uint32_t *span_functions; /* by span; LUPE__NONE: not known */
+  size_t span_count;
+  uint32_t span_total_count;
+
   lupe_sample *samples; /* of the window */
   size_t sample_count;
   uint32_t *thread_of; /* by thread number of the log: its number here */
@@ -66,6 +72,13 @@ size_t lupe__string_bytes(const char *text);
 uint32_t lupe__put_string(lupe__builder *b, const char *text);
 /* Gives a stack its number, unless it has one; with_site: and the site that its memory is counted for. */
 void lupe__add_stack(lupe__builder *b, uint32_t id, bool with_site);
+
+/* Sums the window's spans, and names the functions that begin them. LUPE_ENOMEM. */
+lupe_status lupe__collect_spans(lupe__builder *b);
+void lupe__number_span_totals(lupe__builder *b);
+size_t lupe__span_string_bytes(const lupe__builder *b);
+void lupe__fill_spans(lupe__builder *b);
+void lupe__clear_spans(lupe__builder *b);
 
 /* Sums the window's samples, and numbers their threads and stacks. LUPE_ENOMEM. */
 lupe_status lupe__collect_samples(lupe__builder *b);

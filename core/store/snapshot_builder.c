@@ -82,8 +82,11 @@ out:
   return status;
 }
 
-/* The function that a stack's memory is counted for. */
+/* The function that a stack's memory is counted for: its innermost tag. Tags are the outermost frames. */
 static uint32_t site_function_of(const lupe__builder *b, const uint32_t *frames, size_t depth) {
+  size_t first_tag = depth;
+  while (first_tag > 0 && b->functions[b->frames[frames[first_tag - 1]].function].tag) first_tag--;
+  if (first_tag < depth) return b->frames[frames[first_tag]].function;
   for (size_t i = 0; i < depth; i++) {
     uint32_t function = b->frames[frames[i]].function;
     if (!b->functions[function].wrapper) return function;
@@ -114,6 +117,10 @@ void lupe__add_stack(lupe__builder *b, uint32_t id, bool with_site) {
 static lupe_status number_stacks(lupe__builder *b) {
   lupe_status status = lupe_frame_names_update(b->a->names);
   if (status != LUPE_OK) return status;
+  status = lupe__sample_owners(b->a, b->targets, b->target_count, b->merged, &b->owners, &b->owner_count);
+  if (status == LUPE_OK) status = lupe__collect_spans(b);
+  if (status != LUPE_OK) return status;
+  lupe__number_span_totals(b);
   b->frames = lupe_frame_names_frames(b->a->names, &b->frame_count);
   b->functions = lupe_frame_names_functions(b->a->names, &b->function_count);
   b->lines = lupe_frame_names_lines(b->a->names);
@@ -147,7 +154,7 @@ static size_t strings_bytes(const lupe__builder *b) {
     bytes += lupe__string_bytes(lupe_module_table_path(b->a->modules, (uint16_t)i)) +
              lupe__string_bytes(lupe_frame_names_build_id(b->a->names, (uint16_t)i));
   for (uint32_t i = 0; i < b->function_count; i++) bytes += lupe__string_bytes(b->functions[i].name);
-  return bytes + b->lines->texts.text_bytes + lupe__sample_string_bytes(b);
+  return bytes + b->lines->texts.text_bytes + lupe__sample_string_bytes(b) + lupe__span_string_bytes(b);
 }
 
 static void place(lupe_snapshot_header *h, lupe_snapshot_column *c, uint64_t count, size_t element_bytes) {
@@ -194,8 +201,9 @@ static void lay_out(lupe__builder *b) {
   place(h, &h->sample_state, b->sample_count, sizeof(uint32_t));
   place(h, &h->sample_count, b->sample_count, sizeof(double));
   place(h, &h->sample_ns, b->sample_count, sizeof(double));
-  place(h, &h->spans, 0, sizeof(lupe_snapshot_span)); /* no program can mark any yet */
-  place(h, &h->span_buckets, 0, sizeof(double));
+  place(h, &h->spans, b->span_count, sizeof(lupe_snapshot_span));
+  place(h, &h->span_buckets, b->span_count * LUPE_SNAPSHOT_SPAN_BUCKETS, sizeof(double));
+  place(h, &h->span_totals, b->span_total_count, sizeof(lupe_snapshot_span_total));
   place(h, &h->proofs, b->proof_count, sizeof(lupe_snapshot_proof));
   place(h, &h->proof_rows, b->proof_row_count, sizeof(lupe_snapshot_proof_row));
 }
@@ -297,6 +305,7 @@ static void clear(lupe__builder *b) {
   free(b->function_of);
   free(b->text_places);
   lupe__clear_samples(b);
+  lupe__clear_spans(b);
 }
 
 static lupe_status build(lupe__builder *b, lupe_snapshot **out) {
@@ -324,6 +333,7 @@ static lupe_status build(lupe__builder *b, lupe_snapshot **out) {
   lupe__fill_heap(b);
   lupe__fill_proofs(b);
   lupe__fill_samples(b);
+  lupe__fill_spans(b);
   status = lupe__snapshot_seal(snapshot);
   if (status != LUPE_OK) {
     lupe_snapshot_release(snapshot);
@@ -343,6 +353,11 @@ lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double tim
   lupe__absorb_records(a);
   lupe__rates rates = lupe__rates_now(a);
   lupe__sample_window(a, &rates, b->header.time_ms, window_ms, &b->window);
+  lupe__span_window(a, b->header.time_ms, window_ms, &b->span_window);
+  b->header.span_from_ms = b->span_window.from_ms;
+  b->header.span_to_ms = b->span_window.to_ms;
+  b->header.mark_names_lost = a->mark_names_lost;
+  b->header.spans_lost = a->spans_lost;
   b->merged = pid <= 0;
   b->header.profile_from_ms = b->window.from_ms;
   b->header.profile_to_ms = b->window.to_ms;
