@@ -5,7 +5,7 @@ local lupe_run = require("spec.lupe_run")
 local settings = require("lupe.settings")
 local support = require("spec.support")
 
--- docs/rules.md has a spec of its own: spec/docs_rules_spec.lua.
+-- Two pages have specs of their own: spec/docs_rules_spec.lua and spec/docs_embedding_spec.lua.
 local PAGES = {
   "README.md", "docs/api.md", "docs/profiling.md", "docs/operations.md", "docs/host.md", "docs/pprof.md",
   "docs/routes.md", "docs/recordings.md", "docs/decisions.md", "docs/proof.md",
@@ -30,6 +30,8 @@ local NOT_RUN = {
   ["sudo apt install ./build/lupe_0.1.0_amd64.deb"] = "changes this machine; spec/package_spec.lua does it in a copy",
   ["lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
   ["lupe serve"] = "runs until it is ended; spec/end_to_end/serve_spec.lua",
+  ["cc app.c -o app $(pkg-config --cflags --libs lupe) -ljemalloc"] = "spec/docs_embedding_spec.lua",
+  ["./app"] = "spec/docs_embedding_spec.lua",
   ["build/lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
 }
 
@@ -390,7 +392,7 @@ describe("the documentation's tables", function()
   end)
 
   it("name files and chapters that are there", function()
-    for _, page in ipairs({ "docs/rules.md", unpack(PAGES) }) do
+    for _, page in ipairs({ "docs/rules.md", "docs/embedding.md", unpack(PAGES) }) do
       local text, folder = read(page), page:match("^(.*/)[^/]*$") or ""
       for path in text:gmatch("`([%a]+/[%w_./-]+%.%a+)`") do
         if not path:find("^build/") and path:find("^%a+/") then
