@@ -10,7 +10,7 @@ local machine = require("bench.machine")
 local NAMES = {
   "allocation", "redis_latency", "redis_load", "memory", "heap_profile", "routes", "accuracy", "symbolize", "unwind",
   "cpu_profile", "bound", "profile_cost", "flamegraph", "pprof", "storm", "leaks", "steady", "rules", "hostile_rules",
-  "rule_edit", "proof", "marks",
+  "rule_edit", "proof", "marks", "embed",
 }
 
 local function wanted()

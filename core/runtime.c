@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
+#include "core/agents_socket.h"
 #include "core/clock.h"
 #include "core/http_bridge.h"
 #include "core/net/http_server.h"
@@ -29,8 +30,9 @@ enum {
 struct lupe_runtime {
   uv_loop_t *loop;
   lupe_vm *vm;
+  lupe_agents_socket socket;
+  bool serves;
   lupe_pool *pool;
-  char folder[64], socket[80];
   uint16_t port;
   lupe_aggregator *aggregator;
   lupe_collector *collector;
@@ -85,6 +87,8 @@ static int make_app(lua_State *L) {
   lua_setfield(L, -2, "rules_dir");
   lua_pushinteger(L, r->port);
   lua_setfield(L, -2, "port");
+  lua_pushboolean(L, r->serves);
+  lua_setfield(L, -2, "serves");
   lua_call(L, 1, 2);
   if (lua_isnil(L, -2)) return lua_error(L); /* what is wrong with the settings */
   lua_pop(L, 1);
@@ -231,20 +235,21 @@ void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, lupe_report
 
 /* -- life ------------------------------------------------------------------------------------- */
 
-static lupe_status make_socket_folder(lupe_runtime *r) {
-  const char *base = getenv("XDG_RUNTIME_DIR");
-  if (!base || base[0] != '/' || strlen(base) > 32 || access(base, W_OK) != 0) base = "/tmp";
-  snprintf(r->folder, sizeof r->folder, "%s/lupe-XXXXXX", base);
-  if (!mkdtemp(r->folder)) return LUPE_EIO; /* 0700 */
-  snprintf(r->socket, sizeof r->socket, "%s/agents", r->folder);
-  return LUPE_OK;
+static bool lets_others_in(const lupe_runtime_options *o) {
+  return o->peers.anyone || o->peers.count > 0;
+}
+
+static lupe_status find_socket(lupe_runtime *r, const lupe_runtime_options *o, char *error,
+                               size_t error_bytes) {
+  if (!o->socket) return lupe_agents_socket_make(&r->socket, error, error_bytes);
+  return lupe_agents_socket_claim(&r->socket, o->socket, lets_others_in(o), error, error_bytes);
 }
 
 /* One of the parts that close by themselves has done so. */
 static void on_part_closed(void *arg) {
   lupe_runtime *r = arg;
   if (--r->open_parts > 0) return;
-  rmdir(r->folder);
+  lupe_agents_socket_release(&r->socket);
   lupe_aggregator_free(r->aggregator);
   lupe_runtime_close_cb closed = r->closed;
   void *closed_arg = r->closed_arg;
@@ -289,16 +294,15 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   r->paths = o->paths;
   double started_ms = lupe_unix_ms();
 
-  status = make_socket_folder(r);
-  if (status != LUPE_OK) {
-    snprintf(error, error_bytes, "%s: %s", r->folder, strerror(errno));
-    goto no_folder;
-  }
+  r->serves = o->serves;
+  status = find_socket(r, o, error, error_bytes);
+  if (status != LUPE_OK) goto no_folder;
   lupe_aggregator_options aggregator = {
       .heap_interval_ms = o->heap_interval_ms,
       .started_ms = started_ms,
       .cpu_hz = o->cpu_hz,
       .wall_hz = o->wall_hz,
+      .endless = o->serves,
   };
   status = lupe_aggregator_create(&r->aggregator, &aggregator);
   if (status != LUPE_OK) goto no_aggregator;
@@ -312,7 +316,9 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   status = listen_on(r, o, error, error_bytes);
   if (status != LUPE_OK) goto no_http;
   lupe_collector_options collector = {
-      .socket_path = r->socket,
+      .socket_path = r->socket.path,
+      .peers = o->peers,
+      .comes_back = o->serves,
       .memory_interval_ms = o->memory_interval_ms,
       .profile_budget = PROFILE_BUDGET,
       .cpu_hz = o->cpu_hz,
@@ -322,9 +328,12 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   };
   status = lupe_collector_create(&r->collector, o->loop, r->pool, r->aggregator, &collector);
   if (status != LUPE_OK) {
-    snprintf(error, error_bytes, "%s: %s", r->socket, lupe_status_text(status));
+    snprintf(error, error_bytes, "%s: %s", r->socket.path, lupe_status_text(status));
     goto no_collector;
   }
+  /* It was made 0600; whoever may reach its folder may connect, and is looked at then. */
+  if (lets_others_in(o) && chmod(r->socket.path, 0666) != 0)
+    fprintf(stderr, "lupe: %s: %s; other users' programs cannot connect\n", r->socket.path, strerror(errno));
 
   lupe_host_services services = {
       .vm = o->vm,
@@ -362,14 +371,14 @@ no_worker:
 no_pool:
   lupe_aggregator_free(r->aggregator);
 no_aggregator:
-  rmdir(r->folder);
+  lupe_agents_socket_release(&r->socket);
 no_folder:
   free(r);
   return status;
 }
 
 const char *lupe_runtime_socket(const lupe_runtime *r) {
-  return r->socket;
+  return r->socket.path;
 }
 uint16_t lupe_runtime_port(const lupe_runtime *r) {
   return r->port;

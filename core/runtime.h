@@ -13,6 +13,7 @@
 #include "core/paths.h"
 #include "core/pool.h"
 #include "core/script/vm.h"
+#include "core/store/session.h"
 
 #define LUPE_CONFIG_KEY "lupe.config" /* in the Lua registry: the effective configuration */
 
@@ -27,6 +28,10 @@ typedef struct lupe_runtime_options {
   bool port_given; /* false: a taken port means the next free one, up to 100 further */
   uint32_t heap_interval_ms, memory_interval_ms;
   uint32_t cpu_hz, wall_hz; /* samples per second; 0: none */
+  const char *socket;       /* of the agents, an absolute path; NULL: one that only the program is told */
+  bool serves; /* programs of all kinds come and go, and each is judged by itself: `lupe serve` */
+  lupe_peers
+      peers; /* whose programs, beside its own user's; needs `socket`. Then the socket is everybody's */
   /* It runs in a process of somebody else's: it tells its own threads' cost, not the process's. */
   bool embedded;
   const lupe_pool_hooks *pool_hooks; /* of the threads that it starts; NULL: none. Copied */
@@ -48,7 +53,8 @@ typedef struct lupe_ending {
 typedef void (*lupe_report_cb)(void *arg, const char *text, size_t bytes);
 typedef void (*lupe_runtime_close_cb)(void *arg);
 
-/* Errors are explained in `error`. LUPE_EINUSE: the address is taken; LUPE_ESCRIPT; LUPE_EIO; LUPE_ENOMEM. */
+/* Errors are explained in `error`. LUPE_EINUSE: the address or the socket is taken; LUPE_ESCRIPT; LUPE_EIO;
+ * LUPE_ENOMEM. */
 lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *options, char *error,
                                 size_t error_bytes);
 const char *lupe_runtime_socket(const lupe_runtime *r); /* for LUPE_SOCKET of the program */

@@ -5,14 +5,14 @@ local lupe_run = require("spec.lupe_run")
 local settings = require("lupe.settings")
 local support = require("spec.support")
 
--- docs/rules.md has a spec of its own: spec/docs_rules_spec.lua.
+-- Two pages have specs of their own: spec/docs_rules_spec.lua and spec/docs_embedding_spec.lua.
 local PAGES = {
   "README.md", "docs/api.md", "docs/profiling.md", "docs/operations.md", "docs/host.md", "docs/pprof.md",
   "docs/routes.md", "docs/recordings.md", "docs/decisions.md", "docs/proof.md",
 }
 local ROUTES = {
-  "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
+  "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "reports",
+  "rules", "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
 }
 
 local HOST_FILES = {
@@ -29,12 +29,16 @@ local NOT_RUN = {
   ["./dev package"] = "builds; spec/package_spec.lua makes the package",
   ["sudo apt install ./build/lupe_0.1.0_amd64.deb"] = "changes this machine; spec/package_spec.lua does it in a copy",
   ["lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
+  ["lupe serve"] = "runs until it is ended; spec/end_to_end/serve_spec.lua",
+  ["cc app.c -o app $(pkg-config --cflags --libs lupe) -ljemalloc"] = "spec/docs_embedding_spec.lua",
+  ["./app"] = "spec/docs_embedding_spec.lua",
   ["build/lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
 }
 
 -- Metrics that are there only where their figure is known.
 local NOT_ALWAYS = {
   lupe_memory_cgroup_limit_bytes = true, lupe_memory_cgroup_used_bytes = true, lupe_proof_unreachable_bytes = true,
+  lupe_span_duration_seconds = true,
 }
 
 local function read(path) return assert(support.read_file(support.root .. "/" .. path)) end
@@ -388,7 +392,7 @@ describe("the documentation's tables", function()
   end)
 
   it("name files and chapters that are there", function()
-    for _, page in ipairs({ "docs/rules.md", unpack(PAGES) }) do
+    for _, page in ipairs({ "docs/rules.md", "docs/embedding.md", unpack(PAGES) }) do
       local text, folder = read(page), page:match("^(.*/)[^/]*$") or ""
       for path in text:gmatch("`([%a]+/[%w_./-]+%.%a+)`") do
         if not path:find("^build/") and path:find("^%a+/") then

@@ -69,7 +69,7 @@ return {
       },
     },
   },
-  spans = { { name = "request", pid = 4242, durations_ms = durations() } },
+  spans = { { name = "request", pid = 4242, durations_ms = durations(), begun_in = "on_request" } },
   proofs = {
     {
       pid = 4242, threads = 3, registers = 2, pause_ms = 6.5, elapsed_ms = 2090, read_bytes = 58 * MIB, scan_ms = 12,

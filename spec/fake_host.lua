@@ -31,9 +31,11 @@ function fake.target(fields)
   local target = {
     pid = 100, ppid = 1, name = "redis-server", live = true, connected = true, heap_state = "on",
     allocator = "jemalloc 5.3.0", sample_period_bytes = 524288, first_ms = 1728583100000, last_ms = 1728583200000,
+    root_pid = 100, root_ticks = 1, left = false,
     cpu_state = "on", wall_state = "on", threads_untimed = 0, threads_unread = 0, sample_drops = 0,
   }
   for name, value in pairs(fields or {}) do target[name] = value end
+  if not (fields or {}).root_pid then target.root_pid = target.pid end
   return target
 end
 
@@ -138,7 +140,8 @@ function fake.new(given)
   host.profiler = function()
     return {
       cpu_percent = 0.4, agent_cpu_percent = 0.1, runtime_cpu_percent = 0.3, rss_bytes = 18 * MIB,
-      heap_bytes = 0.25 * MIB, runtime_cpu_ns = 600e6, heap_interval_ms = 1000, stack_overflows = 0, worker_starts = 1, worker_kills = 0,
+      heap_bytes = 0.25 * MIB, runtime_cpu_ns = 600e6, heap_interval_ms = 1000, stack_overflows = 0,
+      worker_starts = 1, worker_kills = 0,
       agent = {
         heap_samples = 4321, hook_ns = 5e6, thread_cpu_ns = 12e6, dropped_records = 0, truncated_stacks = 1,
         profiles = 42, profile_ns = 84e6, corruptions = 0, cpu_samples = 990, handler_ns = 3e6, wall_looks = 800,
@@ -171,6 +174,7 @@ function fake.new(given)
     for _, deliver in ipairs(pending) do deliver() end
     return #pending
   end
+  host.take_program = function(...) later(select(select("#", ...), ...), nil, host.snapshot()) end
   host.take_snapshot = function(...) later(select(select("#", ...), ...), nil, host.snapshot()) end
   host.after = function(ms, callback)
     host.clock_ms = host.clock_ms + ms

@@ -157,6 +157,7 @@ static void start(lupe__phase wanted, int64_t wait_ms) {
   lupe_own_threads_set(LUPE_OWN_OUTLIVER, 0);
   atomic_store(&lupe__control.outlived, false);
   atomic_store(&lupe__control.stopping, false);
+  atomic_store(&lupe__control.away, false);
   atomic_store(&lupe__control.leave, STAY);
   atomic_store(&lupe__control.outcome, LUPE_OK);
   atomic_store(&lupe__control.proves_until, 0);
@@ -234,6 +235,7 @@ lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bo
   if (atomic_load(&lupe__control.left) || atomic_load(&lupe__control.exiting)) return LUPE_EUNSUPPORTED;
   unmap_segments();
   memcpy(lupe__control.path, socket_path, length + 1);
+  lupe__control.leave_allocator = leave_allocator;
   lupe_heap_prepare(leave_allocator, &lupe__control.heap);
   lupe__control.forked = false;
   find_memory_functions();
@@ -248,7 +250,7 @@ lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bo
 void lupe_control_after_fork(void) {
   uint32_t parents = atomic_load(&lupe__control.current);
   if (parents == PHASE_NONE || parents == PHASE_FINISHED) return;
-  if (atomic_load(&lupe__control.stopping)) {
+  if (atomic_load(&lupe__control.stopping) || atomic_load(&lupe__control.away)) {
     forget_parents();
     lupe__control_unmap(&lupe__control.segment);
     lupe_heap_restore();

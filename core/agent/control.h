@@ -6,7 +6,9 @@
  * It blocks all signals, runs at normal priority, and does not keep the process alive: once all other threads
  * have ended, it ends, and with it the process.
  *
- * No runtime, or one that went away: sampling stops, the thread ends, the program goes on. */
+ * No runtime, or one that went away: sampling stops, the thread ends, the program goes on. Where the runtime
+ * had said that it is a daemon's, the thread stays and looks for it again, at pauses that grow to 10 s. What
+ * is forked meanwhile is not profiled, until it execs. */
 #ifndef LUPE_AGENT_CONTROL_H
 #define LUPE_AGENT_CONTROL_H
 

@@ -28,13 +28,15 @@ typedef enum lupe__wish { STAY, LEAVE_POLITELY, LEAVE_SILENTLY } lupe__wish;
 /* Written by the thread that starts the agent's, before it does; `current`, `leave` and `segment` by both. */
 typedef struct lupe__control_state {
   char path[sizeof((struct sockaddr_un *)0)->sun_path];
-  lupe_heap_info heap;
+  lupe_heap_info heap; /* and by the agent's while `away` */
+  bool leave_allocator;
   bool forked;
   _Atomic pid_t pid; /* whose thread it is: differs in vforked and unhandled forked children */
   pthread_t thread;
   atomic_bool joinable;            /* `thread` is, and nobody is about to */
   atomic_bool outlived;            /* a thread that outlives it has been started */
   atomic_bool stopping;            /* by lupe_control_stop */
+  atomic_bool away;                /* a daemon is: the thread looks for it */
   _Atomic(lupe_segment *) segment; /* of this process; may be there still when the thread has finished */
   _Atomic(lupe_segment *) parents_segment; /* in a forked child: still mapped, to be unmapped */
   _Atomic uint32_t current;                /* phase; a futex */

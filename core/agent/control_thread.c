@@ -19,6 +19,8 @@
 
 enum {
   FORK_QUIET_MS = 100,
+  AWAY_FIRST_MS = 500,   /* before a daemon that went away is looked for; then twice as long each time, */
+  AWAY_MAX_MS = 10000,   /* up to this */
   LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
   HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
   OWN_THREADS = 3,       /* the leader's zombie, the agent's thread, the one that outlives it */
@@ -145,9 +147,12 @@ static lupe_status serve(lupe_session *se, int *wake) {
 }
 
 static lupe_status converse(lupe_session *se, int *wake) {
-  lupe_status status = lupe_session_own_descriptors();
-  if (status == LUPE_OK) status = lupe_session_connect(se, lupe__control.path);
+  lupe_status status = lupe_session_connect(se, lupe__control.path);
   if (status != LUPE_OK) return status;
+  if (atomic_load(&lupe__control.away)) {
+    lupe_heap_prepare(lupe__control.leave_allocator, &lupe__control.heap);
+    atomic_store(&lupe__control.away, false);
+  }
   *wake = open_wake();
   lupe_sampler_open(&se->sampler);
   lupe__control_enter(PHASE_CONNECTED);
@@ -167,27 +172,71 @@ static lupe_status converse(lupe_session *se, int *wake) {
   return serve(se, wake);
 }
 
-void *lupe__control_thread(void *unused) {
+/* From a connection to its end. *comes_back: the runtime has said that it does. */
+static lupe_status one_session(const void *first_frame, bool *comes_back) {
   lupe_session se = {
       .socket = -1,
       .has_profiles = lupe__control.heap.sample_period_bytes != 0,
       .sample_period_bytes = lupe__control.heap.sample_period_bytes,
       .proof = LUPE_PROOF_INIT,
-      .first_frame = __builtin_frame_address(0),
+      .first_frame = first_frame,
       .proves_until = &lupe__control.proves_until,
       .enabled = true,
       .figures_interval_ms = LOOK_AROUND_MS,
   };
   int wake = -1;
+  lupe_status status = converse(&se, &wake);
+  *comes_back = se.comes_back;
+  lupe_session_close(&se);
+  if (wake >= 0) close(wake);
+  return status;
+}
+
+/* False: the thread is to leave, or it is the only one that the program has left. */
+static bool stay_away(int64_t pause_ms) {
+  int64_t until_ms = lupe_session_now_ms() + pause_ms, left_ms;
+  while ((left_ms = until_ms - lupe_session_now_ms()) > 0) {
+    lupe__leader l = lupe__control_leader();
+    if (l.state == 'Z' && l.threads <= OWN_THREADS) return false;
+    int64_t look_ms = l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS;
+    if (left_ms > look_ms) left_ms = look_ms;
+    struct timespec timeout = {left_ms / 1000, left_ms % 1000 * 1000000};
+    syscall(SYS_futex, &lupe__control.leave, FUTEX_WAIT_PRIVATE, STAY, &timeout, NULL, 0);
+    if (atomic_load(&lupe__control.leave) != STAY) return false;
+  }
+  return true;
+}
+
+/* A session, and where a daemon went away the next one. */
+static lupe_status live(const void *first_frame) {
+  bool is_daemons = false;
+  int64_t pause_ms = AWAY_FIRST_MS;
+  lupe_status status = lupe_session_own_descriptors();
+  while (status == LUPE_OK) {
+    bool comes_back;
+    status = one_session(first_frame, &comes_back);
+    if (comes_back) pause_ms = AWAY_FIRST_MS;
+    is_daemons = is_daemons || comes_back;
+    if (!is_daemons || atomic_load(&lupe__control.leave) != STAY) return status;
+    atomic_store(&lupe__control.away, true);
+    lupe__control_enter(PHASE_STARTING);
+    do {
+      if (!stay_away(pause_ms)) return status;
+      pause_ms = pause_ms < AWAY_MAX_MS / 2 ? pause_ms * 2 : AWAY_MAX_MS;
+    } while (!lupe__control_unmap(&lupe__control.segment)); /* whoever writes to it has all the time */
+    status = LUPE_OK;
+  }
+  return status;
+}
+
+void *lupe__control_thread(void *unused) {
   struct sched_param normal = {0};
   lupe_own_threads_set(LUPE_OWN_AGENT, gettid());
   sched_setscheduler(0, SCHED_OTHER, &normal); /* a real-time program's thread started us */
   pthread_setname_np(pthread_self(), "lupe-agent");
   lupe_own_memory_enter();
-  atomic_store(&lupe__control.outcome, converse(&se, &wake));
-  lupe_session_close(&se);
+  atomic_store(&lupe__control.outcome, live(__builtin_frame_address(0)));
   lupe_own_memory_purge();
-  if (wake >= 0) close(wake);
   lupe__control_enter(PHASE_FINISHED);
   return unused;
 }

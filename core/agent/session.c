@@ -175,6 +175,7 @@ static lupe_status on_welcome(lupe_session *se, const lupe_welcome *w) {
   lupe_heap_arm(se->enabled ? se->segment : NULL);
   se->proof_at_exit = w->proof_at_exit != 0;
   se->exit_limits = w->proof;
+  se->comes_back = w->comes_back != 0;
   set_sampling(se, w->cpu_hz, w->wall_hz);
   se->welcomed = true;
   return LUPE_OK;

@@ -19,6 +19,7 @@ typedef struct lupe_session {
                             threads may be writing to it: control.c unmaps it */
   bool has_profiles;     /* heap profiling is on in this program */
   bool welcomed;         /* the runtime has said so; sampling is as it wants */
+  bool comes_back;       /* the runtime has said so, of itself */
   bool enabled;          /* the runtime wants something; true until it says otherwise */
   int64_t figures_interval_ms;
   int64_t figures_due_ms;     /* lupe_session_now_ms() */

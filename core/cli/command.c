@@ -45,6 +45,11 @@ static void read_settings(lua_State *L, int config, lupe_command *c) {
   snprintf(c->host, sizeof c->host, "%s", luaL_checkstring(L, -1));
   lua_getfield(L, config, "output");
   c->output = copy_string(L, -1);
+  lua_getfield(L, config, "socket");
+  c->socket = copy_string(L, -1);
+  lua_getfield(L, config, "users");
+  c->users = copy_string(L, -1);
+  lua_pop(L, 2);
   lua_getfield(L, config, "record");
   lua_getfield(L, config, "report");
   c->end_wanted = strcmp(luaL_checkstring(L, -1), "none") != 0 || !lua_isnil(L, -2);
@@ -94,8 +99,11 @@ static int parse(lua_State *L) {
     lua_getfield(L, result, "config");
     read_settings(L, lua_gettop(L), c);
     lua_setfield(L, LUA_REGISTRYINDEX, LUPE_CONFIG_KEY);
-    c->offline = strcmp(name, "run") != 0;
-    if (c->offline) {
+    c->serve = strcmp(name, "serve") == 0;
+    c->offline = !c->serve && strcmp(name, "run") != 0;
+    if (c->serve) {
+      /* its settings are all there is */
+    } else if (c->offline) {
       lua_pushvalue(L, result);
       lua_setfield(L, LUA_REGISTRYINDEX, LUPE_OFFLINE_KEY);
     } else {
@@ -121,6 +129,8 @@ lupe_status lupe_command_parse(lupe_vm *vm, int argc, char **argv, lupe_command 
 void lupe_command_clear(lupe_command *c) {
   free(c->text);
   free(c->output);
+  free(c->socket);
+  free(c->users);
   *c = (lupe_command){0};
 }
 

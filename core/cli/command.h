@@ -14,6 +14,7 @@
 
 typedef struct lupe_command {
   char **argv; /* of the program to run, NULL-terminated; points into main's. NULL: there is nothing to run */
+  bool serve;  /* there is no program: they come by themselves */
   bool offline; /* a command that runs no program: what was understood is under LUPE_OFFLINE_KEY */
   char *text;   /* neither: this is printed instead, help to stdout, an error to stderr */
   int exit_code;
@@ -27,6 +28,8 @@ typedef struct lupe_command {
   double duration_s; /* 0: until it ends by itself */
   uint32_t heap_interval_ms, memory_interval_ms;
   uint32_t cpu_hz, wall_hz;
+  char *socket; /* of the agents, for `serve` */
+  char *users;  /* whose programs may connect to it; NULL: lupe's own user's */
 } lupe_command;
 
 /* LUPE_OK also for a command line that is wrong (argv NULL, text, exit_code). LUPE_ESCRIPT, LUPE_ENOMEM with

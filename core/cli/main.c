@@ -8,6 +8,7 @@
 #include "core/cli/command.h"
 #include "core/cli/offline.h"
 #include "core/cli/run.h"
+#include "core/cli/serve.h"
 #include "core/embed/embedded.h"
 #include "core/paths.h"
 #include "core/script/vm.h"
@@ -64,6 +65,8 @@ int main(int argc, char **argv) {
     fprintf(stderr, "lupe: %s\n", error);
   } else if (command.argv) {
     code = lupe_run(vm, &paths, &command);
+  } else if (command.serve) {
+    code = lupe_serve(vm, &paths, &command);
   } else if (command.offline) {
     code = lupe_offline(vm, &paths, &command);
   } else {

@@ -66,6 +66,12 @@ static int call_lua(lua_State *L) {
   lua_setfield(L, -2, "columns");
   lua_pushboolean(L, !o->command->output && lupe_output_colors(STDOUT_FILENO));
   lua_setfield(L, -2, "color");
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, o->paths->agent);
+  lua_setfield(L, -2, "agent");
+  lua_pushstring(L, o->paths->jemalloc[0] ? o->paths->jemalloc : NULL);
+  lua_setfield(L, -2, "jemalloc");
+  lua_setfield(L, -2, "paths");
   lua_pushlightuserdata(L, o);
   lua_pushcclosure(L, take_result, 1);
   lua_call(L, 3, 0);

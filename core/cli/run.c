@@ -12,6 +12,7 @@
 #include "core/cli/child.h"
 #include "core/cli/output.h"
 #include "core/cli/program.h"
+#include "core/cli/start.h"
 #include "core/runtime.h"
 
 enum {
@@ -138,22 +139,8 @@ static int inspect(run *r) {
 static int start(run *r, lupe_vm *vm, const lupe_paths *paths) {
   char error[LUPE_VM_ERROR_BYTES];
   const lupe_command *command = r->command;
-  lupe_runtime_options options = {
-      .loop = &r->loop,
-      .vm = vm,
-      .paths = paths,
-      .host = command->host,
-      .port = command->port,
-      .port_given = command->port_given,
-      .heap_interval_ms = command->heap_interval_ms,
-      .cpu_hz = command->cpu_hz,
-      .wall_hz = command->wall_hz,
-      .memory_interval_ms = command->memory_interval_ms,
-  };
-  if (lupe_runtime_create(&r->runtime, &options, error, sizeof error) != LUPE_OK) {
-    fprintf(stderr, "lupe: %s\n", error);
-    return EXIT_LUPE_FAILED;
-  }
+  lupe_runtime_options options = lupe_start_options(command, &r->loop, vm, paths);
+  if (lupe_start_runtime(&r->runtime, &options) != LUPE_OK) return EXIT_LUPE_FAILED;
   char **environment;
   int code = EXIT_LUPE_FAILED, exec_errno = 0;
   if (lupe_command_environment(vm, paths, lupe_runtime_socket(r->runtime), &environment, error,
@@ -161,9 +148,7 @@ static int start(run *r, lupe_vm *vm, const lupe_paths *paths) {
     fprintf(stderr, "lupe: %s\n", error);
     goto no_child;
   }
-  bool ipv6 = strchr(command->host, ':') != NULL;
-  fprintf(stderr, "lupe: http://%s%s%s:%u/api/profiling/memory\n", ipv6 ? "[" : "", command->host,
-          ipv6 ? "]" : "", lupe_runtime_port(r->runtime));
+  lupe_start_announce(command, r->runtime);
   lupe_status status =
       lupe_child_start(&r->child, &r->loop, command->argv, environment, on_child_exit, r, &exec_errno);
   lupe_command_free_environment(environment);

@@ -4,6 +4,9 @@
 #ifndef LUPE_EXPORT_COLUMNS_H
 #define LUPE_EXPORT_COLUMNS_H
 
+#include <stdbool.h>
+#include <string.h>
+
 #include "core/store/snapshot.h"
 
 enum { LUPE_NO_STACK = UINT32_MAX };
@@ -60,11 +63,25 @@ static inline lupe_columns lupe_columns_of(const lupe_snapshot *s) {
   return c;
 }
 
+#define LUPE_TAG_MODULE "[tag]" /* whose functions are tags: what a program says its work is for */
+
+static inline bool lupe_frame_is_tag(const lupe_columns *c, uint32_t frame) {
+  const lupe_snapshot_function *f = &c->functions[c->frames[frame].function];
+  return strcmp(c->strings + c->modules[f->module].path, LUPE_TAG_MODULE) == 0;
+}
+
+/* Tags are the outermost frames of a stack, the innermost tag first: where in stack_frames they begin (its
+ * end: it has none). A stack of nothing but tags keeps the first one as a frame. */
+static inline uint32_t lupe_stack_tags(const lupe_columns *c, uint32_t stack) {
+  uint32_t first = c->stack_first[stack], at = c->stack_first[stack + 1];
+  while (at > first + 1 && lupe_frame_is_tag(c, c->stack_frames[at - 1])) at--;
+  return at;
+}
+
 /* Where in stack_frames the frames of a heap profile's stack begin: allocators and their wrappers, which tell
- * nothing that is not true of all stacks, are left out. The function that its memory is counted for is first.
- */
+ * nothing that is not true of all stacks, are left out. They end where its tags begin. */
 static inline uint32_t lupe_heap_stack_first(const lupe_columns *c, uint32_t stack) {
-  uint32_t first = c->stack_first[stack], behind = c->stack_first[stack + 1];
+  uint32_t first = c->stack_first[stack], behind = lupe_stack_tags(c, stack);
   for (uint32_t i = first; i < behind; i++) {
     if (!c->functions[c->frames[c->stack_frames[i]].function].wrapper) return i;
   }

@@ -92,7 +92,7 @@ lupe_status lupe_gperftools_heap(const lupe_snapshot *s, char **out, size_t *out
   heap_values sum = {0}, v;
   for (uint32_t i = 0; i < c->stack_count; i++) {
     if (!values_of(c, i, &v)) continue;
-    use_frames(&w, lupe_heap_stack_first(c, i), c->stack_first[i + 1]);
+    use_frames(&w, lupe_heap_stack_first(c, i), lupe_stack_tags(c, i));
     sum.inuse_objects += v.inuse_objects;
     sum.inuse_space += v.inuse_space;
     sum.alloc_objects += v.alloc_objects;
@@ -106,8 +106,8 @@ lupe_status lupe_gperftools_heap(const lupe_snapshot *s, char **out, size_t *out
   for (uint32_t i = 0; i < c->stack_count; i++) {
     if (!values_of(c, i, &v)) continue;
     add_values(&w, &v);
-    uint32_t first = lupe_heap_stack_first(c, i);
-    for (uint32_t k = first; k < c->stack_first[i + 1]; k++)
+    uint32_t first = lupe_heap_stack_first(c, i), behind = lupe_stack_tags(c, i);
+    for (uint32_t k = first; k < behind; k++)
       lupe_text_format(&w.text, " 0x%" PRIx64, w.address_of[c->stack_frames[k]] + (k > first));
     lupe_text_add_string(&w.text, "\n");
   }
@@ -144,7 +144,7 @@ lupe_status lupe_gperftools_cpu(const lupe_snapshot *s, char **out, size_t *out_
   const lupe_columns *c = &w.c;
   for (size_t i = 0; i < c->row_count; i++) {
     uint32_t stack = c->sample_stack[i];
-    if (is_sample(c, i)) use_frames(&w, c->stack_first[stack], c->stack_first[stack + 1]);
+    if (is_sample(c, i)) use_frames(&w, c->stack_first[stack], lupe_stack_tags(c, stack));
   }
   choose_addresses(&w);
   double period_us = finest_period_us(c);
@@ -155,7 +155,7 @@ lupe_status lupe_gperftools_cpu(const lupe_snapshot *s, char **out, size_t *out_
   for (size_t i = 0; i < c->row_count; i++) {
     int64_t count = is_sample(c, i) && period_us > 0 ? llround(c->sample_ns[i] / 1000 / period_us) : 0;
     if (count <= 0) continue;
-    uint32_t first = c->stack_first[c->sample_stack[i]], behind = c->stack_first[c->sample_stack[i] + 1];
+    uint32_t first = c->stack_first[c->sample_stack[i]], behind = lupe_stack_tags(c, c->sample_stack[i]);
     add_word(&w, (uint64_t)count);
     add_word(&w, behind - first);
     for (uint32_t k = first; k < behind; k++) add_word(&w, w.address_of[c->stack_frames[k]] + (k > first));

@@ -23,6 +23,7 @@ enum {
   LINE_BYTES = 64,        /* more than a line takes, with the pointer to it */
   FIRST_FUNCTIONS = 1024, /* a power of two */
   VALUES_MAX = 4,
+  LABELS_MAX = 6,
 };
 
 typedef struct function_key {
@@ -168,7 +169,7 @@ static Lupe__Pprof__Sample *add_sample(encoder *e, uint32_t stack) {
   size_t depth = 1;
   if (stack != LUPE_NO_STACK) {
     first = is_heap(e) ? lupe_heap_stack_first(c, stack) : c->stack_first[stack];
-    depth = c->stack_first[stack + 1] - first;
+    depth = lupe_stack_tags(c, stack) - first;
   }
   if (depth > DEPTH_MAX) fail(e, LUPE_ECORRUPT);
   if (!make_room(e, SAMPLE_BYTES + depth * sizeof(uint64_t))) return NULL;
@@ -176,6 +177,7 @@ static Lupe__Pprof__Sample *add_sample(encoder *e, uint32_t stack) {
   lupe__pprof__sample__init(s);
   s->n_location_id = depth;
   s->location_id = take(e, depth * sizeof(uint64_t));
+  s->label = take(e, LABELS_MAX * sizeof(Lupe__Pprof__Label *));
   s->value = take(e, VALUES_MAX * sizeof(int64_t));
   if (stack == LUPE_NO_STACK) {
     e->running = true;
@@ -191,6 +193,23 @@ static Lupe__Pprof__Sample *add_sample(encoder *e, uint32_t stack) {
   return s;
 }
 
+static Lupe__Pprof__Label *add_label(encoder *e, Lupe__Pprof__Sample *s, const char *key) {
+  Lupe__Pprof__Label *l = take(e, sizeof *l);
+  lupe__pprof__label__init(l);
+  l->key = string(e, key);
+  s->label[s->n_label++] = l;
+  return l;
+}
+
+/* The innermost tag of a stack. */
+static void add_tag(encoder *e, Lupe__Pprof__Sample *s, uint32_t stack) {
+  const lupe_columns *c = &e->c;
+  uint32_t tag = stack == LUPE_NO_STACK ? 0 : lupe_stack_tags(c, stack);
+  if (stack == LUPE_NO_STACK || tag == c->stack_first[stack + 1]) return;
+  uint32_t function = c->frames[c->stack_frames[tag]].function;
+  add_label(e, s, "tag")->str = string(e, c->strings + c->functions[function].name);
+}
+
 static void add_heap_samples(encoder *e) {
   const lupe_columns *c = &e->c;
   for (uint32_t i = 0; i < c->stack_count; i++) {
@@ -201,15 +220,8 @@ static void add_heap_samples(encoder *e) {
     if (!s) return;
     memcpy(s->value, values, sizeof values);
     s->n_value = VALUES_MAX;
+    add_tag(e, s, i);
   }
-}
-
-static Lupe__Pprof__Label *add_label(encoder *e, Lupe__Pprof__Sample *s, const char *key) {
-  Lupe__Pprof__Label *l = take(e, sizeof *l);
-  lupe__pprof__label__init(l);
-  l->key = string(e, key);
-  s->label[s->n_label++] = l;
-  return l;
 }
 
 static void add_labels(encoder *e, Lupe__Pprof__Sample *s, size_t row) {
@@ -222,7 +234,6 @@ static void add_labels(encoder *e, Lupe__Pprof__Sample *s, size_t row) {
   const lupe_columns *c = &e->c;
   const lupe_snapshot_thread *t = &c->threads[c->sample_thread[row]];
   uint32_t state = lupe_row_state(c, row), syscall = c->sample_state[row] >> 16;
-  s->label = take(e, 5 * sizeof(Lupe__Pprof__Label *));
   if (c->strings[t->name]) add_label(e, s, "thread")->str = string(e, c->strings + t->name);
   add_label(e, s, "tid")->num = t->tid;
   if (t->target < c->target_count) add_label(e, s, "pid")->num = c->targets[t->target].pid;
@@ -240,6 +251,7 @@ static void add_time_samples(encoder *e) {
     s->value[s->n_value++] = llround(c->sample_count[i]);
     s->value[s->n_value++] = llround(c->sample_ns[i]);
     add_labels(e, s, i);
+    add_tag(e, s, c->sample_stack[i]);
   }
 }
 

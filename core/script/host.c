@@ -100,9 +100,12 @@ static int targets(lua_State *L) {
   lua_createtable(L, (int)count, 0);
   for (size_t i = 0; i < count && i < capacity; i++) {
     const lupe_target_status *t = &rows[i];
-    lua_createtable(L, 0, 18);
+    lua_createtable(L, 0, 21);
     set_number(L, "pid", t->pid);
     set_number(L, "ppid", t->ppid);
+    set_number(L, "root_pid", t->root_pid);
+    set_number(L, "root_ticks", (double)t->root_ticks);
+    set_boolean(L, "left", t->left != 0);
     set_string(L, "name", t->name);
     set_boolean(L, "live", t->live != 0);
     set_string(L, "heap_state",

@@ -17,7 +17,8 @@ const char *lupe__errno_name(int error) {
   return name ? name : "EIO";
 }
 
-/* -- take_snapshot(pid | nil, window_ms | nil, callback(error, address, size, keepalive)) -------- */
+/* -- take_snapshot(pid | nil, window_ms | nil, callback(error, address, size, keepalive)) --------
+ * take_program likewise: of the program whose root has this pid. */
 
 typedef struct snapshot_result {
   lupe_status status;
@@ -42,8 +43,7 @@ static void on_snapshot(void *arg, lupe_status status, lupe_snapshot *snapshot) 
   lupe_snapshot_release(result.snapshot);
 }
 
-static int take_snapshot(lua_State *L) {
-  int32_t pid = (int32_t)luaL_optinteger(L, 1, LUPE_TARGET_ALL_LIVE);
+static int take(lua_State *L, int32_t pid) {
   lua_Number window_ms = luaL_optnumber(L, 2, 0);
   luaL_argcheck(L, window_ms >= 0 && window_ms <= LUPE_WINDOW_MAX_MS, 2, "0 to 600,000 ms");
   lupe__task *t = lupe__task_create(L, 3);
@@ -56,6 +56,14 @@ static int take_snapshot(lua_State *L) {
     lua_call(L, 1, 0);
   }
   return 0;
+}
+
+static int take_snapshot(lua_State *L) {
+  return take(L, (int32_t)luaL_optinteger(L, 1, LUPE_TARGET_ALL_LIVE));
+}
+
+static int take_program(lua_State *L) {
+  return take(L, (int32_t)luaL_checkinteger(L, 1) | LUPE_TARGET_TREE);
 }
 
 /* -- worker(request, attach, deadline_ms, callback(error, reply)), routes_worker likewise -------- */
@@ -328,6 +336,7 @@ static int list_folder(lua_State *L) {
 
 const luaL_Reg lupe__host_run_tasks[] = {
     {"take_snapshot", take_snapshot},
+    {"take_program", take_program},
     {"routes_worker", routes_worker},
     {NULL, NULL},
 };

@@ -71,7 +71,7 @@ lupe_status lupe_target_set_maps(lupe_target *t, int fd) {
 
 bool lupe_aggregator_unabsorbed(lupe_aggregator *a) {
   pthread_mutex_lock(&a->lock);
-  bool any = a->queued_bytes > 0 || a->new_maps;
+  bool any = a->queued_bytes > 0 || a->new_maps || a->marked;
   pthread_mutex_unlock(&a->lock);
   return any;
 }
@@ -105,8 +105,8 @@ static void read_maps(absorb *b) {
 /* Takes over a descriptor that came, and looks again where the last look is old. */
 static lupe_status refresh_maps(absorb *b, int new_maps, bool has_records) {
   lupe_target *t = b->target;
-  if (!t->map && (new_maps >= 0 || has_records)) {
-    lupe_status status = lupe_address_map_create(&t->map, t->aggregator->modules, t->status.pid);
+  if (new_maps >= 0 || has_records) {
+    lupe_status status = lupe__target_make_map(t);
     if (status != LUPE_OK) {
       if (new_maps >= 0) close(new_maps);
       return status;
@@ -143,7 +143,8 @@ static uint32_t intern(absorb *b, const uint64_t *addresses, size_t depth) {
   lupe_frame frames[LUPE_MAX_FRAMES] = {LUPE_FRAME_UNKNOWN};
   uint32_t id = LUPE_STACK_OVERFLOW;
   /* The first one is the instruction that was to run next; the others are where calls return to. */
-  for (size_t i = 0; i < depth; i++) frames[i] = frame_of(b, addresses[i] + (i == 0));
+  for (size_t i = 0; i < depth; i++)
+    frames[i] = frame_of(b, addresses[i] + (i == 0 && !lupe_address_is_tag(addresses[i])));
   (void)lupe_stack_table_intern_sample(b->target->aggregator->stacks, frames, depth ? depth : 1, &id);
   return id;
 }
@@ -245,10 +246,11 @@ void lupe__target_absorb_records(lupe_target *t) {
   b.live = t->status.live;
   pthread_mutex_unlock(&a->lock);
 
+  lupe__target_take_marks(t);
   uint64_t lost = 0, lost_before = lupe_sample_log_lost(a->samples);
   size_t at = 0;
   const lupe_queued_record *r;
-  if (refresh_maps(&b, new_maps, queue.used > 0) == LUPE_OK) {
+  if (refresh_maps(&b, new_maps, queue.used > 0 || t->places_unknown) == LUPE_OK) {
     while ((r = lupe_record_queue_next(&queue, &at))) {
       lupe_sample row;
       if (!read_record(&r->sample, &row)) continue;
@@ -263,6 +265,7 @@ void lupe__target_absorb_records(lupe_target *t) {
     }
   }
   lupe_record_queue_clear(&queue);
+  lupe__target_read_marks(t, b.live, b.now_ms);
   name_memory_functions(t);
   if (!b.live) close_fd(&t->maps); /* there is nothing more to read */
   lost += lupe_sample_log_lost(a->samples) - lost_before;
@@ -279,15 +282,30 @@ lupe_status lupe__target_read_maps(lupe_target *t) {
     read_maps(&b);
     return LUPE_OK;
   }
-  return lupe_address_map_create(&t->map, t->aggregator->modules, t->status.pid);
+  return lupe__target_make_map(t);
+}
+
+lupe_status lupe__target_make_map(lupe_target *t) {
+  if (t->map) return LUPE_OK;
+  lupe_status status = lupe_address_map_create(&t->map, t->aggregator->modules, t->status.pid);
+  if (status == LUPE_OK) lupe_address_map_set_tags(t->map, lupe__target_tag_frame, t);
+  return status;
 }
 
 void lupe__absorb_records(lupe_aggregator *a) {
+  a->names_left = NAMES_AT_ONCE;
   pthread_mutex_lock(&a->lock);
   a->new_maps = false;
+  a->marked = false;
   pthread_mutex_unlock(&a->lock);
-  a->names_left = NAMES_AT_ONCE;
-  for (lupe_target *t = NULL; (t = lupe__target_next(a, t));) lupe__target_absorb_records(t);
+  bool marked = false;
+  for (lupe_target *t = NULL; (t = lupe__target_next(a, t));) {
+    lupe__target_absorb_records(t);
+    marked |= t->marks != NULL;
+  }
+  pthread_mutex_lock(&a->lock);
+  a->marked |= marked; /* some more may have come meanwhile */
+  pthread_mutex_unlock(&a->lock);
 }
 
 void lupe_aggregator_absorb(lupe_aggregator *a) {
@@ -349,15 +367,19 @@ static uint32_t row_of(const lupe_aggregator *a, const lupe_target *t, lupe_targ
   return 0;
 }
 
+static bool same_program(const lupe_target *t, const lupe_target *other) {
+  return t->status.root_pid == other->status.root_pid && t->status.root_ticks == other->status.root_ticks;
+}
+
 lupe_status lupe__sample_owners(lupe_aggregator *a, lupe_target *const *rows, size_t count, bool merged,
-                                lupe__sample_owner **out, size_t *out_count) {
+                                bool tree, lupe__sample_owner **out, size_t *out_count) {
   size_t all = 0, filled = 0, at = 0;
   pthread_mutex_lock(&a->lock);
   for (const lupe_target *t = a->first; t; t = t->next) all++;
   lupe__sample_owner *owners = malloc((all + 1) * sizeof *owners);
   for (const lupe_target *t = a->first; owners && count > 0 && t; t = t->next) {
     bool shown = at < count && rows[at] == t; /* rows come in the order of the list */
-    if (!shown && !merged) continue;
+    if (!shown && (!merged || (tree && !same_program(t, rows[0])))) continue;
     owners[filled++] = (lupe__sample_owner){t->number, shown ? (uint32_t)at : row_of(a, t, rows, count)};
     at += shown;
   }

@@ -23,6 +23,8 @@ struct lupe_address_map {
   ranges known; /* sorted by start, disjoint */
   ranges fresh; /* the reading in progress, in the order of its lines */
   uint64_t left_out;
+  lupe_tag_frame_fn tag_frame; /* NULL: nobody knows them */
+  void *tag_arg;
 };
 
 lupe_status lupe_address_map_create(lupe_address_map **out, lupe_module_table *modules, int32_t pid) {
@@ -164,7 +166,16 @@ static const range *find(const lupe_address_map *m, uint64_t address) {
   return low > 0 && address < m->known.items[low - 1].end ? &m->known.items[low - 1] : NULL;
 }
 
+void lupe_address_map_set_tags(lupe_address_map *m, lupe_tag_frame_fn frame_of, void *arg) {
+  m->tag_frame = frame_of;
+  m->tag_arg = arg;
+}
+
 lupe_frame lupe_address_map_frame(const lupe_address_map *m, uint64_t return_address) {
+  if (lupe_address_is_tag(return_address)) {
+    uint32_t number = (uint32_t)(return_address & ~LUPE_TAG_FRAME_MASK);
+    return m->tag_frame ? m->tag_frame(m->tag_arg, number) : LUPE_FRAME_UNKNOWN;
+  }
   uint64_t address = return_address - 1;
   const range *r = find(m, address);
   if (!r || r->module == LUPE_MODULE_UNKNOWN) return LUPE_FRAME_UNKNOWN;
@@ -174,7 +185,7 @@ lupe_frame lupe_address_map_frame(const lupe_address_map *m, uint64_t return_add
 }
 
 bool lupe_address_map_covers(const lupe_address_map *m, uint64_t return_address) {
-  return find(m, return_address - 1) != NULL;
+  return lupe_address_is_tag(return_address) || find(m, return_address - 1) != NULL;
 }
 
 size_t lupe_address_map_count(const lupe_address_map *m) {

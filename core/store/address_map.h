@@ -15,6 +15,7 @@
 #include "core/lupe.h"
 #include "core/store/module_table.h"
 #include "core/store/stack_table.h"
+#include "core/wire/marks.h"
 
 enum { LUPE_MAPPINGS_MAX = 65536 };
 
@@ -32,10 +33,18 @@ void lupe_address_map_begin(lupe_address_map *m);
 lupe_status lupe_address_map_line(lupe_address_map *m, const char *line, size_t bytes);
 lupe_status lupe_address_map_commit(lupe_address_map *m);
 
-/* The frame of a return address; LUPE_FRAME_UNKNOWN where no file is mapped. */
+/* A tag, which stands in a stack like an address; it is no return address, but its own number. */
+static inline bool lupe_address_is_tag(uint64_t address) {
+  return (address & LUPE_TAG_FRAME_MASK) == LUPE_TAG_FRAME;
+}
+/* Who knows the frames of tags, by their numbers in the process. Without it they are LUPE_FRAME_UNKNOWN. */
+typedef lupe_frame (*lupe_tag_frame_fn)(void *arg, uint32_t number);
+void lupe_address_map_set_tags(lupe_address_map *m, lupe_tag_frame_fn frame_of, void *arg);
+
+/* The frame of a return address, or of a tag; LUPE_FRAME_UNKNOWN where no file is mapped. */
 lupe_frame lupe_address_map_frame(const lupe_address_map *m, uint64_t return_address);
 
-/* Whether anything at all is known to be mapped there, code of no file included. */
+/* Whether anything at all is known to be mapped there, code of no file included; always so for a tag. */
 bool lupe_address_map_covers(const lupe_address_map *m, uint64_t return_address);
 
 size_t lupe_address_map_count(const lupe_address_map *m);

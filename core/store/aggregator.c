@@ -27,6 +27,7 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
   a->next_tick = 1;
   a->swept_from = INT64_MIN;
   a->rates = (lupe__rates){o->cpu_hz, o->wall_hz, a->started_ms, a->started_ms};
+  a->endless = o->endless;
   lupe_status status = LUPE_ENOMEM;
   if (pthread_mutex_init(&a->work, NULL) != 0) goto fail_work;
   if (pthread_mutex_init(&a->lock, NULL) != 0) goto fail_lock;
@@ -41,9 +42,13 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
   if (status != LUPE_OK) goto fail_names;
   status = lupe_sample_log_create(&a->samples);
   if (status != LUPE_OK) goto fail_samples;
+  status = lupe_span_log_create(&a->spans);
+  if (status != LUPE_OK) goto fail_spans;
   *out = a;
   return LUPE_OK;
 
+fail_spans:
+  lupe_sample_log_free(a->samples);
 fail_samples:
   lupe_frame_names_free(a->names);
 fail_names:
@@ -70,8 +75,11 @@ void lupe_aggregator_free(lupe_aggregator *a) {
     a->first = t->next;
     lupe_target_release(t);
   }
+  lupe_span_log_free(a->spans);
+  free(a->span_totals);
   lupe_sample_log_free(a->samples);
   lupe_frame_names_free(a->names);
+  lupe_text_store_clear(&a->mark_names);
   lupe_series_free(a->series);
   lupe_module_table_free(a->modules);
   lupe_stack_table_free(a->stacks);
@@ -104,6 +112,9 @@ void lupe_target_release(lupe_target *t) {
   lupe_record_queue_clear(&t->queue);
   if (t->new_maps >= 0) close(t->new_maps);
   if (t->maps >= 0) close(t->maps);
+  lupe_marks_reader_free(t->new_marks);
+  lupe_marks_reader_free(t->marks);
+  free(t->mark_numbers);
   lupe_series_free(t->series);
   free(t->classes);
   free(t);
@@ -153,6 +164,35 @@ static void retire(lupe_aggregator *a, const lupe_memory_figures *f, int sign) {
   a->retired.major_faults += s * f->major_faults;
 }
 
+static void set_root(lupe_target *t, int32_t pid, uint64_t ticks) {
+  t->status.root_pid = pid;
+  t->status.root_ticks = ticks;
+}
+
+/* A program may have connected after those that it started: they had been told of a new socket first. Caller
+ * holds `lock`. */
+static void find_root(lupe_aggregator *a, lupe_target *fresh, int32_t ppid) {
+  set_root(fresh, fresh->status.pid, fresh->status.start_ticks);
+  for (const lupe_target *t = a->first; t; t = t->next) {
+    bool is_parent = t->status.live && t->status.pid == ppid;
+    bool was_itself =
+        t->status.pid == fresh->status.pid && t->status.start_ticks == fresh->status.start_ticks;
+    if (is_parent || was_itself) set_root(fresh, t->status.root_pid, t->status.root_ticks);
+    if (is_parent) break;
+  }
+  for (const lupe_target *child = a->first; child; child = child->next) {
+    bool adopted = child->status.live && child->status.ppid == fresh->status.pid &&
+                   child->status.root_pid == child->status.pid && child->status.pid != fresh->status.root_pid;
+    if (!adopted) continue;
+    int32_t pid = child->status.root_pid;
+    uint64_t ticks = child->status.root_ticks;
+    for (lupe_target *t = a->first; t; t = t->next) {
+      if (t->status.root_pid == pid && t->status.root_ticks == ticks)
+        set_root(t, fresh->status.root_pid, fresh->status.root_ticks);
+    }
+  }
+}
+
 lupe_status lupe_aggregator_add(lupe_aggregator *a, const lupe_target_info *info, lupe_target **out) {
   if (info->pid <= 0) return LUPE_EINVAL;
   lupe_target *fresh = make_target(a, info); /* outside of the lock, though it may not be needed */
@@ -178,6 +218,7 @@ lupe_status lupe_aggregator_add(lupe_aggregator *a, const lupe_target_info *info
   }
   if (t == fresh) {
     t->number = a->next_number++;
+    find_root(a, t, info->ppid);
     if (a->last)
       a->last->next = t;
     else
@@ -187,6 +228,7 @@ lupe_status lupe_aggregator_add(lupe_aggregator *a, const lupe_target_info *info
   }
   a->live_count++;
   t->status.live = 1;
+  t->status.left = 0;
   t->status.ppid = info->ppid;
   t->status.heap_state = info->heap_state;
   t->status.sample_period_bytes = info->sample_period_bytes;
@@ -196,6 +238,12 @@ lupe_status lupe_aggregator_add(lupe_aggregator *a, const lupe_target_info *info
   lupe_target_release(fresh);
   *out = t;
   return LUPE_OK;
+}
+
+void lupe_target_leaves(lupe_target *t) {
+  pthread_mutex_lock(&t->aggregator->lock);
+  t->status.left = 1;
+  pthread_mutex_unlock(&t->aggregator->lock);
 }
 
 void lupe_target_died(lupe_target *t, double time_ms) {
@@ -251,7 +299,7 @@ void lupe_target_classes(lupe_target *t, const lupe_snapshot_size_class *classes
   free(old);
 }
 
-static void add_figures(lupe_memory_figures *sum, const lupe_memory_figures *f) {
+void lupe__figures_add(lupe_memory_figures *sum, const lupe_memory_figures *f) {
   if (f->time_ms > sum->time_ms) sum->time_ms = f->time_ms;
   sum->rss_bytes += f->rss_bytes;
   sum->virtual_bytes += f->virtual_bytes;
@@ -277,7 +325,7 @@ bool lupe__memory_sum(const lupe_aggregator *a, lupe_memory_figures *out) {
   bool any = false;
   for (const lupe_target *t = a->first; t; t = t->next) {
     if (!t->status.live || !t->has_figures) continue;
-    add_figures(&sum, &t->figures);
+    lupe__figures_add(&sum, &t->figures);
     any = true;
   }
   if (any) *out = sum;

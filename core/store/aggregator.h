@@ -23,6 +23,8 @@ enum {
   LUPE_TARGETS_DEAD_MAX = 64,   /* of which the last profile is kept; the oldest goes first */
   LUPE_TARGET_ALL_LIVE = 0,     /* in place of a pid: all live targets, merged */
   LUPE_TARGET_ALL = -1,         /* ... and the dead ones: for the report at exit */
+  LUPE_TARGET_TREE = 1 << 30,   /* added to a program's `root_pid`: its live processes, or if it has none any
+                                   more those that it had; only lupe_aggregator_snapshot takes it */
   LUPE_WINDOW_MS = 60000,       /* of CPU and wall samples, where nothing else is asked for */
   LUPE_WINDOW_MAX_MS = 600000,  /* how long they are kept */
 };
@@ -36,6 +38,8 @@ typedef struct lupe_aggregator_options {
   size_t stack_bytes;        /* bound of the stack table; 0 = 24 MiB */
   double started_ms;         /* Unix time at which the run began */
   uint32_t cpu_hz, wall_hz;  /* what the agents are asked for at first; 0: off */
+  bool endless; /* a daemon's: programs that have nothing to do with each other, for as long as the machine
+                   runs. The interval is then doubled no further than 64 s, the older profiles go */
 } lupe_aggregator_options;
 
 typedef struct lupe_target_info {
@@ -71,7 +75,11 @@ typedef struct lupe_target_status {
   int32_t pid, ppid;
   uint32_t heap_state;
   uint32_t live; /* 0 or 1 */
+  uint32_t left; /* 1: its agent said that it exits */
   uint64_t start_ticks, sample_period_bytes;
+  /* The program that it belongs to: the first of its ancestors that connected, or itself. */
+  int32_t root_pid;
+  uint64_t root_ticks;      /* when that started */
   double first_ms, last_ms; /* connected; last heap profile, or when it was last seen */
   uint64_t pending_drops;   /* samples that found no room between two profiles */
   uint64_t bad_profiles;    /* dumps that were refused */
@@ -98,8 +106,9 @@ lupe_status lupe_aggregator_create(lupe_aggregator **out, const lupe_aggregator_
 void lupe_aggregator_free(lupe_aggregator *a);
 
 /* Which functions are never a site: a stack's site is the first function, from the leaf, that is not a
- * wrapper, else its outermost one. Pool (may wait for a running job). Copied; at most 4096 of 255
- * bytes each, LUPE_EINVAL beyond or for an unknown kind. Replaces the former list. */
+ * wrapper, else its outermost one; but the innermost tag, where it has tags. Pool (may wait for a running
+ * job). Copied; at most 4096 of 255 bytes each, LUPE_EINVAL beyond or for an unknown kind. Replaces the
+ * former list. */
 lupe_status lupe_aggregator_set_wrappers(lupe_aggregator *a, const lupe_wrapper *wrappers, size_t count);
 
 /* -- targets (loop) --------------------------------------------------------------------------- */
@@ -111,6 +120,8 @@ lupe_status lupe_aggregator_add(lupe_aggregator *a, const lupe_target_info *info
 /* It ended or disconnected. Its last profile stays for the report at exit, until LUPE_TARGETS_DEAD_MAX
  * later ones died. `t` is not to be used afterwards, except by a pool job that retained it before. */
 void lupe_target_died(lupe_target *t, double time_ms);
+/* It exits, as its agent said; its death follows. */
+void lupe_target_leaves(lupe_target *t);
 /* Any thread. A job that is queued to the pool holds a reference meanwhile. */
 lupe_target *lupe_target_retain(lupe_target *t);
 void lupe_target_release(lupe_target *t);
@@ -127,6 +138,10 @@ void lupe_target_set_sampling(lupe_target *t, const lupe_target_sampling *sampli
 /* Takes `fd` over: its /proc/PID/maps, or a copy of that, from which the next absorbs tell addresses.
  * LUPE_EINVAL: it is something else (and closed). */
 lupe_status lupe_target_set_maps(lupe_target *t, int fd);
+/* Takes `fd` over: the segment in which it marks its work (marks.h), which the next absorbs read. The one
+ * that it has already may come again. LUPE_ECORRUPT, LUPE_EVERSION: it is no such thing (and closed);
+ * LUPE_ENOMEM, LUPE_EIO. */
+lupe_status lupe_target_set_marks(lupe_target *t, int fd);
 /* The newest reading of its memory and CPU (copied). */
 void lupe_target_figures(lupe_target *t, const lupe_memory_figures *figures);
 /* Live counts per size class (copied; at most LUPE_SIZE_CLASSES_MAX, more are cut). */
@@ -179,8 +194,9 @@ lupe_status lupe_target_ingest(lupe_target *t, int fd, uint64_t tick, const char
  * every second one is dropped and the interval doubles. No-op where none is open. */
 void lupe_aggregator_end_round(lupe_aggregator *a);
 
-/* Pool. Absorbs and symbolizes what is new, and builds a snapshot of one target, of all live ones, or of all
- * (LUPE_TARGET_ALL: without forked children that ended long before the others). The caller releases it.
+/* Pool. Absorbs and symbolizes what is new, and builds a snapshot of one target, of all live ones, of all
+ * (LUPE_TARGET_ALL: without forked children that ended long before the others), or of one program
+ * (LUPE_TARGET_TREE: its time line then begins with it). The caller releases it.
  * CPU and wall samples are those of the last `window_ms` (0: LUPE_WINDOW_MS), as far back as they are kept.
  * LUPE_ENOENT: no such target; LUPE_ENOMEM; LUPE_EIO (errno). No heap profile yet is no error: the heap
  * columns are empty then. `time_ms` is when it is built. */

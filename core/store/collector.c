@@ -318,11 +318,13 @@ static lupe_status adopt(lupe_collector *c, int fd) {
       .cpu_hz = c->options.cpu_hz,
       .wall_hz = c->options.wall_hz,
       .proof_at_exit = c->options.proof_at_exit,
+      .comes_back = c->options.comes_back,
       .proof = c->options.proof,
   };
   lupe_session_events events = {
       .profiled = on_profiled, .commanded = on_commanded, .proved = on_proved, .mapped = on_mapped, .arg = k};
-  lupe_status status = lupe_session_create(&k->session, fd, c->aggregator, &welcome, events);
+  lupe_status status =
+      lupe_session_create(&k->session, fd, c->aggregator, &welcome, events, &c->options.peers);
   if (status != LUPE_OK) {
     free(k);
     return status;

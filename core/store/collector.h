@@ -23,9 +23,11 @@ typedef struct lupe_collector lupe_collector;
 
 typedef struct lupe_collector_options {
   const char *socket_path;     /* made by create, removed by close */
+  lupe_peers peers;            /* whose programs it takes in beside its own user's */
   uint32_t memory_interval_ms; /* between two rows of the memory series */
   double profile_budget;       /* share of one core that taking profiles may cost, 0..1 */
   uint32_t cpu_hz, wall_hz; /* what the agents are asked for at first; 0: off. As the aggregator knows them */
+  bool comes_back;          /* programs are to look for it again when it has gone away */
   uint32_t proof_at_exit;   /* 1: programs are to prove as they exit, within `proof` */
   lupe_proof_limits proof;
   /* After a round, and every few seconds between two while there are CPU and wall samples, or a leak proof;

@@ -3,6 +3,7 @@
 #include "core/store/run.h"
 
 enum {
+  SHORT_LIFE_MS = 10000,
   DEAD_UNABSORBED_MAX = 512, /* between two absorbs; each may hold a descriptor */
   EVICTED_AT_ONCE = 64,
 };
@@ -23,17 +24,25 @@ static void lose_samples(lupe_target *t) {
   lupe_record_queue_clear(&t->queue);
 }
 
+/* Where programs come and go, a burst of short ones is not to push out those of which there is something to
+ * tell. */
+static bool goes_before(const lupe_aggregator *a, const lupe_target *t, const lupe_target *other) {
+  bool is_short = a->endless && t->died_ms - t->status.first_ms < SHORT_LIFE_MS;
+  bool other_is_short = a->endless && other->died_ms - other->status.first_ms < SHORT_LIFE_MS;
+  return is_short == other_is_short ? t->died_ms < other->died_ms : is_short;
+}
+
 /* Takes the one that died first out of the list, where they are too many; else NULL. Caller holds `lock`. */
 static lupe_target *unlink_oldest(lupe_aggregator *a, bool on_loop) {
   lupe_target *oldest = NULL, *before = NULL, *previous = NULL;
   if (a->dead_count <= LUPE_TARGETS_DEAD_MAX) return NULL;
   for (lupe_target *t = a->first; t; previous = t, t = t->next) {
-    if (t->status.live || (oldest && oldest->died_ms <= t->died_ms)) continue;
+    if (t->status.live || (oldest && !goes_before(a, t, oldest))) continue;
     oldest = t;
     before = previous;
   }
   if (!oldest) return NULL;
-  bool absorbed = oldest->queue.used == 0 && oldest->new_maps < 0;
+  bool absorbed = oldest->queue.used == 0 && oldest->new_maps < 0 && !oldest->new_marks && !oldest->marks;
   if (on_loop && !absorbed && a->dead_count <= DEAD_UNABSORBED_MAX) return NULL;
   if (before)
     before->next = oldest->next;
@@ -55,7 +64,7 @@ static bool evict_some(lupe_aggregator *a, bool on_loop) {
   while (count < EVICTED_AT_ONCE && (gone[count] = unlink_oldest(a, on_loop))) count++;
   for (size_t i = 0; i < count; i++) {
     lupe_target *parent = lupe__target_parent(a, gone[i]);
-    if (!parent) parent = a->first; /* most likely the program that was started */
+    if (!parent && !a->endless) parent = a->first; /* most likely the program that was started */
     if (on_loop) lose_samples(gone[i]);
     parents[i] = parent;
     heirs[i] = (lupe_sample_heir){gone[i]->number, parent ? parent->number : gone[i]->number};
@@ -63,6 +72,7 @@ static bool evict_some(lupe_aggregator *a, bool on_loop) {
   pthread_mutex_unlock(&a->lock);
   for (size_t i = 0; i < count && !on_loop; i++) lupe__target_absorb_records(gone[i]);
   if (count > 0) lupe_sample_log_hand_over(a->samples, heirs, count);
+  if (count > 0) lupe_span_log_hand_over(a->spans, heirs, count);
   pthread_mutex_lock(&a->lock);
   for (size_t i = 0; i < count; i++) {
     if (parents[i]) parents[i]->status.sample_drops += gone[i]->status.sample_drops;

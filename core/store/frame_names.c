@@ -37,6 +37,8 @@ struct lupe_frame_names {
   size_t wrapper_count;
   lupe_frame_lines lines;
   lupe_line_figures figures;
+  uint16_t tag_module; /* LUPE_MODULE_UNKNOWN: there are no tags */
+  const lupe_text_store *tag_names;
 };
 
 lupe_status lupe_frame_names_create(lupe_frame_names **out, lupe_stack_table *stacks,
@@ -72,7 +74,13 @@ static const char *base_name(const char *path) {
   return slash ? slash + 1 : path;
 }
 
+void lupe_frame_names_set_tags(lupe_frame_names *n, uint16_t module, const lupe_text_store *names) {
+  n->tag_module = module;
+  n->tag_names = names;
+}
+
 static bool is_wrapper(const lupe_frame_names *n, const lupe_function *f) {
+  if (f->tag) return false;
   const char *module = base_name(lupe_module_table_path(n->modules, f->module));
   for (size_t i = 0; i < n->wrapper_count; i++) {
     const char *text = n->wrappers[i].text;
@@ -229,6 +237,11 @@ static lupe_status name_frame(lupe_frame_names *n, lupe_frame frame, lupe_named_
     function.name = "[stack table full]";
     function.start = frame;
     out->address = 0;
+  } else if (module != LUPE_MODULE_UNKNOWN && module == n->tag_module &&
+             (frame & OFFSET_MASK) <= n->tag_names->count) {
+    function.start = out->address = frame & OFFSET_MASK;
+    function.name = lupe_text_store_at(n->tag_names, (uint32_t)function.start);
+    function.named = function.tag = true;
   } else {
     lupe_image *image;
     lupe_symbol symbol;
@@ -242,6 +255,14 @@ static lupe_status name_frame(lupe_frame_names *n, lupe_frame frame, lupe_named_
   }
   out->module = module;
   return number_of(n, function, &out->function);
+}
+
+lupe_status lupe_frame_names_function(lupe_frame_names *n, lupe_frame frame, uint32_t *out) {
+  lupe_named_frame named;
+  if (frame == LUPE_FRAME_UNKNOWN || frame == LUPE_FRAME_OVERFLOW) return LUPE_ENOENT;
+  lupe_status status = name_frame(n, frame, &named);
+  if (status == LUPE_OK) *out = named.function;
+  return status;
 }
 
 lupe_status lupe_frame_names_update(lupe_frame_names *n) {

@@ -17,6 +17,7 @@
 #include "core/store/line_batch.h"
 #include "core/store/module_table.h"
 #include "core/store/stack_table.h"
+#include "core/store/text_store.h"
 
 typedef struct lupe_frame_names lupe_frame_names;
 
@@ -24,7 +25,7 @@ typedef struct lupe_function {
   const char *name; /* the symbolizer's, or static */
   uint64_t start;
   uint16_t module;
-  bool named, wrapper;
+  bool named, wrapper, tag;
   uint32_t file, line; /* where it is defined: text number of the lines; 0 unknown, or not looked for yet */
 } lupe_function;
 
@@ -48,6 +49,11 @@ lupe_status lupe_frame_names_update(lupe_frame_names *n);
 /* Valid until the next update; by frame index of the stack table, and by function number. */
 const lupe_named_frame *lupe_frame_names_frames(const lupe_frame_names *n, uint32_t *out_count);
 const lupe_function *lupe_frame_names_functions(const lupe_frame_names *n, uint32_t *out_count);
+/* Frames of this module are tags: their offset is the number of their name in `names` (borrowed), and their
+ * function has that name. They are never wrappers. */
+void lupe_frame_names_set_tags(lupe_frame_names *n, uint16_t module, const lupe_text_store *names);
+/* The number of the function around `frame`, in no stack perhaps. LUPE_ENOENT for LUPE_FRAME_UNKNOWN. */
+lupe_status lupe_frame_names_function(lupe_frame_names *n, lupe_frame frame, uint32_t *out);
 /* Names the function around `frame` as LUPE_MEMORY_FUNCTION_NAMES of message.h has it, unless it has a symbol
  * or was named so before. */
 lupe_status lupe_frame_names_name_memory(lupe_frame_names *n, lupe_frame frame, uint32_t index);

@@ -162,6 +162,14 @@ void lupe_heap_profile_thin(lupe_heap_profile *p, size_t count) {
   }
 }
 
+void lupe_heap_profile_drop_oldest(lupe_heap_profile *p, size_t count, size_t gone) {
+  for (size_t i = 0; i < gone; i++) drop_column(p, i);
+  for (size_t i = gone; i < count; i++) {
+    p->columns[i - gone] = p->columns[i];
+    p->columns[i] = NULL;
+  }
+}
+
 void lupe_heap_profile_renumber(lupe_heap_profile *p, const uint32_t *ids) {
   if (p->count == 0) return;
   for (size_t i = 0; i < p->count; i++) p->rows[i].stack = ids[p->rows[i].stack];

@@ -59,6 +59,8 @@ lupe_status lupe_heap_profile_record(lupe_heap_profile *p, size_t tick, double a
 void lupe_heap_profile_repeat(lupe_heap_profile *p, size_t tick);
 /* Keeps ticks 1, 3, 5, ... of `count`. */
 void lupe_heap_profile_thin(lupe_heap_profile *p, size_t count);
+/* Drops the `gone` oldest of `count` ticks; the others move to their place. */
+void lupe_heap_profile_drop_oldest(lupe_heap_profile *p, size_t count, size_t gone);
 
 /* Stack `id` is known as ids[id] from now on; no two have the same new id. */
 void lupe_heap_profile_renumber(lupe_heap_profile *p, const uint32_t *ids);

@@ -6,7 +6,10 @@
 #include "core/store/heap_dump.h"
 #include "core/store/run.h"
 
-enum { HEAP_INTERVAL_MAX_MS = 24 * 3600 * 1000 };
+enum {
+  HEAP_INTERVAL_MAX_MS = 24 * 3600 * 1000,
+  ENDLESS_INTERVAL_MAX_MS = 64000, /* a program that connects after weeks is to have a history too */
+};
 
 lupe_status lupe_aggregator_begin_round(lupe_aggregator *a, double time_ms, uint64_t *out_tick) {
   lupe_status status = LUPE_EAGAIN;
@@ -60,9 +63,27 @@ static void thin(lupe_aggregator *a) {
   pthread_mutex_unlock(&a->lock);
 }
 
+/* Drops the older half of the timeline. Caller holds `work`. */
+static void drop_older_half(lupe_aggregator *a) {
+  size_t gone = a->ticks / 2;
+  for (lupe_target *t = NULL; (t = lupe__target_next(a, t));) {
+    if (t->profile) lupe_heap_profile_drop_oldest(t->profile, a->ticks, gone);
+  }
+  memmove(a->tick_ms, a->tick_ms + gone, (a->ticks - gone) * sizeof *a->tick_ms);
+  a->ticks -= gone;
+}
+
+static void make_room(lupe_aggregator *a) {
+  if (a->endless && a->heap_interval_ms > ENDLESS_INTERVAL_MAX_MS / 2) {
+    drop_older_half(a);
+  } else {
+    thin(a);
+  }
+}
+
 /* Adds a tick to the timeline and to every target's history. Caller holds `work`. */
 static void add_tick(lupe_aggregator *a, uint64_t tick, double time_ms) {
-  if (a->ticks == LUPE_SNAPSHOT_TICKS_MAX) thin(a);
+  if (a->ticks == LUPE_SNAPSHOT_TICKS_MAX) make_room(a);
   size_t at = a->ticks++;
   /* A late first dump may have made a tick of its own while a round was open. */
   if (at > 0 && time_ms <= a->tick_ms[at - 1]) time_ms = a->tick_ms[at - 1] + 1;
@@ -83,8 +104,8 @@ static void add_tick(lupe_aggregator *a, uint64_t tick, double time_ms) {
 static lupe_status ingest(lupe_target *t, int fd, double time_ms) {
   lupe_aggregator *a = t->aggregator;
   lupe_status status;
-  if (!t->map && (status = lupe_address_map_create(&t->map, a->modules, t->status.pid)) != LUPE_OK)
-    return status;
+  if ((status = lupe__target_make_map(t)) != LUPE_OK) return status;
+  lupe__target_take_marks(t); /* whose tags the dump speaks of */
   lupe_heap_dump dump;
   status = lupe_heap_dump_read(fd, t->map, a->stacks, &dump, t->why, sizeof t->why);
   if (status != LUPE_OK) return status;

@@ -1,6 +1,6 @@
 /* run.h -- the insides of lupe_aggregator and lupe_target, for the files that make up the aggregator:
  * aggregator.c (targets and figures), eviction.c, heap_rounds.c (profiles), absorb.c (CPU and wall samples),
- * target_proof.c, sweep.c and snapshot_builder.c. Nobody else includes it.
+ * target_proof.c, target_marks.c, sweep.c and snapshot_builder.c. Nobody else includes it.
  *
  * `lock` is held for moments; `work` by one pool job at a time, for as long as it takes, and taken first.
  * Targets are in a list: added at its end under `lock`, removed under `work` and `lock`; so whoever
@@ -15,13 +15,16 @@
 #include "core/store/aggregator.h"
 #include "core/store/frame_names.h"
 #include "core/store/heap_profile.h"
+#include "core/store/marks.h"
 #include "core/store/module_table.h"
 #include "core/store/pending_samples.h"
 #include "core/store/proof.h"
 #include "core/store/record_queue.h"
 #include "core/store/sample_log.h"
 #include "core/store/series.h"
+#include "core/store/span_log.h"
 #include "core/store/stack_table.h"
+#include "core/store/text_store.h"
 #include "core/wire/message.h"
 
 enum { LUPE__WHY_BYTES = 192 };
@@ -33,6 +36,11 @@ typedef struct lupe__target_proof {
   lupe_proof_reply newest;
   lupe_proof complete; /* the newest one that is, whatever came of later ones */
 } lupe__target_proof;
+
+/* All spans of one name since the run began. */
+typedef struct lupe__span_total {
+  double count, total_ns;
+} lupe__span_total;
 
 struct lupe_target {
   lupe_aggregator *aggregator;
@@ -53,6 +61,7 @@ struct lupe_target {
   lupe_pending_samples pending;      /* lock */
   lupe_record_queue queue;           /* lock */
   int new_maps;                      /* lock; a descriptor that came since the last absorb, or -1 */
+  lupe_marks_reader *new_marks;      /* lock; a segment that came since then, or NULL */
 
   lupe_heap_profile *profile; /* work; NULL before the first dump */
   lupe_address_map *map;      /* work; NULL before the first dump or absorb */
@@ -62,7 +71,11 @@ struct lupe_target {
   uint64_t memory_functions[LUPE_MEMORY_FUNCTIONS]; /* work; 0: unknown, or passed on */
   uint64_t delivered;                               /* work; the last tick it gave a dump for */
   lupe__target_proof proof;                         /* work */
-  char why[LUPE__WHY_BYTES];                        /* work */
+  lupe_marks_reader *marks;                         /* work; NULL: none came, or all of it is read */
+  uint32_t *mark_numbers; /* work; of the run, by the process's; 0: not asked for yet. NULL: of none */
+  uint64_t names_lost, spans_lost; /* work; as `marks` had them last */
+  bool places_unknown;             /* work; a function that spans were begun in was not found */
+  char why[LUPE__WHY_BYTES];       /* work */
 };
 
 /* What the agents are asked for. */
@@ -76,14 +89,20 @@ struct lupe_aggregator {
   pthread_mutex_t lines; /* held while lines are looked for; taken before `work` */
   lupe_stack_table *stacks;
   lupe_module_table *modules;
-  lupe_frame_names *names;  /* work */
-  lupe_sample_log *samples; /* work */
-  uint32_t names_left;      /* work; of threads, to read in this absorb */
-  size_t swept_bytes;       /* work; of the stack table after the last sweep */
-  uint64_t swept_overflows; /* work; of the stack table then */
-  int64_t swept_from;       /* work; how far the sample log reached back then */
-  lupe__rates rates;        /* lock */
+  lupe_frame_names *names;              /* work */
+  lupe_sample_log *samples;             /* work */
+  lupe_span_log *spans;                 /* work */
+  lupe_text_store mark_names;           /* work; of all processes; numbers are never given out again */
+  lupe__span_total *span_totals;        /* work; by number of the name */
+  uint32_t span_total_room;             /* work */
+  uint64_t mark_names_lost, spans_lost; /* work; since the run began */
+  uint32_t names_left;                  /* work; of threads, to read in this absorb */
+  size_t swept_bytes;                   /* work; of the stack table after the last sweep */
+  uint64_t swept_overflows;             /* work; of the stack table then */
+  int64_t swept_from;                   /* work; how far the sample log reached back then */
+  lupe__rates rates;                    /* lock */
   double started_ms;
+  bool endless; /* see lupe_aggregator_options */
   uint32_t series_capacity;
 
   lupe_target *first, *last;                  /* lock */
@@ -94,6 +113,7 @@ struct lupe_aggregator {
   uint32_t next_number;                       /* lock; of targets */
   size_t queued_bytes;                        /* lock; in the queues of all targets */
   bool new_maps;                              /* lock; some target has some */
+  bool marked;                                /* lock; some target has marks, or did when it ended */
   uint64_t dropped_records, truncated_stacks; /* lock */
   uint32_t heap_interval_ms;                  /* lock */
   uint64_t generation, next_tick, open_tick;  /* lock; open_tick 0: none is open */
@@ -113,6 +133,8 @@ void lupe__targets_evict(lupe_aggregator *a);
 void lupe__targets_evict_some(lupe_aggregator *a);
 /* The one that goes on with what `t` left; NULL. Caller holds `lock`. */
 lupe_target *lupe__target_parent(const lupe_aggregator *a, const lupe_target *t);
+/* Adds one reading to a sum, whose time becomes the later one. */
+void lupe__figures_add(lupe_memory_figures *sum, const lupe_memory_figures *f);
 /* Sum of the newest figures over live targets; false where there is none. Caller holds `lock`. */
 bool lupe__memory_sum(const lupe_aggregator *a, lupe_memory_figures *out);
 /* A copy. Caller holds nothing but `work`. */
@@ -130,6 +152,14 @@ void lupe__absorb_records(lupe_aggregator *a);
 /* Absorbs, and reads the process's mappings anew where they may have changed, so that `map` is there and
  * tells the addresses of this moment. Caller holds `work`. LUPE_ENOMEM. */
 lupe_status lupe__target_read_maps(lupe_target *t);
+/* Takes over the segment of marks that came, if one did; reads what spans have ended, and where the process
+ * is not live lets go of it. Caller holds `work`. */
+void lupe__target_take_marks(lupe_target *t);
+void lupe__target_read_marks(lupe_target *t, bool live, double now_ms);
+/* A lupe_tag_frame_fn; arg is the target. Caller holds `work`. */
+lupe_frame lupe__target_tag_frame(void *arg, uint32_t number);
+/* Makes `map`, unless it is there. Caller holds `work`. LUPE_ENOMEM. */
+lupe_status lupe__target_make_map(lupe_target *t);
 /* Sets ids[id] for the stacks that leak proofs refer to; and after the sweep gives them their new ids. Caller
  * holds `work`. */
 void lupe__proofs_mark_stacks(lupe_aggregator *a, uint32_t *ids);
@@ -150,15 +180,20 @@ typedef struct lupe__sample_seconds {
 void lupe__sample_window(const lupe_aggregator *a, const lupe__rates *rates, double time_ms,
                          uint32_t window_ms, lupe__sample_seconds *out);
 
+/* Likewise of the spans, which do not depend on what is sampled. Caller holds `work`. */
+void lupe__span_window(const lupe_aggregator *a, double time_ms, uint32_t window_ms,
+                       lupe__sample_seconds *out);
+
 /* Whose samples belong in a snapshot: the number of a target in the sample log, and the row of the snapshot's
  * targets that they are shown with. */
 typedef struct lupe__sample_owner {
   uint32_t number, row;
 } lupe__sample_owner;
 /* For a snapshot of the targets `rows`, in the order of the list. `merged`: with the samples of all other
- * processes of the run, shown with the nearest ancestor that has a row: the time that they used is spent.
- * *out is malloc'd, by number ascending. Caller holds `work`. LUPE_ENOMEM. */
+ * processes of the run, or with `tree` of the same program, shown with the nearest ancestor that has a row:
+ * the time that they used is spent. *out is malloc'd, by number ascending. Caller holds `work`. LUPE_ENOMEM.
+ */
 lupe_status lupe__sample_owners(lupe_aggregator *a, lupe_target *const *rows, size_t count, bool merged,
-                                lupe__sample_owner **out, size_t *out_count);
+                                bool tree, lupe__sample_owner **out, size_t *out_count);
 
 #endif

@@ -40,12 +40,21 @@ struct lupe_session {
   lupe_allocator_figures *figures; /* 4 KiB of scratch, kept off the stack */
 };
 
+static bool may_connect(const lupe_peers *peers, uid_t uid) {
+  if (uid == geteuid()) return true;
+  if (!peers || peers->anyone) return peers != NULL;
+  for (size_t i = 0; i < peers->count; i++) {
+    if (peers->uids[i] == uid) return true;
+  }
+  return false;
+}
+
 lupe_status lupe_session_create(lupe_session **out, int fd, lupe_aggregator *a, const lupe_welcome *welcome,
-                                lupe_session_events events) {
+                                lupe_session_events events, const lupe_peers *peers) {
   pid_t pid;
   uid_t uid;
   lupe_status status = lupe_channel_peer(fd, &pid, &uid);
-  if (status == LUPE_OK && uid != geteuid()) status = LUPE_EPERM;
+  if (status == LUPE_OK && !may_connect(peers, uid)) status = LUPE_EPERM;
   if (status != LUPE_OK) goto refused;
 
   status = LUPE_ENOMEM;
@@ -156,7 +165,16 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
       fprintf(stderr, "lupe: process %d sent something else than its mappings\n", (int)s->pid);
     }
     return LUPE_OK;
-  } else if (m->type != LUPE_GOODBYE && (m->type != LUPE_MARKS || m->body_bytes != 0 || !s->target)) {
+  } else if (m->type == LUPE_MARKS && m->body_bytes == 0 && s->target) {
+    /* Without them it has no tags and spans, no more than that. */
+    status = fd < 0 ? LUPE_OK : lupe_target_set_marks(s->target, fd);
+    if (status != LUPE_OK)
+      fprintf(stderr, "lupe: the marks of process %d cannot be read: %s\n", (int)s->pid,
+              lupe_status_text(status));
+    return LUPE_OK;
+  } else if (m->type == LUPE_GOODBYE) {
+    if (s->target) lupe_target_leaves(s->target);
+  } else {
     status = LUPE_ECORRUPT;
   }
   if (fd >= 0) close(fd);

@@ -14,6 +14,13 @@
 
 typedef struct lupe_session lupe_session;
 
+/* Whose programs may connect, beside lupe's own user's. */
+typedef struct lupe_peers {
+  bool anyone;
+  const uid_t *uids; /* of `count`; the caller's, for as long as connections are taken */
+  size_t count;
+} lupe_peers;
+
 /* What the agents count about themselves, as plain numbers; summed over sessions. */
 typedef struct lupe_agent_cost {
   uint64_t heap_samples, dropped_records, truncated_stacks;
@@ -39,9 +46,10 @@ typedef struct lupe_session_events {
   void *arg;
 } lupe_session_events;
 
-/* Takes `fd` over. LUPE_EPERM: the peer is another user's (fd is closed). */
+/* Takes `fd` over. LUPE_EPERM: the peer is a user's who is not among `peers` (NULL: lupe's own only), and fd
+ * is closed. */
 lupe_status lupe_session_create(lupe_session **out, int fd, lupe_aggregator *a, const lupe_welcome *welcome,
-                                lupe_session_events events);
+                                lupe_session_events events, const lupe_peers *peers);
 /* Drains what is left, tells the aggregator that the target died, closes. NULL is a no-op. */
 void lupe_session_free(lupe_session *s);
 

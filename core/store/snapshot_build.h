@@ -1,6 +1,6 @@
 /* snapshot_build.h -- the insides of building one snapshot, for the files that do it: snapshot_builder.c
- * (what goes in, and where it goes), snapshot_heap.c, snapshot_proofs.c and snapshot_samples.c. Nobody else
- * includes it. Thread: the one that holds the aggregator's `work`. */
+ * (what goes in, and where it goes), snapshot_heap.c, snapshot_proofs.c, snapshot_samples.c and
+ * snapshot_spans.c. Nobody else includes it. Thread: the one that holds the aggregator's `work`. */
 #ifndef LUPE_STORE_SNAPSHOT_BUILD_H
 #define LUPE_STORE_SNAPSHOT_BUILD_H
 
@@ -15,6 +15,7 @@ enum {
 typedef struct lupe__builder {
   lupe_aggregator *a;
   bool merged; /* of several targets */
+  bool tree;   /* of those of one program */
   lupe__sample_seconds window;
   /* The targets, and what `lock` protects of them, copied. */
   lupe_target **targets;
@@ -22,6 +23,7 @@ typedef struct lupe__builder {
   char (*target_names)[sizeof((lupe_target_status *)0)->name];
   char (*target_allocators)[sizeof((lupe_target_status *)0)->allocator];
   size_t target_count;
+  size_t first_tick; /* of the timeline; those before it were before the program's time */
   lupe_memory_figures *memory;
   size_t memory_count;
   lupe_snapshot_size_class classes[LUPE__CLASSES_MAX];
@@ -43,6 +45,12 @@ typedef struct lupe__builder {
 
   size_t proof_count, proof_row_count;
 
+  lupe__sample_seconds span_window;
+  lupe_span_sum *spans;     /* of that window */
+  uint32_t *span_functions; /* by span; LUPE__NONE: not known */
+  size_t span_count;
+  uint32_t span_total_count;
+
   lupe_sample *samples; /* of the window */
   size_t sample_count;
   uint32_t *thread_of; /* by thread number of the log: its number here */
@@ -56,6 +64,26 @@ typedef struct lupe__builder {
   uint32_t string_at;
 } lupe__builder;
 
+/* One program of several: the processes that have the same root. */
+typedef struct lupe__tree {
+  int32_t root_pid;
+  uint64_t root_ticks;
+  bool live;                /* a process of it is */
+  double first_ms, died_ms; /* when its first one connected, when the last one died (0: none has) */
+} lupe__tree;
+
+enum { LUPE__MOMENT_MS = 90 }; /* less than two rows of a memory series are ever apart */
+
+/* Callers hold `lock`. False: there is none. */
+bool lupe__tree_find(const lupe_aggregator *a, int32_t root_pid, lupe__tree *out);
+/* Whether `t` is one of the processes that a snapshot of the tree shows. */
+bool lupe__tree_shows(const lupe_aggregator *a, const lupe__tree *tree, const lupe_target *t);
+/* Puts the times of the header within the program's own. */
+void lupe__tree_times(const lupe__tree *tree, lupe_snapshot_header *h);
+/* Its memory figures, summed; *out is malloc'd. LUPE_ENOMEM. */
+lupe_status lupe__tree_memory(const lupe_aggregator *a, const lupe__tree *tree, lupe_memory_figures **out,
+                              size_t *out_count);
+
 static inline void *lupe__column(const lupe__builder *b, const lupe_snapshot_column *c) {
   return b->block + c->offset;
 }
@@ -66,6 +94,13 @@ size_t lupe__string_bytes(const char *text);
 uint32_t lupe__put_string(lupe__builder *b, const char *text);
 /* Gives a stack its number, unless it has one; with_site: and the site that its memory is counted for. */
 void lupe__add_stack(lupe__builder *b, uint32_t id, bool with_site);
+
+/* Sums the window's spans, and names the functions that begin them. LUPE_ENOMEM. */
+lupe_status lupe__collect_spans(lupe__builder *b);
+void lupe__number_span_totals(lupe__builder *b);
+size_t lupe__span_string_bytes(const lupe__builder *b);
+void lupe__fill_spans(lupe__builder *b);
+void lupe__clear_spans(lupe__builder *b);
 
 /* Sums the window's samples, and numbers their threads and stacks. LUPE_ENOMEM. */
 lupe_status lupe__collect_samples(lupe__builder *b);

@@ -15,10 +15,54 @@ static bool outlives(const lupe_aggregator *a, const lupe_target *t) {
   return !t->superseded && !(t->forked && a->last_ms - t->died_ms > a->heap_interval_ms);
 }
 
-static bool is_chosen(const lupe_aggregator *a, const lupe_target *t, int32_t pid, const lupe_target *one) {
+/* Which targets a snapshot is of. */
+typedef struct choice {
+  int32_t pid; /* or LUPE_TARGET_ALL_LIVE, LUPE_TARGET_ALL, or with LUPE_TARGET_TREE */
+  const lupe_target *one;
+  lupe__tree tree;
+} choice;
+
+static bool is_tree(int32_t pid) {
+  return pid > 0 && (pid & LUPE_TARGET_TREE) != 0;
+}
+
+static bool is_chosen(const lupe_aggregator *a, const lupe_target *t, const choice *c) {
+  int32_t pid = c->pid;
   if (pid == LUPE_TARGET_ALL_LIVE) return t->status.live;
   if (pid == LUPE_TARGET_ALL) return t->status.live || outlives(a, t);
-  return t == one;
+  return is_tree(pid) ? lupe__tree_shows(a, &c->tree, t) : t == c->one;
+}
+
+/* False: there is no such target. Caller holds `lock`. */
+static bool choose(const lupe_aggregator *a, int32_t pid, choice *out) {
+  *out = (choice){.pid = pid};
+  if (pid == LUPE_TARGET_ALL_LIVE || pid == LUPE_TARGET_ALL) return true;
+  if (is_tree(pid)) return lupe__tree_find(a, pid & ~LUPE_TARGET_TREE, &out->tree);
+  out->one = lupe__target_find(a, pid);
+  return out->one != NULL;
+}
+
+static lupe_status copy_memory(lupe__builder *b, const choice *c) {
+  if (is_tree(c->pid)) return lupe__tree_memory(b->a, &c->tree, &b->memory, &b->memory_count);
+  const lupe_series *series = c->one ? c->one->series : b->a->series;
+  size_t rows = lupe_series_count(series);
+  b->memory = calloc(rows + 1, sizeof *b->memory);
+  if (!b->memory) return LUPE_ENOMEM;
+  b->memory_count = lupe_series_copy(series, b->memory, rows);
+  return LUPE_OK;
+}
+
+/* Of a program that came late the time before is no part of its history. */
+static size_t first_tick_of(const lupe__builder *b) {
+  size_t first = b->a->ticks;
+  for (size_t i = 0; i < b->target_count; i++) {
+    const lupe_target *t = b->targets[i];
+    if (!t || !t->profile) continue;
+    size_t tick = 0;
+    while (tick < first && !lupe_heap_profile_column(t->profile, tick)) tick++;
+    first = tick;
+  }
+  return first;
 }
 
 static void copy_target(lupe__builder *b, lupe_target *t) {
@@ -50,40 +94,42 @@ static lupe_status collect(lupe__builder *b, int32_t pid) {
   lupe_aggregator *a = b->a;
   lupe_status status = LUPE_ENOMEM;
   pthread_mutex_lock(&a->lock);
-  const lupe_target *one = pid > 0 ? lupe__target_find(a, pid) : NULL;
-  const lupe_series *series = one ? one->series : a->series;
+  choice c;
   size_t count = 0;
-  for (const lupe_target *t = a->first; t; t = t->next) count += is_chosen(a, t, pid, one);
-  if (pid != LUPE_TARGET_ALL_LIVE && pid != LUPE_TARGET_ALL && !one) {
+  if (!choose(a, pid, &c)) {
     status = LUPE_ENOENT;
     goto out;
   }
-  size_t rows = lupe_series_count(series);
+  for (const lupe_target *t = a->first; t; t = t->next) count += is_chosen(a, t, &c);
   b->targets = calloc(count + 1, sizeof(lupe_target *));
   b->target_rows = calloc(count + 1, sizeof *b->target_rows);
   b->target_names = calloc(count + 1, sizeof *b->target_names);
   b->target_allocators = calloc(count + 1, sizeof *b->target_allocators);
-  b->memory = calloc(rows + 1, sizeof *b->memory);
-  if (!b->targets || !b->target_rows || !b->target_names || !b->target_allocators || !b->memory) goto out;
+  if (!b->targets || !b->target_rows || !b->target_names || !b->target_allocators) goto out;
   for (lupe_target *t = a->first; t; t = t->next) {
-    if (is_chosen(a, t, pid, one)) copy_target(b, t);
+    if (is_chosen(a, t, &c)) copy_target(b, t);
   }
-  b->memory_count = lupe_series_copy(series, b->memory, rows);
+  status = copy_memory(b, &c);
+  if (status != LUPE_OK) goto out;
+  b->first_tick = is_tree(pid) ? first_tick_of(b) : 0;
   lupe_snapshot_header *h = &b->header;
   h->started_ms = a->started_ms;
+  if (is_tree(pid)) lupe__tree_times(&c.tree, h);
   h->generation = a->generation;
   h->heap_interval_ms = a->heap_interval_ms;
   h->dropped_records = a->dropped_records;
   h->truncated_stacks = a->truncated_stacks;
   h->stack_overflows = lupe_stack_table_overflows(a->stacks);
-  status = LUPE_OK;
 out:
   pthread_mutex_unlock(&a->lock);
   return status;
 }
 
-/* The function that a stack's memory is counted for. */
+/* The function that a stack's memory is counted for: its innermost tag. Tags are the outermost frames. */
 static uint32_t site_function_of(const lupe__builder *b, const uint32_t *frames, size_t depth) {
+  size_t first_tag = depth;
+  while (first_tag > 0 && b->functions[b->frames[frames[first_tag - 1]].function].tag) first_tag--;
+  if (first_tag < depth) return b->frames[frames[first_tag]].function;
   for (size_t i = 0; i < depth; i++) {
     uint32_t function = b->frames[frames[i]].function;
     if (!b->functions[function].wrapper) return function;
@@ -114,6 +160,11 @@ void lupe__add_stack(lupe__builder *b, uint32_t id, bool with_site) {
 static lupe_status number_stacks(lupe__builder *b) {
   lupe_status status = lupe_frame_names_update(b->a->names);
   if (status != LUPE_OK) return status;
+  status =
+      lupe__sample_owners(b->a, b->targets, b->target_count, b->merged, b->tree, &b->owners, &b->owner_count);
+  if (status == LUPE_OK) status = lupe__collect_spans(b);
+  if (status != LUPE_OK) return status;
+  lupe__number_span_totals(b);
   b->frames = lupe_frame_names_frames(b->a->names, &b->frame_count);
   b->functions = lupe_frame_names_functions(b->a->names, &b->function_count);
   b->lines = lupe_frame_names_lines(b->a->names);
@@ -147,7 +198,7 @@ static size_t strings_bytes(const lupe__builder *b) {
     bytes += lupe__string_bytes(lupe_module_table_path(b->a->modules, (uint16_t)i)) +
              lupe__string_bytes(lupe_frame_names_build_id(b->a->names, (uint16_t)i));
   for (uint32_t i = 0; i < b->function_count; i++) bytes += lupe__string_bytes(b->functions[i].name);
-  return bytes + b->lines->texts.text_bytes + lupe__sample_string_bytes(b);
+  return bytes + b->lines->texts.text_bytes + lupe__sample_string_bytes(b) + lupe__span_string_bytes(b);
 }
 
 static void place(lupe_snapshot_header *h, lupe_snapshot_column *c, uint64_t count, size_t element_bytes) {
@@ -162,7 +213,7 @@ static void lay_out(lupe__builder *b) {
   h->magic = LUPE_SNAPSHOT_MAGIC;
   h->version = LUPE_SNAPSHOT_VERSION;
   h->header_bytes = sizeof *h;
-  h->tick_count = (uint32_t)b->a->ticks;
+  h->tick_count = (uint32_t)(b->a->ticks - b->first_tick);
   h->total_bytes = sizeof *h;
   place(h, &h->strings, strings_bytes(b), 1);
   place(h, &h->targets, b->target_count, sizeof(lupe_snapshot_target));
@@ -194,8 +245,9 @@ static void lay_out(lupe__builder *b) {
   place(h, &h->sample_state, b->sample_count, sizeof(uint32_t));
   place(h, &h->sample_count, b->sample_count, sizeof(double));
   place(h, &h->sample_ns, b->sample_count, sizeof(double));
-  place(h, &h->spans, 0, sizeof(lupe_snapshot_span)); /* no program can mark any yet */
-  place(h, &h->span_buckets, 0, sizeof(double));
+  place(h, &h->spans, b->span_count, sizeof(lupe_snapshot_span));
+  place(h, &h->span_buckets, b->span_count * LUPE_SNAPSHOT_SPAN_BUCKETS, sizeof(double));
+  place(h, &h->span_totals, b->span_total_count, sizeof(lupe_snapshot_span_total));
   place(h, &h->proofs, b->proof_count, sizeof(lupe_snapshot_proof));
   place(h, &h->proof_rows, b->proof_row_count, sizeof(lupe_snapshot_proof_row));
 }
@@ -297,6 +349,7 @@ static void clear(lupe__builder *b) {
   free(b->function_of);
   free(b->text_places);
   lupe__clear_samples(b);
+  lupe__clear_spans(b);
 }
 
 static lupe_status build(lupe__builder *b, lupe_snapshot **out) {
@@ -324,6 +377,7 @@ static lupe_status build(lupe__builder *b, lupe_snapshot **out) {
   lupe__fill_heap(b);
   lupe__fill_proofs(b);
   lupe__fill_samples(b);
+  lupe__fill_spans(b);
   status = lupe__snapshot_seal(snapshot);
   if (status != LUPE_OK) {
     lupe_snapshot_release(snapshot);
@@ -343,7 +397,13 @@ lupe_status lupe_aggregator_snapshot(lupe_aggregator *a, int32_t pid, double tim
   lupe__absorb_records(a);
   lupe__rates rates = lupe__rates_now(a);
   lupe__sample_window(a, &rates, b->header.time_ms, window_ms, &b->window);
-  b->merged = pid <= 0;
+  lupe__span_window(a, b->header.time_ms, window_ms, &b->span_window);
+  b->header.span_from_ms = b->span_window.from_ms;
+  b->header.span_to_ms = b->span_window.to_ms;
+  b->header.mark_names_lost = a->mark_names_lost;
+  b->header.spans_lost = a->spans_lost;
+  b->merged = pid <= 0 || is_tree(pid);
+  b->tree = is_tree(pid);
   b->header.profile_from_ms = b->window.from_ms;
   b->header.profile_to_ms = b->window.to_ms;
   b->header.cpu_hz = rates.cpu_hz;

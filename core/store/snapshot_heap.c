@@ -26,7 +26,7 @@ static void add_history(lupe__builder *b, const lupe_heap_profile *profile, bool
   uint64_t period = lupe_heap_profile_period(profile);
   size_t ticks = h->tick_count, first = ticks, count;
   for (size_t t = ticks; t-- > 0;) {
-    columns[t] = lupe_heap_profile_column(profile, t);
+    columns[t] = lupe_heap_profile_column(profile, b->first_tick + t);
     if (!columns[t]) continue;
     first = t;
     inuse[t] += columns[t]->sum_space;
@@ -100,7 +100,7 @@ static void fill_sites(lupe__builder *b) {
   }
   double *grown = lupe__column(b, &h->site_last_grown_ms), *times = lupe__column(b, &h->tick_time_ms);
   const float *history = lupe__column(b, &h->site_history_space);
-  memcpy(times, b->a->tick_ms, h->tick_count * sizeof *times);
+  memcpy(times, b->a->tick_ms + b->first_tick, h->tick_count * sizeof *times);
   for (uint32_t i = 0; i < b->site_count; i++, history += h->tick_count) {
     for (size_t t = h->tick_count; t-- > 0 && grown[i] == 0;) {
       if (history[t] > (t > 0 ? history[t - 1] : 0)) grown[i] = times[t];

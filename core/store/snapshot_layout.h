@@ -77,17 +77,27 @@ typedef struct lupe_snapshot_thread {
   double switches; /* how often it was put on a core, in the window; known where wall profiling is on */
 } lupe_snapshot_thread;
 
-/* What one process did under one span's name (a piece of work that the program marks), in the window of the
- * samples. Durations are counted in buckets, four to each doubling: 0, 1, 2 and 3 ns have one each; from 4 ns
+/* What one process did under one span's name (a piece of work that the program marks), in the spans' window.
+ * Durations are counted in buckets, four to each doubling: 0, 1, 2 and 3 ns have one each; from 4 ns
  * on bucket b begins at (4 + b % 4) << (b / 4 - 1) ns and ends where the next begins; the last, from 32 min
  * on, has no end. */
 enum { LUPE_SNAPSHOT_SPAN_BUCKETS = 160 };
 typedef struct lupe_snapshot_span {
-  uint32_t name;   /* string */
-  uint32_t target; /* index into targets */
-  double count;    /* ended in the window */
+  uint32_t name;     /* string */
+  uint32_t target;   /* index into targets */
+  uint32_t function; /* index into functions: the one that begins them; UINT32_MAX: not known */
+  uint32_t unused;
+  double count; /* ended in the window */
   double total_ns, max_ns;
 } lupe_snapshot_span;
+
+/* All spans of one name since the run began, whatever process they were of. */
+enum { LUPE_SNAPSHOT_SPAN_TOTALS_MAX = 1024 };
+typedef struct lupe_snapshot_span_total {
+  uint32_t name; /* string */
+  uint32_t unused;
+  double count, total_ns;
+} lupe_snapshot_span_total;
 
 /* The leak proofs of a process that was asked for one: how the newest ended, and what the newest complete one
  * found. A later one that was refused, or given up on, takes nothing away from that. */
@@ -151,6 +161,8 @@ typedef struct lupe_snapshot_header {
   uint64_t dropped_records, truncated_stacks, stack_overflows;
   double profile_from_ms, profile_to_ms; /* the window of the CPU and wall samples below; equal: none */
   uint32_t cpu_hz, wall_hz;              /* as asked for; 0: off */
+  double span_from_ms, span_to_ms;       /* the window of the spans, in whole seconds */
+  uint64_t mark_names_lost, spans_lost;  /* since the run began: what was not counted, for want of room */
 
   lupe_snapshot_column strings;   /* char */
   lupe_snapshot_column targets;   /* lupe_snapshot_target */
@@ -192,6 +204,7 @@ typedef struct lupe_snapshot_header {
 
   lupe_snapshot_column spans;        /* lupe_snapshot_span: each name once per target */
   lupe_snapshot_column span_buckets; /* double: counts, LUPE_SNAPSHOT_SPAN_BUCKETS for each span, in order */
+  lupe_snapshot_column span_totals;  /* lupe_snapshot_span_total: the first names to come, in that order */
 
   lupe_snapshot_column proofs;     /* lupe_snapshot_proof: at most one per target, in their order */
   lupe_snapshot_column proof_rows; /* lupe_snapshot_proof_row, by proof and stack ascending */

@@ -39,14 +39,11 @@ static void leave_out_what_is_off(lupe__builder *b) {
 }
 
 static lupe_status sum(lupe__builder *b) {
-  lupe_status status =
-      lupe__sample_owners(b->a, b->targets, b->target_count, b->merged, &b->owners, &b->owner_count);
-  if (status != LUPE_OK) return status;
   uint32_t *numbers = malloc((b->owner_count + 1) * sizeof *numbers);
   if (!numbers) return LUPE_ENOMEM;
   for (size_t i = 0; i < b->owner_count; i++) numbers[i] = b->owners[i].number;
-  status = lupe_sample_log_sum(b->a->samples, b->window.from, b->window.to, numbers, b->owner_count,
-                               &b->samples, &b->sample_count);
+  lupe_status status = lupe_sample_log_sum(b->a->samples, b->window.from, b->window.to, numbers,
+                                           b->owner_count, &b->samples, &b->sample_count);
   free(numbers);
   if (status == LUPE_OK) leave_out_what_is_off(b);
   return status;

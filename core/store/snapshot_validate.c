@@ -59,6 +59,7 @@ static const rule rules[] = {
     {"sample_ns", AT(sample_ns), 8, DOUBLES, AT(sample_thread), 0},
     {"spans", AT(spans), sizeof(lupe_snapshot_span), PLAIN, 0, 0},
     {"span_buckets", AT(span_buckets), 8, DOUBLES, 0, 0},
+    {"span_totals", AT(span_totals), sizeof(lupe_snapshot_span_total), PLAIN, 0, 0},
     {"proofs", AT(proofs), sizeof(lupe_snapshot_proof), PLAIN, 0, 0},
     {"proof_rows", AT(proof_rows), sizeof(lupe_snapshot_proof_row), PLAIN, 0, 0},
 };
@@ -162,6 +163,13 @@ static const char *check_names(const block *b) {
     if (spans[i].target >= h->targets.count) return "spans: a target out of bounds";
     if (!figure(spans[i].count) || !figure(spans[i].total_ns) || !figure(spans[i].max_ns))
       return "spans: a figure";
+    if (spans[i].function >= h->functions.count && spans[i].function != UINT32_MAX)
+      return "spans: a function out of bounds";
+  }
+  const lupe_snapshot_span_total *totals = data_of(b, &h->span_totals);
+  for (size_t i = 0; i < h->span_totals.count; i++) {
+    if (totals[i].name >= bytes) return "span_totals: a string out of bounds";
+    if (!figure(totals[i].count) || !figure(totals[i].total_ns)) return "span_totals: a figure";
   }
   return NULL;
 }
@@ -171,6 +179,8 @@ static const char *check_shape(const block *b) {
   if (!figure(h->time_ms) || !figure(h->started_ms)) return "header: a time";
   if (!figure(h->profile_from_ms) || !figure(h->profile_to_ms) || h->profile_to_ms < h->profile_from_ms)
     return "header: the window of the profile";
+  if (!figure(h->span_from_ms) || !figure(h->span_to_ms) || h->span_to_ms < h->span_from_ms)
+    return "header: the window of the spans";
   if (h->tick_count > LUPE_SNAPSHOT_TICKS_MAX || h->tick_time_ms.count != h->tick_count)
     return "tick_count: out of bounds";
   uint64_t sites = h->site_function.count, stacks = h->stack_site.count;

@@ -45,7 +45,7 @@ typedef struct lupe_span_block {
 
 typedef struct lupe_marks {
   uint64_t magic;
-  uint32_t version, bytes;      /* the whole */
+  uint32_t version, bytes;      /* the whole, in pages of 4 KiB */
   _Atomic uint32_t name_count;  /* names below this may be there */
   _Atomic uint32_t block_count; /* blocks below this may be in use */
   _Atomic uint32_t epoch;       /* the runtime counts it up whenever it has read; the agent only reads it */

@@ -70,6 +70,8 @@ typedef struct lupe_welcome {
   uint32_t cpu_hz;              /* CPU samples per second of a thread's CPU time; 0: none */
   uint32_t wall_hz;             /* looks at every thread per second; 0: none */
   uint32_t proof_at_exit;       /* 1: a leak proof is to be made when the program exits, with `proof` */
+  uint32_t comes_back;          /* 1: a runtime that went away is to be looked for again: it is a daemon's */
+  uint32_t unused;
   lupe_proof_limits proof;
 } lupe_welcome;
 

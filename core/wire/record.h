@@ -59,8 +59,8 @@ typedef struct lupe_allocator_figures {
   _Atomic uint64_t sequence;
   int64_t time_ms; /* Unix time of the reading; 0 = not read yet */
   uint64_t allocated_bytes, active_bytes, metadata_bytes, resident_bytes, mapped_bytes, retained_bytes;
-  uint64_t dirty_bytes, muzzy_bytes;      /* summed over the arenas */
-  uint64_t cached_bytes;                  /* free, in the thread caches: jemalloc counts them as allocated */
+  uint64_t dirty_bytes, muzzy_bytes; /* summed over the arenas */
+  uint64_t cached_bytes;             /* free, in the thread caches: jemalloc counts them as allocated */
   /* Of lupe's own threads. All other figures are without what belongs to them. */
   uint64_t own_allocated_bytes, own_active_bytes, own_resident_bytes;
   int64_t dirty_decay_ms, muzzy_decay_ms; /* -1 = never */

@@ -37,12 +37,13 @@ end
 
 local carry_out = {}
 
---- Has the agents of the chosen processes carry a command out.
+--- Has the agents of the chosen processes carry a command out: of one, of all, or of the program of a root.
 -- @return how many did; the milliseconds that it took them; why one did not
-local function command(app, pid, what)
+local function command(app, pid, what, root)
   local count, spent_ms, failure = 0, 0, nil
   for _, target in ipairs(app.host.targets()) do
-    if target.live and target.connected and (not pid or target.pid == pid) then
+    local chosen = (not pid or target.pid == pid) and (not root or target.root_pid == root)
+    if target.live and target.connected and chosen then
       local refused, elapsed_ms = async.await(app.host.command, target.pid, what)
       if refused then
         failure = failure or ("process %d: %s"):format(target.pid, refused)
@@ -66,7 +67,7 @@ local function in_processes(count) return count == 1 and "1 process" or format.c
 
 function carry_out.purge(app, action)
   local before = unused_bytes(app, action.pid)
-  local count, spent_ms, failure = command(app, action.pid, { name = "purge" })
+  local count, spent_ms, failure = command(app, action.pid, { name = "purge" }, action.root)
   if count == 0 then return nil, failure end
   return ("gave %s of unused pages back, in %s, %s%s"):format(
     format.bytes(math.max(0, before - unused_bytes(app, action.pid))), in_processes(count),
@@ -75,7 +76,7 @@ end
 
 function carry_out.decay(app, action)
   local what = { name = "decay", dirty_ms = action.dirty_ms, muzzy_ms = action.muzzy_ms }
-  local count, _, failure = command(app, action.pid, what)
+  local count, _, failure = command(app, action.pid, what, action.root)
   if count == 0 then return nil, failure end
   local set = {}
   for _, field in ipairs({ "dirty_ms", "muzzy_ms" }) do
@@ -88,7 +89,8 @@ end
 function carry_out.snapshot(app, action, rule)
   local entry, message = app.snapshots:begin()
   if not entry then return nil, message end
-  local file, failure = heap_snapshot.take(app, entry, nil, { extra = { taken_by = rule, reason = action.reason } })
+  local extra = { taken_by = rule, reason = action.reason }
+  local file, failure = heap_snapshot.take(app, entry, action.root, { extra = extra })
   if not file then return nil, failure end
   return ("wrote %s (%s)"):format(app.snapshots:path(file.snapshot_id), format.bytes(file.size_bytes))
 end
@@ -101,7 +103,10 @@ end
 
 -- One after the other --------------------------------------------------------------------------
 
-local function target_of(action) return action.pid and ("process %d"):format(action.pid) or "all" end
+local function target_of(action)
+  if action.pid then return ("process %d"):format(action.pid) end
+  return action.root and ("program %d"):format(action.root) or "all"
+end
 
 local function count(self, name, result)
   self.counts[name] = self.counts[name] or {}
@@ -114,8 +119,7 @@ local function arguments_of(action)
   return arguments
 end
 
-local function add_entry(self, finding)
-  local action = finding.action
+local function add_entry(self, finding, action)
   local entry = {
     time_ms = self.app.host.now_ms(), name = action.name, arguments = arguments_of(action), rule = finding.rule,
     target = target_of(action), why = finding.summary, state = "waiting",
@@ -155,13 +159,15 @@ end
 
 --- Takes the findings of a check that may lead to actions.
 -- @param result of lupe.analysis
-function actions:consider(result)
+-- @tparam[opt] number root where several programs are watched: the one that was checked, to which actions are limited
+function actions:consider(result, root)
   for _, finding in ipairs(result.findings) do
     local action = finding.action
+    if action and root then action = setmetatable({ root = root }, { __index = action }) end
     if action and held_back(self, action) then
       count(self, action.name, "cooldown")
     elseif action then
-      local entry = add_entry(self, finding)
+      local entry = add_entry(self, finding, action)
       if self.allowed[action.name] then
         self.queue[#self.queue + 1] = { entry = entry, action = action }
       else

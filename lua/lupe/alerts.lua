@@ -25,8 +25,11 @@ local key_of = known_findings.key
 -- finding change with its urgency ("above the critical limit"), and that is the same alert, worse.
 local function alert_key(finding)
   local place = finding.site or finding.hotspot
-  return place and key_of(finding) or finding.rule
+  local key = place and key_of(finding) or finding.rule
+  return finding.target and ("%s\0%d"):format(key, finding.target.pid) or key
 end
+
+local function pid_of(finding) return finding.target and finding.target.pid end
 
 --- @param host of it `now_ms` and `log`
 -- @tparam number cooldown_secs
@@ -45,7 +48,9 @@ local function urgency(finding) return SEVERITY[finding.severity] or LEAST end
 local function tell(self, alert, words, level)
   alert.notified_ms, alert.told = self.host.now_ms(), true
   if self.heard then self.heard(alert, words) end
-  self.host.log(level or "warning", ("alert %s: %s (%s)"):format(words, alert.finding.summary, alert.finding.rule))
+  local target = alert.finding.target
+  self.host.log(level or "warning", ("alert %s: %s (%s%s)"):format(words, alert.finding.summary, alert.finding.rule,
+    target and (", in %s, process %d"):format(target.name, target.pid) or ""))
 end
 
 local function lasted(self, alert) return format.duration(self.host.now_ms() - alert.since_ms) end
@@ -85,10 +90,11 @@ local function forget_old(self)
   end
 end
 
---- Takes the result of a check of the whole run.
+--- Takes the result of a check of the whole run, or of one program of several.
 -- @param result of lupe.analysis
 -- @tparam boolean scheduled whether it is the scheduled check's: only those clear alerts
-function alerts:update(result, scheduled)
+-- @tparam[opt] number pid of the program, whose alerts alone it clears
+function alerts:update(result, scheduled, pid)
   local now_found, order = {}, {}
   for _, finding in ipairs(result.findings) do
     if finding.kind == "alert" then
@@ -103,11 +109,26 @@ function alerts:update(result, scheduled)
   for key, alert in pairs(self.raised) do
     local rule = alert.finding.rule
     local silent = result.failed[rule] or result.lacking[rule]
-    if scheduled and not now_found[key] and not silent then gone[#gone + 1] = key end
+    if scheduled and not now_found[key] and not silent and pid_of(alert.finding) == pid then gone[#gone + 1] = key end
   end
   table.sort(gone)
   for _, key in ipairs(gone) do missed(self, key, self.raised[key]) end
   forget_old(self)
+end
+
+--- A program has ended: so have its alerts.
+-- @tparam number pid of it
+function alerts:ended(pid)
+  local gone = {}
+  for key, alert in pairs(self.raised) do
+    if pid_of(alert.finding) == pid then gone[#gone + 1] = key end
+  end
+  table.sort(gone)
+  for _, key in ipairs(gone) do
+    local alert = self.raised[key]
+    self.raised[key], self.count = nil, self.count - 1
+    if alert.told then tell(self, alert, "over with its program, after " .. lasted(self, alert), "info") end
+  end
 end
 
 --- The alert that a finding belongs to: { state = "raised" or "clearing", since_ms, notified_ms or nil }; nil where

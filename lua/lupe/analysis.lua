@@ -174,6 +174,7 @@ end
 --   `about`: only rules that speak of this ("time" or "memory") need to run, and that is not the run's result either;
 --   `params`: of rules, for this time only (lupe.rule_settings.for_request): nothing of it is remembered
 --   `occasion`: "scheduled", "leak_check" or "exit", nil for who only reads
+--   `program` (of lupe.programs): the view is of that program, one of several, and the result is what is known of it
 -- @return the result
 function analysis:run(view, options)
   options = options or {}
@@ -188,13 +189,30 @@ function analysis:run(view, options)
     return fresh
   end)
   if options.pid or options.about or options.params then return result end
-  local is_new = self.last ~= result
-  if is_new then
-    self.last = result
-    self.known_findings:add(result.findings, result.suppressed)
+  local is_new, program = self.last ~= result, options.program
+  if program then
+    self.checked_ms = result.time_ms
+    self:take_in(result, program)
+    if options.occasion == "exit" then self:ended(program) end
+  elseif is_new then
+    self.last, self.checked_ms = result, result.time_ms
+    if not self.host.serves then self:take_in(result) end
   end
-  if self.heed and (is_new or options.occasion) then self.heed(result, options.occasion) end
+  -- What unrelated programs are together is nobody's finding.
+  if self.heed and (program or not self.host.serves) and (is_new or options.occasion) then
+    self.heed(result, options.occasion, program)
+  end
   return result
+end
+
+--- Remembers what a check found; of a program of several, with its name and number.
+function analysis:take_in(result, program)
+  for _, list in ipairs({ result.findings, result.suppressed }) do
+    for _, finding in ipairs(list) do
+      finding.target = program and { pid = program.pid, name = program.name } or nil
+    end
+  end
+  self.known_findings:add(program and program.key, result.findings, result.suppressed)
 end
 
 --- Runs one rule now, aside: the result is not the run's. Inside a task.
@@ -230,6 +248,11 @@ function analysis:findings() return self.last and self.last.findings or json.arr
 
 --- All that was found so far: see lupe.known_findings.
 function analysis:known() return self.known_findings:list() end
+
+--- Whether the newest check of a program has found something, and that the program has ended.
+function analysis:accuses(program) return self.known_findings:has(program.key) end
+
+function analysis:ended(program) self.known_findings:ended(program.key) end
 
 --- Every rule's file: array of { path, shipped, id, kind, title, version, params, set (values that the operator's
 -- settings give, be they the defaults: name -> value), needs, state, error, shadowed_by, loaded_ms, runs, errors,
@@ -322,6 +345,7 @@ function analysis:tick(views)
     self.complained_revision = self.registry.revision
     self:complaints() -- logs what is new
   end
+  if self.host.serves then return end -- programs are checked one by one: lupe.program_checks
   if (self.soon or now >= self.next_check_ms) and not self.checking then
     local view = views:merged()
     if view then

@@ -21,7 +21,7 @@ local HOTSPOT = json.shape({
   "wall_time_percent number?", "call_count integer?", "average_duration_us number?", "impact_score number?",
   "cum_cpu_percent number?", "cum_wall_percent number?", "definition_line integer?", "call_count_source string",
   "call_count_reason string?", "location_reason string?", "module string", "samples integer?", "threads integer?",
-  "advice string[]", "stack string[]",
+  "advice string[]", "stack string[]", "span string?",
 })
 local FAULTS = json.shape({
   "minor integer?", "major integer?", "minor_per_second number?", "major_per_second number?", "reason string?",
@@ -55,9 +55,11 @@ end
 
 -- Hotspots ----------------------------------------------------------------------------------
 
---- Wall time is CPU time and waits: with one of the two missing its shares are not known.
-local function described(finding, cpu_known, wall_known)
+--- Wall time is CPU time and waits: with one of the two missing its shares are not known. Calls are counted where the
+-- function begins spans of one name: one for each.
+local function described(finding, spans, cpu_known, wall_known)
   local hotspot = finding.hotspot
+  local span = spans:begun_in(hotspot.name, hotspot.module or "")
   wall_known = wall_known and cpu_known
   return HOTSPOT({
     function_name = hotspot.name,
@@ -65,18 +67,21 @@ local function described(finding, cpu_known, wall_known)
     line_number = hotspot.line,
     cpu_time_percent = cpu_known and json.round(hotspot.cpu_percent, 2) or nil,
     wall_time_percent = wall_known and json.round(hotspot.wall_percent, 2) or nil,
+    call_count = span and span.count,
+    average_duration_us = span and json.round(span.mean_ns / 1000),
     impact_score = json.round(finding.score),
     cum_cpu_percent = cpu_known and json.round(hotspot.cum_cpu_percent, 2) or nil,
     cum_wall_percent = wall_known and json.round(hotspot.cum_wall_percent, 2) or nil,
     definition_line = hotspot.definition_line,
-    call_count_source = "unknown",
-    call_count_reason = CALLS_UNKNOWN,
+    call_count_source = span and "span" or "unknown",
+    call_count_reason = not span and CALLS_UNKNOWN or nil,
     location_reason = places.missing(hotspot),
     module = hotspot.module or "",
     samples = hotspot.samples,
     threads = hotspot.threads,
     advice = finding.advice or {},
     stack = first(hotspot.stack or {}, MOST_FRAMES),
+    span = span and span.name,
   })
 end
 
@@ -85,13 +90,13 @@ local function by_impact(a, b)
   return a.hotspot.name < b.hotspot.name
 end
 
-local function hotspots_of(findings, limit, cpu_known, wall_known)
+local function hotspots_of(findings, spans, limit, cpu_known, wall_known)
   local found, list = {}, json.array()
   for _, finding in ipairs(findings) do
     if finding.rule == HOTSPOT_RULE and finding.hotspot then found[#found + 1] = finding end
   end
   table.sort(found, by_impact)
-  for i = 1, math.min(#found, limit) do list[i] = described(found[i], cpu_known, wall_known) end
+  for i = 1, math.min(#found, limit) do list[i] = described(found[i], spans, cpu_known, wall_known) end
   return list
 end
 
@@ -227,7 +232,7 @@ function bottlenecks.describe(view, result, options)
   local shares, bound_reason = bound_of(profile, cpu_known, wall_known)
   local all_ns = wall_known and cpu_known and profile.busy_ns + profile.idle_ns or 0
   local sampled = profile.total_samples > 0
-  local hotspots = hotspots_of(result.findings, options.limit, cpu_known, wall_known)
+  local hotspots = hotspots_of(result.findings, view.spans, options.limit, cpu_known, wall_known)
   return {
     hotspots = hotspots,
     cpu_bound_percent = shares.cpu,

@@ -49,11 +49,7 @@ local function flags_of(command)
     names[#names + 1] = spec.flag
   end
   for _, spec in ipairs(command.flags or {}) do add(spec) end
-  if command.settings then
-    for _, name in ipairs(command.settings) do add(config.by_name[name]) end
-  else
-    for _, flag in ipairs(config.flags) do add(config.by_flag[flag]) end
-  end
+  for _, name in ipairs(command.settings) do add(config.by_name[name]) end
   return by_flag, names
 end
 

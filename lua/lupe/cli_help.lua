@@ -61,15 +61,15 @@ function cli_help.command(command)
   end
   out[#out + 1] = "Flags (each also by the environment variable, or in lupe.conf.lua by its name with underscores):"
   local taken, of_the_file = {}, {}
-  for _, name in ipairs(command.settings or {}) do taken[name] = true end
+  for _, name in ipairs(command.settings) do taken[name] = true end
   for _, spec in ipairs(settings) do
     if not spec.flag then
       of_the_file[#of_the_file + 1] = spec
-    elseif not command.settings or taken[spec.name] then
+    elseif taken[spec.name] then
       add_flag(out, spec)
     end
   end
-  if not command.settings or taken.rules then
+  if taken.rules then
     out[#out + 1] = ""
     out[#out + 1] = "In lupe.conf.lua only:"
     for _, spec in ipairs(of_the_file) do

@@ -47,7 +47,7 @@ local M = {}
 -- Snapshots ---------------------------------------------------------------------------------
 
 local MAGIC_TEXT = "LUPESNP1"
-local VERSION = 5
+local VERSION = 6
 
 -- Column -> the C type of an element. The order is the layout's.
 local COLUMNS = {
@@ -63,13 +63,15 @@ local COLUMNS = {
   inlines = "lupe_snapshot_inline",
   threads = "lupe_snapshot_thread", sample_stack = "uint32_t", sample_thread = "uint32_t",
   sample_state = "uint32_t", sample_count = "double", sample_ns = "double",
-  spans = "lupe_snapshot_span", span_buckets = "double", proofs = "lupe_snapshot_proof",
+  spans = "lupe_snapshot_span", span_buckets = "double", span_totals = "lupe_snapshot_span_total",
+  proofs = "lupe_snapshot_proof",
   proof_rows = "lupe_snapshot_proof_row",
 }
 
 local SCALARS = {
   "time_ms", "started_ms", "generation", "tick_count", "heap_interval_ms", "sample_period_bytes",
   "dropped_records", "truncated_stacks", "stack_overflows", "profile_from_ms", "profile_to_ms", "cpu_hz", "wall_hz",
+  "span_from_ms", "span_to_ms", "mark_names_lost", "spans_lost",
 }
 
 local NUMBERS = ffi.typeof("double[?]")

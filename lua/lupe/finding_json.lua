@@ -10,6 +10,7 @@ local time = require("lupe.time")
 local MOST_FRAMES = 32
 
 local ALERT = json.shape({ "state raised|clearing", "since time", "notified time?" })
+local TARGET = json.shape({ "pid integer", "name string" })
 local SUPPRESSED = json.shape({ "reason string", "until_date string" })
 
 local finding_json = {}
@@ -21,7 +22,7 @@ finding_json.SHAPE = json.shape({
   "times integer", "current boolean", "id string", "about memory|time", "score number?", "reasons string[]",
   "stack string[]", "file_location string?", "line_number integer?", "location_reason string?",
   "suppressed Suppressed?", "alert Alert?", "proof LeakProof?",
-  "proof_reason string?", Suppressed = SUPPRESSED, Alert = ALERT,
+  "proof_reason string?", "target FoundIn?", Suppressed = SUPPRESSED, Alert = ALERT, FoundIn = TARGET,
   LeakProof = proof_report.LEAK,
 })
 
@@ -51,6 +52,7 @@ function finding_json.of(known, alert)
     proof = finding.site and proof_report.leak(finding.site.proof),
     proof_reason = not finding.site and "it is about no function that allocates"
       or not finding.site.proof and "no leak proof had anything of it when it was found" or nil,
+    target = finding.target and TARGET(finding.target),
   })
 end
 

@@ -39,6 +39,11 @@ function known_findings.key(finding)
   }, "\0")
 end
 
+--- Where several programs are watched, the same in another one is another finding.
+local function with_target(key, finding)
+  return finding.target and table.concat({ key, finding.target.name, finding.target.pid }, "\0") or key
+end
+
 --- The keys of what one check found, in order. Where several are the same but for their figures, they are told apart
 -- by their order.
 -- @param findings array
@@ -73,8 +78,8 @@ end
 function known_findings.new(now_ms)
   return setmetatable({
     now_ms = now_ms,
-    entries = {}, -- key -> { finding, first_ms, last_ms, times }
-    current = {}, -- set of keys: those of the newest check
+    entries = {}, -- key -> { finding, first_ms, last_ms, times, id_key }
+    current = {}, -- program, or "" where there is one only -> set of keys: those of its newest check
   }, known_findings)
 end
 
@@ -90,32 +95,45 @@ local function newest_first(entries)
 end
 
 --- Takes the findings of one check; past 500 those go that were there longest ago.
+-- @tparam ?string program whose, where several are watched; the findings have a `target` then
 -- @tparam table ... lists of them
-function known_findings:add(...)
+function known_findings:add(program, ...)
   local now, entries, counts = self.now_ms(), self.entries, {}
-  self.current = {}
+  local current = {}
+  self.current[program or ""] = current
   for _, findings in ipairs({ ... }) do
     local keys = known_findings.keys(findings, counts)
     for i, finding in ipairs(findings) do
-      local key = keys[i]
+      local key = with_target(keys[i], finding)
       local known = entries[key] or { first_ms = now, times = 0 }
       known.finding, known.last_ms, known.times = finding, now, known.times + 1
-      entries[key], self.current[key] = known, true
+      -- The same finding has the same id, whatever number the process has this time.
+      known.id_key = finding.target and keys[i] .. "\0" .. finding.target.name or keys[i]
+      entries[key], current[key] = known, true
     end
   end
   local keys = newest_first(entries)
   for i = MOST + 1, #keys do entries[keys[i]] = nil end
 end
 
+--- Nothing is found in a program any more: it has ended. What was found stays known.
+function known_findings:ended(program) self.current[program] = nil end
+
+--- Whether the newest check of a program has found something.
+function known_findings:has(program) return next(self.current[program] or {}) ~= nil end
+
 --- @return array of { id, finding, first_ms, last_ms, times, current }, newest first; `id`: the same for the same
 --   finding in every run; `current`: the newest check found it too
 function known_findings:list()
-  local list = json.array()
+  local list, now_found = json.array(), {}
+  for _, keys in pairs(self.current) do
+    for key in pairs(keys) do now_found[key] = true end
+  end
   for i, key in ipairs(newest_first(self.entries)) do
     local known = self.entries[key]
     list[i] = {
-      id = id_of(key), finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms, times = known.times,
-      current = self.current[key] or false,
+      id = id_of(known.id_key), finding = known.finding, first_ms = known.first_ms, last_ms = known.last_ms,
+      times = known.times, current = now_found[key] or false,
     }
   end
   return list

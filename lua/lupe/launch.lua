@@ -104,7 +104,10 @@ local function base_name(path) return path:match("[^/]*$") end
 
 --- The user's libraries first, then jemalloc (unless one is there already), the agent last.
 local function preload(config, theirs, paths, warnings)
-  local list = preload_list(theirs)
+  local list = {}
+  for _, library in ipairs(preload_list(theirs)) do -- set twice, it is still one agent
+    if library ~= paths.agent then list[#list + 1] = library end
+  end
   local has_jemalloc = false
   for _, library in ipairs(list) do
     local name = base_name(library)

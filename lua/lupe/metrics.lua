@@ -4,6 +4,7 @@
 
 local allocator_state = require("lupe.allocator_state")
 local rule_metrics = require("lupe.rule_metrics")
+local span_metrics = require("lupe.span_metrics")
 
 local metrics = {}
 
@@ -142,11 +143,13 @@ function metrics.write(out, app)
   out:add("lupe_start_time_seconds", "gauge", "When the run began, in Unix time.", app.host.started_ms / 1000)
   process_metrics(out, app)
   profile_metrics(out, app)
+  span_metrics(out, (app.views:merged()))
   own_metrics(out, app.host)
   rule_metrics(app.analysis:rules(), out)
   app.alerts:metrics(out, app.analysis:ids("alert"))
   app.actions:metrics(out)
   app.prover:metrics(out)
+  app.reports:metrics(out)
   http_metrics(out, app.http)
 end
 

@@ -4,6 +4,7 @@
 -- @module lupe.offline
 
 local async = require("lupe.async")
+local preload_env = require("lupe.preload_env")
 local recorded_report = require("lupe.recorded_report")
 local recording = require("lupe.recording")
 local replay = require("lupe.replay")
@@ -61,8 +62,16 @@ commands["rules replay"] = function(host, command)
   })
 end
 
+commands["preload-env"] = function(host, command)
+  local text, warnings = preload_env.text(host.config, command.options.format or "shell", command.paths, os.getenv)
+  if not text then return nil, warnings end
+  for _, warning in ipairs(warnings) do host.log("info", warning) end
+  return text
+end
+
 --- @param host what C offers where no program runs
--- @param command { command, config, words, options, columns, color }: what lupe.cli understood, and the terminal
+-- @param command { command, config, words, options, columns, color, paths }: what lupe.cli understood, the terminal,
+-- and where the agent and jemalloc are
 -- @param done function(text or nil, exit code), called exactly once: the text for stdout or for --output
 function offline.run(host, command, done)
   async.spawn(commands[command.command], function(ok, text, result, trace)

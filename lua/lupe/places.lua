@@ -3,13 +3,15 @@
 
 local places = {}
 
+local NOWHERE = { [""] = true, ["[tag]"] = true } -- modules that are no files
+
 --- Why file and line of a function are not known, or nil where they are.
 -- @param place a table with `file`, `line`, `module` (its module's file name)
 function places.missing(place)
   if place.file and place.line then return nil end
   if place.file then return "the debug information has no line for the addresses that were seen" end
   return ("file and line need debug information of %s (-g, or its -dbgsym package), which is read a moment after the "
-    .. "function is first seen"):format(place.module and place.module ~= "" and place.module or "its module")
+    .. "function is first seen"):format(NOWHERE[place.module or ""] and "its module" or place.module)
 end
 
 --- "parse.c:45", "parse.c", or "" where it is not known.

@@ -111,7 +111,7 @@ function makers.stack(profile, index)
   local stack = of.best_stack[index] > 0 and of.best_stack[index] or of.best_cum_stack[index]
   local names, found = {}, false
   if stack == 0 then return { makers.name(profile, index) } end
-  for k = columns.stack_first[stack - 1], columns.stack_first[stack] - 1 do
+  for k = columns.stack_first[stack - 1], profile.sums.last_frame(stack - 1) do
     local f = columns.frames[columns.stack_frames[k]]["function"]
     found = found or f == index
     if found then names[#names + 1] = columns.text(columns.functions[f].name) end

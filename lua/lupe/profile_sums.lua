@@ -10,12 +10,15 @@
 --   (cpu + io + lock); `cum_cpu_ns cum_wall_ns allocator_ns` of all stacks that it is in, each counted once;
 --   `allocating_ns` in the allocator, of stacks in which it is who called that; `best_stack`, `best_cum_stack` (plus 1;
 --   0: none); `root`: 1 it only begins threads, 2 it is main
+-- * `tag`, by function that is a tag: `cpu_ns samples` of stacks whose innermost tag it is, on a core; nil where there
+--   are none. Tags are no callers: they are in none of the other figures. `last_frame` of lupe.tags
 -- * `frame`, by frame: `cpu_ns wall_ns` of stacks in which it is the self
 -- @module lupe.profile_sums
 
 local attribution = require("lupe.attribution")
 local bit = require("bit")
 local numbers = require("lupe.ffi").numbers
+local tags = require("lupe.tags")
 local waits = require("lupe.waits")
 
 local USER, KERNEL, RUNNING, WAITING = 0, 1, 2, 3 -- lupe_thread_state
@@ -197,12 +200,25 @@ local function add_below(columns, of, mark, stack, first, last, cpu, wall, alloc
   end
 end
 
+--- The CPU time of each tag; while it waits a thread is seen without tags.
+local function sum_tags(columns, stack, is_tag)
+  local tag = arrays(columns.count.functions, "cpu_ns samples")
+  local of = tags.of_stacks(columns, is_tag)
+  for at = 0, columns.count.stacks - 1 do
+    local f = of[at] - 1
+    if f >= 0 and stack.cpu_ns[at] > 0 then
+      tag.cpu_ns[f], tag.samples[f] = tag.cpu_ns[f] + stack.cpu_ns[at], tag.samples[f] + stack.samples[at]
+    end
+  end
+  return tag
+end
+
 local function sum_stacks(columns, sums, traits)
   local stack, of, frame = sums.stack, sums.of, sums.frame
-  local mark = numbers(columns.count.functions)
+  local mark, last_frame = numbers(columns.count.functions), sums.last_frame
   for at = 0, columns.count.stacks - 1 do
     local cpu, io, lock, idle = stack.cpu_ns[at], stack.io_ns[at], stack.lock_ns[at], stack.idle_ns[at]
-    local first, last = columns.stack_first[at], columns.stack_first[at + 1] - 1
+    local first, last = columns.stack_first[at], last_frame(at)
     stack.self[at] = -1
     if cpu + io + lock + idle > 0 and first <= last then
       local self_at, allocates, memory = look_at(columns, traits, first, last)
@@ -242,9 +258,11 @@ return function(columns)
       cum_cpu_ns cum_wall_ns allocator_ns allocating_ns best_ns best_stack best_cum_ns best_cum_stack root]]),
     frame = arrays(columns.count.frames, "cpu_ns wall_ns"),
   }
-  local traits = traits_of(columns)
+  local traits, is_tag = traits_of(columns), tags.functions(columns)
   local class_of = classifier(columns, traits)
+  sums.last_frame = tags.last_frame(columns, is_tag)
   sum_rows(columns, sums, class_of)
+  sums.tag = is_tag and sum_tags(columns, sums.stack, is_tag)
   sum_stacks(columns, sums, traits)
   sums.class_of, sums.traits = class_of, traits
   return sums

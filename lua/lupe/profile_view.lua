@@ -23,8 +23,11 @@
 -- * `threads()` an array, busiest first (lupe.profile_threads)
 -- * `waits()` an array { name of a system call or "page fault", class "io", "lock" or "idle", ns, count }, longest
 --   first
+-- * `tags()` an array { name, cpu_ns, cpu_percent, samples } of what the program says its work is for (lupe.tags), most
+--   cpu_ns first; of several in one stack the innermost counts. While it waits a thread is seen without tags
 -- * `stacks { type }` an iterator: frames leaf first { name, module, file, line, inlines = { { name, file, line } } or
---   nil }, ns, samples. `type` "cpu", "wall" (cpu + io + lock), "io", "lock", "idle"
+--   nil }, ns, samples, and the name of its innermost tag or nil.
+--   `type` "cpu", "wall" (cpu + io + lock), "io", "lock", "idle"
 -- * `lacks(count, kind)` nil where there are so many samples, or none to come as profiling is not on; else
 --   { needed_seconds }: what a rule returns when it has too little to say. `kind` "cpu"; "wall": looks at threads; nil:
 --   CPU samples, and looks at threads that waited for I/O or locks. A thread that stands still is written down once for
@@ -128,6 +131,24 @@ local function inner_of(columns)
   return inner
 end
 
+--- The tags that have any time.
+local function tags_of(inner)
+  local columns, tag, list = inner.columns, inner.sums.tag, {}
+  for i = 0, tag and columns.count.functions - 1 or -1 do
+    if tag.cpu_ns[i] > 0 then
+      list[#list + 1] = {
+        name = columns.text(columns.functions[i].name), cpu_ns = tag.cpu_ns[i],
+        cpu_percent = 100 * tag.cpu_ns[i] / inner.sums.cpu_ns, samples = tag.samples[i],
+      }
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.cpu_ns ~= b.cpu_ns then return a.cpu_ns > b.cpu_ns end
+    return a.name < b.name
+  end)
+  return list
+end
+
 local function bound_of(inner, cpu, wall)
   local sums, busy = inner.sums, inner.busy_ns
   if busy <= 0 or cpu.state ~= "on" then return nil end
@@ -226,7 +247,7 @@ return function(columns, kept, off_because)
   local function stack_iterator(_, options)
     local kind = options_of.check("stacks", options, { type = TYPES }).type or "cpu"
     frame_of = frame_of or frames_by_index(columns)
-    local stack = summary().sums.stack
+    local stack, last_frame = summary().sums.stack, summary().sums.last_frame
     local values, at = stack[kind .. "_ns"], -1 -- none of "wall": a sum
     return function()
       while at < columns.count.stacks - 1 do
@@ -234,10 +255,10 @@ return function(columns, kept, off_because)
         local ns = values and values[at] or stack.cpu_ns[at] + stack.io_ns[at] + stack.lock_ns[at]
         if ns > 0 then
           local frames = {}
-          for k = columns.stack_first[at], columns.stack_first[at + 1] - 1 do
-            frames[#frames + 1] = frame_of(columns.stack_frames[k])
-          end
-          return frames, ns, stack.samples[at]
+          local last = last_frame(at)
+          for k = columns.stack_first[at], last do frames[#frames + 1] = frame_of(columns.stack_frames[k]) end
+          local tag = last + 1 < columns.stack_first[at + 1] and frame_of(columns.stack_frames[last + 1]).name or nil
+          return frames, ns, stack.samples[at], tag
         end
       end
     end
@@ -272,5 +293,6 @@ return function(columns, kept, off_because)
     functions = function_iterator, stacks = stack_iterator, lacks = lacks,
     threads = function(self) return profile_threads(summary(), self.wall.state == "on", function_at) end,
     waits = function() return waits_of(summary()) end,
+    tags = function() return tags_of(summary()) end,
   }, "view.profile")
 end

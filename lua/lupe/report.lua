@@ -5,6 +5,7 @@ local bottlenecks = require("lupe.bottlenecks")
 local format = require("lupe.format")
 local json = require("lupe.json")
 local leaks = require("lupe.leaks")
+local marks_report = require("lupe.marks_report")
 local notes_of = require("lupe.report_notes")
 local proof_report = require("lupe.proof_report")
 local targets = require("lupe.targets")
@@ -52,7 +53,7 @@ local REPORT = json.shape({
   "growth_rate_mb_per_hour number?", "highest_risk_component string?", "suspicious_patterns string[]",
   "settled string[]", "recommendations string[]", "allocators object[]", "memory object?", "targets object[]",
   "measurement object", "profiler object", "rule_errors string[]", "notes string[]", "bottlenecks object?",
-  "suppressed integer", "proof object?", "proof_reason string?",
+  "suppressed integer", "proof object?", "proof_reason string?", "spans object[]", "tags object[]",
 })
 local BOTTLENECKS = json.shape(bottlenecks.FIELDS)
 
@@ -259,6 +260,7 @@ function report.assemble(app, info, view, result)
   for i, leak in ipairs(observed) do settled[i] = leak.summary end
   local suppressed = result.suppressed or {}
   notes[#notes + 1] = suppressed_note(suppressed)
+  notes[#notes + 1] = view and marks_report.lost(view)
   local slope = view and view.heap:trend()
   local data = {
     timestamp = time.rfc3339(host.now_ms()),
@@ -290,6 +292,8 @@ function report.assemble(app, info, view, result)
     suppressed = #suppressed,
     proof = proof,
     proof_reason = unproven,
+    spans = view and marks_report.spans(view) or json.array(),
+    tags = view and marks_report.tags(view) or json.array(),
   }
   data.answer = answer_of(data, findings)
   return REPORT(data)

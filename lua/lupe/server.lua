@@ -9,8 +9,10 @@ local async = require("lupe.async")
 local capture = require("lupe.capture")
 local cpu_usage = require("lupe.cpu_usage")
 local http_stats = require("lupe.http_stats")
+local last_reports = require("lupe.last_reports")
 local memo = require("lupe.memo")
 local pressure = require("lupe.pressure")
+local program_checks = require("lupe.program_checks")
 local prover = require("lupe.prover")
 local recorder = require("lupe.recorder")
 local recording = require("lupe.recording")
@@ -34,8 +36,8 @@ local FINDINGS_AGE_MS = 10000
 local PROFILER_MS, CGROUP_MS = 250, 1000
 local CGROUP_RULE = "alert.cgroup-limit"
 local ROUTES = {
-  "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "rules",
-  "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
+  "memory", "cpu", "bottlenecks", "flamegraph", "allocations", "leak_detection", "snapshot", "targets", "reports",
+  "rules", "findings", "actions", "metrics", "health", "pprof", "routes", "openapi",
 }
 
 --- Reads answer from findings that are there; this has newer ones made in the background, for the next.
@@ -94,10 +96,19 @@ function server.new(host)
   app.views = views.new(host, app.surroundings)
   app.actions = actions.new(app)
   app.prover = prover.new(app)
-  app.analysis.heed = function(result, occasion)
+  app.analysis.heed = function(result, occasion, program)
     if occasion == "exit" then return end
-    app.alerts:update(result, occasion == "scheduled")
-    if occasion then app.actions:consider(result) end
+    local root = program and program.pid
+    app.alerts:update(result, occasion == "scheduled", root)
+    if occasion then app.actions:consider(result, root) end
+  end
+  app.reports = last_reports.new(app)
+  if host.serves then
+    app.checks = program_checks.new(app, function(program)
+      app.reports:add(program, app.analysis:accuses(program))
+      app.analysis:ended(program)
+      app.alerts:ended(program.pid)
+    end)
   end
   app.refresh_findings = refresher(app)
   if config.record then
@@ -133,6 +144,7 @@ function server.new(host)
         measure(app)
       end
       app.analysis:tick(app.views)
+      if app.checks then app.checks:tick() end
       app.capture:update()
       app.prover:tick()
       app.user_routes:tick()

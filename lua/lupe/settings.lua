@@ -7,6 +7,7 @@
 local action_kinds = require("lupe.action_kinds")
 local rule_settings = require("lupe.rule_settings")
 local suppressions = require("lupe.suppressions")
+local effective_uid = require("lupe.ffi").effective_uid
 
 local function state_dir(env)
   local base = env("XDG_STATE_HOME")
@@ -14,6 +15,17 @@ local function state_dir(env)
   local home = env("HOME")
   if home and home:sub(1, 1) == "/" then return home .. "/.local/state/lupe" end
   return "/tmp/lupe-" .. (env("USER") or "state"):gsub("[^%w_.-]", "_")
+end
+
+--- Where programs find the daemon: the same for `lupe serve` and for `lupe preload-env`.
+local function socket(env)
+  local uid = effective_uid()
+  if uid == 0 then return "/run/lupe/agents" end
+  local by_systemd = (env("RUNTIME_DIRECTORY") or ""):match("^[^:]+")
+  if by_systemd then return by_systemd .. "/agents" end
+  local base = env("XDG_RUNTIME_DIR")
+  if base and base:sub(1, 1) == "/" then return base .. "/lupe/agents" end
+  return ("/tmp/lupe-%d/agents"):format(uid)
 end
 
 return {
@@ -164,7 +176,30 @@ return {
   {
     name = "state_dir", flag = "--state-dir", env = "LUPE_STATE_DIR", type = "path", placeholder = "DIR",
     default_from = state_dir, default_doc = "~/.local/state/lupe",
-    doc = "private directory that holds the heap snapshots",
+    doc = "private directory that holds the heap snapshots, and the last reports of lupe serve",
+  },
+  {
+    name = "socket", flag = "--socket", env = "LUPE_SERVE_SOCKET", type = "path", placeholder = "PATH",
+    default_from = socket, default_doc = "/run/lupe/agents for root, else $XDG_RUNTIME_DIR/lupe/agents",
+    doc = "where programs connect to lupe serve: an absolute path, in a folder that is made where it is missing",
+  },
+  {
+    name = "users", flag = "--users", env = "LUPE_SERVE_USERS", type = "text", placeholder = "NAME,...|all",
+    doc = "whose programs may connect to lupe serve beside its own user's; only where root runs it",
+  },
+  {
+    name = "reports_keep", flag = "--reports-keep", env = "LUPE_REPORTS_KEEP", type = "integer", default = 200,
+    min = 1, max = 100000, doc = "last reports of programs that ended, as lupe serve keeps them; the oldest goes first",
+  },
+  {
+    name = "reports_max_mb", flag = "--reports-max-mb", env = "LUPE_REPORTS_MAX_MB", type = "number", default = 64,
+    min = 1, max = 2 ^ 40, unit = "MiB", doc = "size of all of them together; the oldest goes first",
+  },
+  {
+    name = "reports_min_secs", flag = "--reports-min-secs", env = "LUPE_REPORTS_MIN_SECS", type = "seconds",
+    default = 10, min = 0, max = 86400,
+    doc = "lupe serve reports on programs that were there for at least this time; those in which a check has found "
+      .. "something, always",
   },
   {
     name = "snapshot_keep", flag = "--snapshot-keep", env = "LUPE_SNAPSHOT_KEEP", type = "integer",

@@ -11,8 +11,9 @@
 -- * `share` 0..1 of all live bytes; `sampling_error_bytes` standard error of `inuse_space`, at most
 -- * `first_seen_ms`, `last_grown_ms` nil: never, or not known (of a group without a history of its own)
 -- * `stack` names of its stack with most live bytes: the site itself, its caller, the caller's caller ... (the
---   allocator's wrappers, which it called, and tags are left out); `frames` the same as
---   { name, module, file, line, address } (`file`, `line` nil where not known); `file`, `line` of the site itself there
+--   allocator's wrappers, which it called, and tags are left out; where the site is a tag itself, it is followed by the
+--   function that allocates, its caller ...); `frames` the same as { name, module, file, line, address } (`file`,
+--   `line` nil where not known); `file`, `line` of the site itself there (of a tag: of who allocates)
 -- * `stacks` all, most live bytes first: { inuse_space, inuse_objects, alloc_space, alloc_objects, tag,
 --   stack = names, frames = ... }
 -- * `proof` what a leak proof says of it: see lupe.site_proof; nil where none has anything of it
@@ -36,6 +37,7 @@
 
 local options_of = require("lupe.options")
 local site_proof = require("lupe.site_proof")
+local tags = require("lupe.tags")
 local trend = require("lupe.trend")
 
 local site = {}
@@ -65,10 +67,27 @@ local function frame_of(columns, index)
   }
 end
 
+--- Indexes of the frames of a stack whose site is a tag: the tag, who allocates there, its callers.
+local function frames_of_tagged(columns, is_tag, wanted, stack)
+  local list, all, from = {}, {}, nil
+  for k = columns.stack_first[stack], columns.stack_first[stack + 1] - 1 do
+    local index = columns.stack_frames[k]
+    local f = columns.frames[index]["function"]
+    if f == wanted then list[1] = index end
+    if is_tag[f] ~= 1 then
+      all[#all + 1] = index
+      if columns.functions[f].wrapper ~= 1 then from = from or #all end
+    end
+  end
+  for i = from or #all, #all do list[#list + 1] = all[i] end
+  return list
+end
+
 --- Indexes of a stack's frames, from its site outwards: what stands before it is the allocator. Tags are no callers.
 local function frames_of_stack(shared, stack)
   local columns, is_tag = shared.columns, shared.is_tag()
   local wanted = columns.site_function[columns.stack_site[stack]]
+  if is_tag and is_tag[wanted] == 1 then return frames_of_tagged(columns, is_tag, wanted, stack) end
   local all, from = {}, nil
   for k = columns.stack_first[stack], columns.stack_first[stack + 1] - 1 do
     local index = columns.stack_frames[k]
@@ -94,8 +113,8 @@ local function stack_names(shared, stack)
 end
 
 local function tag_of_stack(shared, stack)
-  local tags = shared.tags()
-  if tags and tags[stack] > 0 then return function_name(shared.columns, tags[stack] - 1) end
+  local of = shared.tags()
+  if of and of[stack] > 0 then return function_name(shared.columns, of[stack] - 1) end
 end
 
 --- The function that a group is, or is of: nil for a module.
@@ -188,9 +207,15 @@ function makers.stack(shared, group, index) return stack_names(shared, group.top
 
 function makers.frames(shared, group, index) return stack_frames(shared, group.top_stack(index)) end
 
-function makers.file(shared, group, index) return makers.frames(shared, group, index)[1].file end
+--- Where in the source it is: of a tag, who allocates there.
+local function place_of(shared, group, index)
+  local frames = makers.frames(shared, group, index)
+  return frames[1].module == tags.MODULE and frames[2] or frames[1]
+end
 
-function makers.line(shared, group, index) return makers.frames(shared, group, index)[1].line end
+function makers.file(shared, group, index) return place_of(shared, group, index).file end
+
+function makers.line(shared, group, index) return place_of(shared, group, index).line end
 
 function makers.stacks(shared, group, index)
   local columns, list = shared.columns, {}

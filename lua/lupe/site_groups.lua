@@ -1,8 +1,8 @@
 --- The heap's stacks put together: by function (as the snapshot's own columns have it), each for itself, by module, or
 -- by tag. Sums over columns in compiled loops; nothing is made per group but numbers. Rules see groups as sites.
 --
--- A *tag* is what a program says its work is for, such as a tenant. It is a frame of the stack whose module is `[tag]`
--- and whose function has the tag's name; of several in one stack the one nearest to the allocation counts.
+-- A *tag* is what a program says its work is for, such as a tenant (lupe.tags); of several in one stack the one nearest
+-- to the allocation counts. It is the function that the stack is counted for.
 --
 -- The history is kept per function. So that of a group is known where its functions allocate for no other group: then
 -- it is their sum, exact; otherwise it is not known, and the reason names one that does.
@@ -16,48 +16,18 @@
 
 local numbers = require("lupe.ffi").numbers
 local site_proof = require("lupe.site_proof")
+local tags = require("lupe.tags")
 local trend = require("lupe.trend")
 
 local site_groups = {}
 
 site_groups.KINDS = { "function", "stack", "module", "tag" }
-site_groups.TAG_MODULE = "[tag]"
 
 local FIGURES = { "inuse_space", "inuse_objects", "alloc_space", "alloc_objects" }
 local HISTORIES = {
   inuse_space = "site_history_space", inuse_objects = "site_history_objects", alloc_space = "site_history_alloc",
 }
 local MIXED = -1 -- of a site whose stacks belong to several groups
-
--- Tags --------------------------------------------------------------------------------------
-
---- The functions that are tags: 1 by their index. nil: there are none.
-local function tag_functions(columns)
-  local module = {}
-  for i = 0, columns.count.modules - 1 do
-    if columns.text(columns.modules[i].path) == site_groups.TAG_MODULE then module[i] = true end
-  end
-  if next(module) == nil then return nil end
-  local marks = numbers(columns.count.functions)
-  for i = 0, columns.count.functions - 1 do marks[i] = module[columns.functions[i].module] and 1 or 0 end
-  return marks
-end
-
---- By stack its tag's function, plus 1; 0: none.
-local function tag_of_stacks(columns, is_tag)
-  local tags = numbers(columns.count.stacks)
-  local frames, frame_of, first = columns.frames, columns.stack_frames, columns.stack_first
-  for stack = 0, columns.count.stacks - 1 do
-    for k = first[stack], first[stack + 1] - 1 do
-      local f = frames[frame_of[k]]["function"]
-      if is_tag[f] == 1 then
-        tags[stack] = f + 1
-        break
-      end
-    end
-  end
-  return tags
-end
 
 -- Which stack belongs to which group ----------------------------------------------------------
 
@@ -85,8 +55,8 @@ local function keys_of(shared, kind)
   if kind == "module" then
     return columns.count.modules, function(stack) return functions[site_function[site_of[stack]]].module end
   end
-  local tags = shared.tags()
-  return columns.count.functions, function(stack) return tags and tags[stack] - 1 or -1 end
+  local tag_of = shared.tags()
+  return columns.count.functions, function(stack) return tag_of and tag_of[stack] - 1 or -1 end
 end
 
 --- Numbers the groups as they come up: the group of each stack (-1: none), the key of each group, how many.
@@ -276,10 +246,10 @@ function site_groups.new(columns)
     end
     return growth
   end)
-  shared.is_tag = once(function() return tag_functions(columns) end)
+  shared.is_tag = once(function() return tags.functions(columns) end)
   shared.tags = once(function()
     local is_tag = shared.is_tag()
-    return is_tag and tag_of_stacks(columns, is_tag)
+    return is_tag and tags.of_stacks(columns, is_tag)
   end)
 
   --- Of lupe.site_proof; nil where no proof says anything of a stack.

@@ -1,5 +1,5 @@
---- Heap snapshots on disk: names, listing, retention. The directory is private (0700), the files too
--- (0600); a file appears under its name only when it is whole.
+--- Heap snapshots on disk, and other files that are kept like them: names, listing, retention. The directory is private
+-- (0700), the files too (0600); a file appears under its name only when it is whole.
 -- @module lupe.snapshot_store
 
 local async = require("lupe.async")
@@ -14,10 +14,12 @@ local ABANDONED_MS = 3600000 -- a file that is still unfinished then: its lupe w
 
 --- @param host   the host
 -- @param config { state_dir, snapshot_keep, snapshot_max_mb }
-function snapshot_store.new(host, config)
+-- @tparam[opt] table kind of other files: `folder` in state_dir, and the `prefix` of their ids
+function snapshot_store.new(host, config, kind)
+  kind = kind or { folder = "snapshots", prefix = "snapshot" }
   return setmetatable({
-    host = host,
-    directory = config.state_dir .. "/snapshots",
+    host = host, prefix = kind.prefix,
+    directory = config.state_dir .. "/" .. kind.folder,
     keep = config.snapshot_keep,
     max_bytes = config.snapshot_max_mb * MIB,
     pending = {}, -- id -> { snapshot_id, status = "pending", created_ms }
@@ -26,10 +28,10 @@ function snapshot_store.new(host, config)
 end
 
 --- Seconds and suffix of an id of exactly our form, or nil.
-local function parse_id(id)
-  local seconds, suffix = id:match("^snapshot_(%d+)_([1-9]%d*)$")
+local function parse_id(self, id)
+  local seconds, suffix = id:match("^" .. self.prefix .. "_(%d+)_([1-9]%d*)$")
   if seconds then return tonumber(seconds), tonumber(suffix) end
-  seconds = id:match("^snapshot_(%d+)$")
+  seconds = id:match("^" .. self.prefix .. "_(%d+)$")
   return seconds and tonumber(seconds), 1
 end
 
@@ -46,7 +48,7 @@ function snapshot_store:files()
   for _, file in ipairs(self.host.list(self.directory) or {}) do
     local id = file.name:match("^(.*)%.json$")
     local seconds, suffix = nil, nil
-    if id then seconds, suffix = parse_id(id) end
+    if id then seconds, suffix = parse_id(self, id) end
     if seconds then
       list[#list + 1] = {
         snapshot_id = id, size_bytes = file.size, created_ms = file.mtime_ms, seconds = seconds, suffix = suffix,
@@ -59,7 +61,7 @@ end
 
 --- One file by its id; nil where there is none, or the id is not of our form.
 function snapshot_store:file(id)
-  if not id or not parse_id(id) then return nil end
+  if not id or not parse_id(self, id) then return nil end
   for _, file in ipairs(self:files()) do
     if file.snapshot_id == id then return file end
   end
@@ -71,20 +73,21 @@ end
 local function free_id(self, seconds)
   local highest = 0
   local function see(id)
-    local its_seconds, suffix = parse_id(id)
+    local its_seconds, suffix = parse_id(self, id)
     if its_seconds == seconds then highest = math.max(highest, suffix) end
   end
   for _, file in ipairs(self:files()) do see(file.snapshot_id) end
   for id in pairs(self.pending) do see(id) end
   if highest >= MAX_SUFFIX then return nil end
-  return ("snapshot_%d"):format(seconds) .. (highest > 0 and "_" .. highest + 1 or "")
+  return ("%s_%d"):format(self.prefix, seconds) .. (highest > 0 and "_" .. highest + 1 or "")
 end
 
 --- Deletes the oldest beyond the limits, and what killed lupes left unfinished.
 -- @string fresh the id that was just made: it stays, also where the clock was turned back
 function snapshot_store:retain(fresh)
   for _, file in ipairs(self.host.list(self.directory) or {}) do
-    if file.name:match("^%.snapshot_[%d_]+%.part$") and self.host.now_ms() - file.mtime_ms > ABANDONED_MS then
+    local unfinished = file.name:match("^%." .. self.prefix .. "_[%d_]+%.part$")
+    if unfinished and self.host.now_ms() - file.mtime_ms > ABANDONED_MS then
       self.host.unlink(("%s/%s"):format(self.directory, file.name))
     end
   end
@@ -135,9 +138,9 @@ function snapshot_store:finish(entry, write, promised)
     return self:file(id)
   end
   if code == "EEXIST" and not promised then
-    local seconds, suffix = parse_id(id)
+    local seconds, suffix = parse_id(self, id)
     if suffix < MAX_SUFFIX then
-      entry.snapshot_id = ("snapshot_%d_%d"):format(seconds, suffix + 1)
+      entry.snapshot_id = ("%s_%d_%d"):format(self.prefix, seconds, suffix + 1)
       self.pending[entry.snapshot_id] = entry
       return self:finish(entry, write, promised)
     end

@@ -15,7 +15,8 @@
 --                   samples = { { stack = { "leaf", "caller", ... }, lines = { 12, ... }, thread = 1 (in `threads`),
 --                                 state = "user", "kernel", "running" or "waiting", syscall = number or nil: none,
 --                                 futex = its command, count = 1, ns = count * 1e9 / cpu_hz (or wall_hz) } ... } },
---       spans = { { name = "request", pid = 1, durations_ms = { 12, 7.5, ... } } ... },
+--       spans = { { name = "request", pid = 1, durations_ms = { 12, 7.5, ... }, begun_in = "on_request" or
+--                   "module!name" } ... }, span_seconds = 60, names_lost = 0, spans_lost = 0,
 --       proofs = { of leak proofs: see lupe.proof_literal }, base = another such table, or base_reason = text }
 --
 -- A frame of a sample is "name", "module!name", or a table { name, module, file, line, definition_line, wrapper,
@@ -133,7 +134,8 @@ return function(t)
     site_alloc_objects = {}, site_first_seen_ms = {}, site_last_grown_ms = {}, site_history_space = {},
     site_history_objects = {}, site_history_alloc = {}, site_top_stack = {}, tick_time_ms = ticks,
     tick_inuse_space = {}, tick_allocated = t.allocated or {}, classes = t.classes or {}, targets = {},
-    memory = {}, inlines = {}, spans = {}, span_buckets = {}, threads = {}, sample_stack = {}, sample_thread = {},
+    memory = {}, inlines = {}, spans = {}, span_buckets = {}, span_totals = {},
+    threads = {}, sample_stack = {}, sample_thread = {},
     sample_state = {},
     sample_count = {}, sample_ns = {}, proofs = {}, proof_rows = {},
   }
@@ -276,6 +278,11 @@ return function(t)
   end
   for i, span in ipairs(t.spans or {}) do
     local row = { name = span.name, target = target_number(span.pid), count = 0, total_ns = 0, max_ns = 0 }
+    row["function"] = NOTHING
+    if span.begun_in then
+      local name, path = frame_parts(span.begun_in)
+      row["function"] = function_of(name, path)
+    end
     for b = 1, SPAN_BUCKETS do arrays.span_buckets[(i - 1) * SPAN_BUCKETS + b] = 0 end
     for _, ms in ipairs(span.durations_ms or {}) do
       local ns = ms * 1e6
@@ -284,6 +291,7 @@ return function(t)
       row.count, row.total_ns, row.max_ns = row.count + 1, row.total_ns + ns, math.max(row.max_ns, ns)
     end
     arrays.spans[i] = row
+    arrays.span_totals[i] = { name = span.name, count = row.count, total_ns = row.total_ns }
   end
   arrays.stack_first[#arrays.stack_first + 1] = #arrays.stack_frames
   for i = 1, count do
@@ -294,6 +302,7 @@ return function(t)
   for i, target in ipairs(t.targets or { {} }) do arrays.targets[i] = target_of(target, profile) end
 
   local time_ms = t.time_ms or ticks[count] or profile and profile.to_ms or 0
+  local span_to_ms = profile and profile.to_ms or time_ms
   add_proofs(t.proofs or {}, arrays, {
     target_of = target_number, stack_of = stack_of, live = live_of, time_ms = time_ms,
     sample_period_bytes = t.sample_period_bytes or 0,
@@ -305,5 +314,7 @@ return function(t)
     stack_overflows = t.stack_overflows or 0, profile_from_ms = profile and profile.from_ms or 0,
     profile_to_ms = profile and profile.to_ms or 0, cpu_hz = profile and profile.cpu_hz or 0,
     wall_hz = profile and profile.wall_hz or 0,
+    span_from_ms = math.max(0, span_to_ms - 1000 * (t.span_seconds or 60)), span_to_ms = span_to_ms,
+    mark_names_lost = t.names_lost or 0, spans_lost = t.spans_lost or 0,
   }, arrays)
 end

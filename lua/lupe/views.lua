@@ -35,6 +35,18 @@ local function taken(self, pid, window_ms)
   return wrap(self, pid, address, size, keepalive)
 end
 
+--- What one program of several is: its live processes, or where it has ended those that it had. Never kept, since who
+-- asks for it does so seldom. Inside a task.
+-- @param pid of the process that it began with
+-- @tparam[opt] number window_ms of CPU and wall samples
+-- @return as `merged`
+function views:of_program(pid, window_ms)
+  local failure, address, size, keepalive = async.await(self.host.take_program, pid, window_ms)
+  if failure then return nil, failure end
+  if not address then return nil, size end
+  return wrap(self, pid, address, size, keepalive)
+end
+
 --- What `build` returns, which who asks for the same while it is under way gets too. Inside a task.
 local function shared(building, key, build)
   local waiting = building[key]

@@ -44,9 +44,9 @@ return {
           if total <= params.limit then list[total] = finding_json.of(known, app.alerts:of(known.finding)) end
         end
       end
-      local latest = app.analysis:latest()
+      local checked_ms = app.analysis.checked_ms
       return 200, {}, LIST({
-        timestamp = time.rfc3339(now_ms), checked_at = latest and time.rfc3339(latest.time_ms), findings = list,
+        timestamp = time.rfc3339(now_ms), checked_at = checked_ms and time.rfc3339(checked_ms), findings = list,
         total = total,
       })
     end,

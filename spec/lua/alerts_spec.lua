@@ -128,4 +128,23 @@ describe("alerts", function()
     assert.truthy(text:find('lupe_alert_active{rule="alert.a"} 1', 1, true))
     assert.truthy(text:find('lupe_alert_active{rule="alert.b"} 0', 1, true))
   end)
+
+  it("of one program are not cleared by another one's checks, and are over with it", function()
+    local function of(pid) return alert({ target = { pid = pid, name = "p" .. pid } }) end
+    local function checked(findings, pid)
+      now, logged = now + MINUTE, {}
+      self:update({ findings = findings, failed = {}, lacking = {} }, true, pid)
+      return logged
+    end
+    assert.same({ "warning: alert raised: memory is high (alert.a, in p7, process 7)" }, checked({ of(7) }, 7))
+    assert.equal(1, #checked({ of(8) }, 8))
+    for _ = 1, 3 do assert.same({}, checked({ of(8) }, 8)) end
+    assert.equal("raised", self:of(of(7)).state)
+    logged = {}
+    self:ended(7)
+    assert.same({ "info: alert over with its program, after 4 min 0 s: memory is high (alert.a, in p7, process 7)" },
+      logged)
+    assert.is_nil(self:of(of(7)))
+    assert.same({ { "alert.a", 1 } }, self:active())
+  end)
 end)

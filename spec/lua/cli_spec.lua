@@ -61,15 +61,42 @@ describe("the command line", function()
     assert.truthy(message:find("belongs after a command", 1, true))
   end)
 
-  it("documents every setting in the help of run", function()
-    for _, words in ipairs({ { "run", "--help" }, { "help", "run" } }) do
-      local help = cli.parse(words, function() return nil end)
+  it("documents every setting in the help of run and of serve, each what it takes", function()
+    local ONLY = {
+      run = { "--report", "--output", "--duration", "--record", "--allocator", "--sample-bytes", "--require" },
+      serve = { "--socket", "--users", "--reports-keep", "--reports-max-mb", "--reports-min-secs" },
+    }
+    local both = {}
+    for command, others in pairs({ run = ONLY.serve, serve = ONLY.run }) do
+      local help = cli.parse({ command, "--help" }, function() return nil end)
       assert.equal("help", help.command)
-      for _, spec in ipairs(settings) do
-        assert.truthy(help.text:find(spec.flag or spec.name, 1, true), spec.name)
-        assert.truthy(help.text:find(spec.env or spec.doc:sub(1, 20), 1, true), spec.name)
-      end
+      assert.same(help, cli.parse({ "help", command }, function() return nil end))
+      for _, flag in ipairs(others) do assert.is_nil(help.text:find("\n  " .. flag .. "%f[ %[]")) end
+      both[#both + 1] = help.text
     end
+    local text = table.concat(both)
+    for _, spec in ipairs(settings) do
+      assert.truthy(text:find(spec.flag or spec.name, 1, true), spec.name)
+      assert.truthy(text:find(spec.env or spec.doc:sub(1, 20), 1, true), spec.name)
+    end
+  end)
+
+  it("takes no words after serve and preload-env, and no flag of run's", function()
+    for _, command in ipairs({ "serve", "preload-env" }) do
+      assert.truthy(select(2, parse(command, "redis-server")):find("too many words", 1, true))
+      assert.truthy(select(2, parse(command, "--record", "x")):find("--record is not for lupe " .. command, 1, true))
+    end
+  end)
+
+  it("finds the daemon's socket where its user may make one", function()
+    local uid = require("lupe.ffi").effective_uid()
+    local function socket(env) return cli.parse({ "serve" }, function(name) return env[name] end).config.socket end
+    local by_default = { "/tmp/lupe-" .. uid .. "/agents", "/run/user/7/lupe/agents", "/run/x/agents" }
+    if uid == 0 then by_default = { "/run/lupe/agents", "/run/lupe/agents", "/run/lupe/agents" } end
+    assert.equal(by_default[1], socket({}))
+    assert.equal(by_default[2], socket({ XDG_RUNTIME_DIR = "/run/user/7" }))
+    assert.equal(by_default[3], socket({ XDG_RUNTIME_DIR = "/run/user/7", RUNTIME_DIRECTORY = "/run/x:/run/y" }))
+    assert.equal("/a/b", socket({ LUPE_SERVE_SOCKET = "/a/b" }))
   end)
 
   it("knows help and version in their usual spellings", function()

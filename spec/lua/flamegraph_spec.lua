@@ -44,6 +44,14 @@ local CPU = {
 }
 
 describe("a flame graph", function()
+  it("has tags outermost, below all that is done for them", function()
+    local columns, owner = with_samples({
+      { stack = { "parse", "main", "[tag]!cache", "[tag]!http" }, state = "user", ns = 3e9 },
+    })
+    assert.same("http;cache;main;parse 3000000\n", render(columns, "cpu", "folded"))
+    assert.is_truthy(owner)
+  end)
+
   it("is a line per stack for other tools, outermost first", function()
     local columns, owner = with_samples(CPU)
     assert.equal("main;serve;parse 3000000\nmain;serve;parse;parse 1000000\n", render(columns, "cpu", "folded"))

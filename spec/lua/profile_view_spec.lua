@@ -196,6 +196,29 @@ describe("the profile", function()
     assert.same({ 21e9, 10e9 }, { p.lock_ns, p.idle_ns })
   end)
 
+  it("knows the CPU time of tags, which are no callers and no hotspots", function()
+    local p = profile({
+      cpu(3, { "hot", "main", "[tag]!cache", "[tag]!http" }), cpu(1, { "hot", "main", "[tag]!http" }),
+      cpu(2, { "libc.so.6!memcpy", "libc.so.6!start_thread", "[tag]!cache" }), cpu(4, { "cold", "main" }),
+    })
+    assert.same({
+      { name = "cache", cpu_ns = 5e9, cpu_percent = 50, samples = 500 },
+      { name = "http", cpu_ns = 1e9, cpu_percent = 10, samples = 100 },
+    }, p:tags())
+    local seconds, roots = {}, {}
+    for f in p:functions({ by = "cum_cpu_ns", roots = true }) do
+      seconds[f.name], roots[f.name] = f.cum_cpu_ns / 1e9, f.root
+    end
+    assert.same({ hot = 4, main = 8, cold = 4, memcpy = 2, start_thread = 2 }, seconds)
+    assert.same({ true, true }, { roots.main, roots.start_thread })
+    for f in p:functions({ by = "cpu_ns", limit = 1 }) do assert.same({ "hot", "main" }, f.stack) end
+    local tags = {}
+    for frames, _, _, tag in p:stacks({ type = "cpu" }) do tags[frames[1].name .. #frames] = tag or "none" end
+    assert.same({ memcpy2 = "cache", cold2 = "none" }, { memcpy2 = tags.memcpy2, cold2 = tags.cold2 })
+    assert.is_truthy(tags.hot2)
+    assert.same({}, profile({ cpu(1, { "work" }) }):tags())
+  end)
+
   it("lists what was waited for, longest first", function()
     local p = profile({
       wait(1, given.READ, { "a" }), wait(3, given.READ, { "b" }), wait(2, given.FSYNC, { "a" }),

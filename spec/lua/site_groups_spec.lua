@@ -56,6 +56,32 @@ describe("sites in groups", function()
     assert.equal("function", one({}, "parse").group)
   end)
 
+  it("are tags, where stacks are counted for them, followed by who allocates there", function()
+    local given = view.from_table({ sites = {
+      {
+        name = "html::cache", module = "[tag]", history = line(MIB), stacks = {
+          {
+            stack = {
+              { name = "fill", module = "app", file = "cache.c", line = 12 }, "app!serve", "app!main", "html::cache",
+              "http",
+            },
+            inuse_space = 6 * MIB,
+          },
+          { stack = { "app!load", "app!main", "html::cache" }, inuse_space = 4 * MIB },
+        },
+      },
+      { name = "boot", history = line(MIB), stack = { "boot", "main" } },
+    } }).heap
+    local found = {}
+    for site in given:sites({ by = "inuse_space" }) do found[#found + 1] = site end
+    local cache = found[1].name == "boot" and found[2] or found[1]
+    assert.same({ "html::cache", "[tag]", "html::cache" }, { cache.name, cache.module, cache.tag })
+    assert.same({ "html::cache", "fill", "serve", "main" }, cache.stack)
+    assert.same({ "cache.c", 12 }, { cache.file, cache.line })
+    assert.same({ "html::cache", "load", "main" }, cache.stacks[2].stack)
+    for site in given:sites({ group = "tag" }) do assert.equal(10 * MIB, site.inuse_space) end
+  end)
+
   it("are single stacks", function()
     assert.same({ "parse 30", "store 20" }, figures({ group = "stack", by = "inuse_space", limit = 2 }))
     local stack

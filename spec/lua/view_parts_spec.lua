@@ -94,9 +94,42 @@ describe("the spans of a view", function()
 
   it("are none where the program marks none, and say so", function()
     local spans = view.from_table({}).spans
-    assert.same({ {}, "the program marks no spans: none can in this version" }, { spans.list, spans.reason })
-    assert.same({ nil, "the program marks no spans: none can in this version" }, { spans:named("request") })
+    assert.same({ {}, "the program marks no spans" }, { spans.list, spans.reason })
+    assert.same({ nil, "the program marks no spans" }, { spans:named("request") })
     assert.same({ nil, "no span 'reqest' ended in the window" }, { described():named("reqest") })
+  end)
+
+  it("say which function begins them, where it is one", function()
+    local spans = view.from_table({
+      targets = { { pid = 1 }, { pid = 2 } },
+      spans = {
+        { name = "request", pid = 1, durations_ms = { 2, 4 }, begun_in = "libweb.so!on_request" },
+        { name = "request", pid = 2, durations_ms = { 6 }, begun_in = "libweb.so!on_request" },
+        { name = "parse", durations_ms = { 1 }, begun_in = "work" },
+        { name = "render", durations_ms = { 1 }, begun_in = "work" },
+        { name = "job", pid = 1, durations_ms = { 1 }, begun_in = "one" },
+        { name = "job", pid = 2, durations_ms = { 2 }, begun_in = "two" },
+        { name = "idle", begun_in = "never" },
+        { name = "somewhere", durations_ms = { 1 } },
+      },
+    }).spans
+    local request = spans:named("request")
+    assert.same({ "on_request", "libweb.so", 3 }, { request.function_name, request.module, request.count })
+    assert.same({ name = "request", count = 3, mean_ns = 4e6 }, spans:begun_in("on_request", "libweb.so"))
+    assert.same({ nil, "it begins no span" }, { spans:begun_in("on_request", "app") })
+    assert.same({ nil, "it begins spans of several names" }, { spans:begun_in("work", "app") })
+    assert.same({ nil, "no span ended in the window" }, { spans:begun_in("never", "app") })
+    assert.same({}, { spans:named("job").function_name, spans:named("somewhere").function_name })
+    assert.same({ name = "job", count = 1, mean_ns = 2e6 }, spans:begun_in("two", "app"))
+  end)
+
+  it("tell how many there were since the run began, and what was lost", function()
+    local spans = view.from_table({
+      spans = { { name = "request", durations_ms = { 2, 4 } } }, span_seconds = 4, names_lost = 1, spans_lost = 2,
+      profile = { from_ms = 0, to_ms = 60000 },
+    }).spans
+    assert.same({ { name = "request", count = 2, total_ns = 6e6 } }, spans.totals())
+    assert.same({ 1, 2, 4, 0.5 }, { spans.names_lost, spans.spans_lost, spans.seconds, spans.list[1].per_second })
   end)
 end)
 

@@ -83,6 +83,25 @@ describe("GET " .. PATH, function()
     assert.truthy(hotspot.call_count_reason:find("not how often it was called", 1, true))
   end)
 
+  it("counts the calls of a function that begins spans of one name", function()
+    local function hotspot(spans)
+      return get(busy(nil, { spans = spans })).json.hotspots[1]
+    end
+    local one = hotspot({
+      { name = "row", durations_ms = { 1, 2, 6 }, begun_in = "/usr/bin/server!parse_row" },
+      { name = "other", durations_ms = { 9 }, begun_in = "hash" },
+    })
+    assert.same({ "parse_row", 3, 3000, "span", "row" },
+      { one.function_name, one.call_count, one.average_duration_us, one.call_count_source, one.span })
+    assert.is_nil(one.call_count_reason)
+    local two = hotspot({
+      { name = "row", durations_ms = { 1 }, begun_in = "/usr/bin/server!parse_row" },
+      { name = "cell", durations_ms = { 1 }, begun_in = "/usr/bin/server!parse_row" },
+    })
+    assert.same({ "unknown" }, { two.call_count_source, two.call_count, two.span })
+    assert.equal("unknown", hotspot({ { name = "row", durations_ms = { 1 } } }).call_count_source)
+  end)
+
   it("says why the line of a function is not known", function()
     for _, hotspot in ipairs(get(busy()).json.hotspots) do
       if hotspot.function_name == "hash" then

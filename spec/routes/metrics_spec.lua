@@ -85,6 +85,28 @@ describe("GET /metrics", function()
     assert.equal(1, value_of(text, 'lupe_http_request_seconds_count{route="/api/profiling/memory"}'))
   end)
 
+  it("has a summary of each span, with names that cannot break it", function()
+    local text = get(fake.server({ heap = { spans = {
+      { name = 'GET "/"', durations_ms = { 10, 20, 30 } }, { name = "job", durations_ms = { 500 } },
+    }, names_lost = 2, spans_lost = 3 } })).body
+    assert.truthy(text:find("# TYPE lupe_span_duration_seconds summary", 1, true))
+    assert.equal(3, value_of(text, [[lupe_span_duration_seconds_count{span="GET \"/\""}]]))
+    assert.near(0.06, value_of(text, [[lupe_span_duration_seconds_sum{span="GET \"/\""}]]), 1e-9)
+    assert.near(0.5, value_of(text, 'lupe_span_duration_seconds{span="job",quantile="0.99"}'), 0.001)
+    assert.equal(2, value_of(text, "lupe_mark_names_lost_total"))
+    assert.equal(3, value_of(text, "lupe_spans_lost_total"))
+  end)
+
+  it("has a bounded number of spans: those that came first, and one for all others", function()
+    local spans = {}
+    for i = 1, 150 do spans[i] = { name = "span " .. i, durations_ms = { 1, 1 } } end
+    local text = get(fake.server({ heap = { spans = spans } })).body
+    local _, series = text:gsub("lupe_span_duration_seconds_count", "")
+    assert.equal(101, series)
+    assert.equal(2, value_of(text, 'lupe_span_duration_seconds_count{span="span 100"}'))
+    assert.equal(100, value_of(text, 'lupe_span_duration_seconds_count{span="(others)"}'))
+  end)
+
   it("sums what jemalloc tells of each live process", function()
     local text = get(fake.server({
       target_list = { fake.target({ pid = 1 }), fake.target({ pid = 2 }), fake.target({ pid = 3, live = false }) },

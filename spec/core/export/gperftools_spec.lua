@@ -99,6 +99,17 @@ describe("a profile for google-pprof", function()
     assert.is_nil(text:find("poll", 1, true))
   end)
 
+  it("leaves tags out", function()
+    local snapshot, owner = snapshot_of({
+      { stack = { "spin", "main", "[tag]!cache", "[tag]!http" }, thread = 1, count = 30 },
+    })
+    assert.truthy(owner)
+    local text = report(snapshot, made("lupe_gperftools_cpu", snapshot), "--- profile\n")
+    assert.truthy(text:find("Total: 30 samples", 1, true), text)
+    assert.is_nil(text:find("cache", 1, true) or text:find("http", 1, true), text)
+    assert.matches(" 30 +100.0%% spin\n", text)
+  end)
+
   it("of CPU time keeps samples of a finer rate than today's, and those from before it was switched off", function()
     for _, cpu_hz in ipairs({ 10, 0 }) do
       local snapshot, owner = snapshot_of({

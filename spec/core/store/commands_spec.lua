@@ -57,7 +57,7 @@ describe("commands to an agent", function()
     local out, welcome = ffi.new("lupe_session *[1]"), ffi.new("lupe_welcome")
     aggregator = run.a
     local events = ffi.new("lupe_session_events", { commanded = callbacks.commanded, mapped = callbacks.mapped })
-    assert.equal(0, code(core.lupe_session_create(out, fd[0], aggregator, welcome, events)))
+    assert.equal(0, code(core.lupe_session_create(out, fd[0], aggregator, welcome, events, nil)))
     session = out[0]
     local segment = ffi.new("lupe_segment *[1]")
     assert.equal(0, code(core.lupe_segment_create(fd, segment)))

@@ -213,7 +213,7 @@ describe("a leak proof that is waited for", function()
     assert.equal(0, tonumber(core.lupe_jobs_create(queue, run.pool, run.a, callbacks.idle, nil)))
     jobs = queue[0]
     local events = ffi.new("lupe_session_events", { proved = callbacks.proved })
-    assert.equal(0, tonumber(core.lupe_session_create(out, fd[0], run.a, ffi.new("lupe_welcome"), events)))
+    assert.equal(0, tonumber(core.lupe_session_create(out, fd[0], run.a, ffi.new("lupe_welcome"), events, nil)))
     session = out[0]
     assert.equal(0, tonumber(core.lupe_session_receive(session)))
   end)

@@ -1,4 +1,4 @@
---- The columns of spans: no program can mark any yet, so the snapshot is built from a literal table.
+--- The columns of spans, in a snapshot that is built from a literal table. Those of processes: target_marks_spec.lua.
 local ffi = require("ffi")
 local support = require("spec.support")
 local literal = require("lupe.view_literal")
@@ -47,6 +47,14 @@ describe("a snapshot with spans", function()
 
   breaks("a name out of bounds", "spans: a string", function(spans) spans[1].name = 1e6 end)
   breaks("a target out of bounds", "spans: a target", function(spans) spans[1].target = 2 end)
+  breaks("a function out of bounds", "spans: a function", function(spans) spans[1]["function"] = 1000 end)
+  breaks("a total without a name", "span_totals: a string", function()
+    at("span_totals", "lupe_snapshot_span_total")[0].name = 1e6
+  end)
+  breaks("a total below 0", "span_totals: a figure", function()
+    at("span_totals", "lupe_snapshot_span_total")[1].count = -1
+  end)
+  breaks("a window that ends before it begins", "window of the spans", function() header.span_from_ms = 1e15 end)
   breaks("a figure that is none", "spans: a figure", function(spans) spans[0].total_ns = 0 / 0 end)
   breaks("too few buckets", "span_buckets", function() header.span_buckets.count = 160 end)
   breaks("a count below 0", "span_buckets", function() at("span_buckets", "double")[3] = -1 end)

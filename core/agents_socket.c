@@ -1,0 +1,138 @@
+#include "core/agents_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/wire/channel.h"
+
+enum { BASE_MAX = 32 }; /* bytes of a folder that a temporary one is made in */
+
+lupe_status lupe_agents_socket_make(lupe_agents_socket *out, char *error, size_t error_bytes) {
+  const char *base = getenv("XDG_RUNTIME_DIR");
+  if (!base || base[0] != '/' || strlen(base) > BASE_MAX || access(base, W_OK) != 0) base = "/tmp";
+  *out = (lupe_agents_socket){.lock = -1};
+  snprintf(out->folder, sizeof out->folder, "%.*s/lupe-XXXXXX", BASE_MAX, base);
+  if (!mkdtemp(out->folder)) { /* 0700 */
+    snprintf(error, error_bytes, "%s: %s", out->folder, strerror(errno));
+    return LUPE_EIO;
+  }
+  snprintf(out->path, sizeof out->path, "%.*s/agents", BASE_MAX + (int)sizeof "/lupe-XXXXXX", out->folder);
+  return LUPE_OK;
+}
+
+static lupe_status failed(const char *path, char *error, size_t error_bytes) {
+  snprintf(error, error_bytes, "%s: %s", path, strerror(errno));
+  return LUPE_EIO;
+}
+
+/* Makes the folder, or looks at the one that is there. */
+static lupe_status check_folder(const char *folder, bool shared, char *error, size_t error_bytes) {
+  mode_t mode = shared ? 0755 : 0700;
+  if (mkdir(folder, mode) == 0)
+    return chmod(folder, mode) == 0 ? LUPE_OK : failed(folder, error, error_bytes);
+  if (errno != EEXIST) return failed(folder, error, error_bytes);
+  struct stat s;
+  if (lstat(folder, &s) != 0) return failed(folder, error, error_bytes);
+  if (!S_ISDIR(s.st_mode)) {
+    snprintf(error, error_bytes, "%s is not a folder, so no socket can be made in it", folder);
+    return LUPE_EPERM;
+  }
+  if (s.st_uid != geteuid()) {
+    snprintf(error, error_bytes,
+             "%s belongs to user %u, who could take the place of the socket in it; choose another path by "
+             "--socket",
+             folder, (unsigned)s.st_uid);
+    return LUPE_EPERM;
+  }
+  if (s.st_mode & 0022) {
+    snprintf(error, error_bytes,
+             "%s has mode %04o: others could put their own socket in the place of the one in it; expected: "
+             "chmod %04o "
+             "%s",
+             folder, (unsigned)(s.st_mode & 07777), (unsigned)mode, folder);
+    return LUPE_EPERM;
+  }
+  if (shared && (s.st_mode & 0011) != 0011) {
+    snprintf(
+        error, error_bytes,
+        "%s has mode %04o, so other users' programs cannot reach the socket in it; expected: chmod 0755 %s",
+        folder, (unsigned)(s.st_mode & 07777), folder);
+    return LUPE_EPERM;
+  }
+  return LUPE_OK;
+}
+
+static lupe_status taken(const char *path, char *error, size_t error_bytes) {
+  snprintf(error, error_bytes,
+           "another lupe takes programs in at %s; end it, or choose another path by --socket", path);
+  return LUPE_EINUSE;
+}
+
+/* The lock's file stays: who removed it could lock another one than the next. */
+static lupe_status take_lock(const char *path, int *out, char *error, size_t error_bytes) {
+  char name[LUPE_SOCKET_PATH_BYTES + sizeof ".lock"];
+  snprintf(name, sizeof name, "%s.lock", path);
+  int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return failed(name, error, error_bytes);
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+    *out = fd;
+    return LUPE_OK;
+  }
+  lupe_status status =
+      errno == EWOULDBLOCK ? taken(path, error, error_bytes) : failed(name, error, error_bytes);
+  close(fd);
+  return status;
+}
+
+/* Who has the lock may remove a socket that nobody listens at. */
+static lupe_status remove_stale(const char *path, char *error, size_t error_bytes) {
+  struct stat s;
+  if (lstat(path, &s) != 0) return errno == ENOENT ? LUPE_OK : failed(path, error, error_bytes);
+  if (!S_ISSOCK(s.st_mode)) {
+    snprintf(error, error_bytes, "%s is there, and is not a socket; choose another path by --socket", path);
+    return LUPE_EINVAL;
+  }
+  int fd;
+  if (lupe_channel_connect(path, &fd) == LUPE_OK) { /* something else than lupe, or one that knows no lock */
+    close(fd);
+    return taken(path, error, error_bytes);
+  }
+  return unlink(path) == 0 ? LUPE_OK : failed(path, error, error_bytes);
+}
+
+lupe_status lupe_agents_socket_claim(lupe_agents_socket *out, const char *path, bool shared, char *error,
+                                     size_t error_bytes) {
+  lupe_agents_socket s = {.lock = -1};
+  const char *slash = strrchr(path, '/');
+  if (path[0] != '/' || strlen(path) >= sizeof s.path || !slash[1] || slash == path) {
+    snprintf(error, error_bytes,
+             "socket: %s: expected an absolute path of at most %zu bytes, in a folder of its own", path,
+             sizeof s.path - 1);
+    return LUPE_EINVAL;
+  }
+  memcpy(s.path, path, strlen(path) + 1);
+  char folder[sizeof s.path] = {0};
+  memcpy(folder, path, (size_t)(slash - path));
+  lupe_status status = check_folder(folder, shared, error, error_bytes);
+  if (status == LUPE_OK) status = take_lock(path, &s.lock, error, error_bytes);
+  if (status != LUPE_OK) return status;
+  status = remove_stale(path, error, error_bytes);
+  if (status != LUPE_OK) {
+    close(s.lock);
+    return status;
+  }
+  *out = s;
+  return LUPE_OK;
+}
+
+void lupe_agents_socket_release(lupe_agents_socket *s) {
+  if (s->lock >= 0) close(s->lock);
+  if (s->folder[0]) rmdir(s->folder);
+  *s = (lupe_agents_socket){.lock = -1};
+}
