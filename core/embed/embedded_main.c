@@ -79,8 +79,10 @@ static void reply_text(embedded *em, lupe_status status, const char *text) {
 static void pump(embedded *em) {
   int wanted = UV_READABLE;
   if (em->reply) {
+    size_t sent = em->sent;
     lupe_status status =
-        lupe__frame_write(em->given->calls, em->reply, (uint32_t)em->reply_bytes, -1, &em->sent, false);
+        lupe__frame_write(em->given->calls, em->reply, (uint32_t)em->reply_bytes, -1, &sent, false);
+    em->sent = sent;
     if (status == LUPE_EAGAIN) {
       wanted |= UV_WRITABLE;
     } else {

@@ -34,7 +34,7 @@ describe("lupe_start and lupe_stop", function()
           words[#words + 1] = "stop"
         end
         words[#words + 1] = "left"
-        local said = embedding.run(words, { folder = folder })
+        local said = embedding.run(words, { folder = folder, checks_leaks = true })
         assert.equal(2, #said.left)
         assert.equal(said.left[1].text:match("^.* descriptors"), said.left[2].text:match("^.* descriptors"))
         assert.equal(1, tonumber(said.left[2].text:match("^(%d+) threads")))
