@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,10 +43,11 @@ typedef struct call {
 /* Between the threads. `lock` is held for moments only. */
 static struct {
   pthread_mutex_t lock;
-  pthread_cond_t changed;
-  bool there;   /* it may be called */
-  bool opening; /* the thread has not said yet how that went */
-  bool closing;
+  pthread_cond_t changed;  /* for those who call */
+  _Atomic uint32_t wanted; /* for the link's thread: counted up when there is something for it */
+  bool there;              /* it may be called */
+  bool opening;            /* the thread has not said yet how that went */
+  bool closing, exiting;
   atomic_bool ended; /* the thread does nothing more */
   bool given_up;
   call *call; /* under way; NULL: none */
@@ -74,13 +77,28 @@ static bool is_closing(void) {
   return closing;
 }
 
+/* The link's thread waits on a bare futex: a signal handler that exits may have interrupted any wait on
+ * `changed`, whose waiters a broadcast there would wait for. */
+static void wake_link(void) {
+  atomic_fetch_add(&state.wanted, 1);
+  syscall(SYS_futex, &state.wanted, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* With the lock, which it lets go of meanwhile. */
+static void wait_until_wanted(void) {
+  uint32_t seen = atomic_load(&state.wanted);
+  pthread_mutex_unlock(&state.lock);
+  syscall(SYS_futex, &state.wanted, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+  pthread_mutex_lock(&state.lock);
+}
+
 static void finish(call *c, lupe_status status) {
   pthread_mutex_lock(&state.lock);
   c->status = status;
   c->done = true;
   state.call = NULL;
   if (status != LUPE_OK) state.there = false; /* what comes next could be the answer to this */
-  pthread_cond_broadcast(&state.changed);
+  if (!state.exiting) pthread_cond_broadcast(&state.changed);
   pthread_mutex_unlock(&state.lock);
 }
 
@@ -135,7 +153,7 @@ static void serve(void) {
   bool answered = true;
   for (;;) {
     pthread_mutex_lock(&state.lock);
-    while (!state.call && !state.closing) pthread_cond_wait(&state.changed, &state.lock);
+    while (!state.call && !state.closing) wait_until_wanted();
     call *c = state.call;
     bool closing = state.closing;
     pthread_mutex_unlock(&state.lock);
@@ -280,7 +298,7 @@ lupe_status lupe__link_open(lupe_mode mode) {
   own.calls = own.events = -1;
   own.until_ms = 0;
   state.opening = true;
-  state.there = state.closing = state.given_up = false;
+  state.there = state.closing = state.exiting = state.given_up = false;
   atomic_store(&state.ended, false);
   pthread_condattr_init(&clock);
   pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
@@ -334,7 +352,7 @@ static lupe_status put(call *c) {
   while (state.there && !state.closing && state.call) pthread_cond_wait(&state.changed, &state.lock);
   if (state.there && !state.closing) {
     state.call = c;
-    pthread_cond_broadcast(&state.changed);
+    wake_link();
     while (!c->done) pthread_cond_wait(&state.changed, &state.lock);
   } else {
     c->status = LUPE_ENOENT;
@@ -380,8 +398,10 @@ bool lupe__link_close(int64_t wait_ms, bool joins) {
   if (!lupe__lock_until(&state.lock, until_ms)) return false;
   own.until_ms = until_ms;
   state.closing = true;
-  pthread_cond_broadcast(&state.changed);
+  state.exiting = !joins;
+  if (joins) pthread_cond_broadcast(&state.changed); /* who waits for a turn; not where the program exits */
   pthread_mutex_unlock(&state.lock);
+  wake_link();
   if (!lupe__wait_until(&state.ended, until_ms + LATE_MS)) return false;
   if (joins) pthread_join(own.thread, NULL);
   return !state.given_up;
