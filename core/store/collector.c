@@ -216,6 +216,7 @@ static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *re
   lupe_collector *c = k->collector;
   bool of_this_round = c->round_open && reply->serial == c->serial;
   if (of_this_round) k->awaited = false;
+  if (fd >= 0) lupe_session_measure(s); /* what the allocator said at the same moment */
   /* The last one of a process that exits: its figures would miss the series. */
   if (reply->serial == 0) record_memory(c);
   c->spent_ns += reply->elapsed_ns;

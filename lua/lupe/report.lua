@@ -121,11 +121,10 @@ local function targets_of(host)
   return list
 end
 
---- The sum of the sites beside what jemalloc itself counted at the same tick: the last but one, since the
--- profile of a program that ends is newer than jemalloc's last figures. Not of a run so short that it has only
--- begun: jemalloc's figures may be a second old.
+--- The sum of the sites beside what jemalloc itself counted at the same tick, the last one: agents read both at the
+-- same moment. Not of a run so short that it has only begun: it has few samples.
 local function measurement_of(view)
-  local tick = view.heap.profiles >= FEWEST_COMPARED and view.heap.ticks[view.heap.profiles - 1]
+  local tick = view.heap.profiles >= FEWEST_COMPARED and view.heap.ticks[view.heap.profiles]
   local allocated = tick and tick.allocated or nil
   local profiled, period = view.heap.total_inuse_space, view.sample_period_bytes
   return MEASUREMENT({

@@ -166,6 +166,19 @@ describe("the report", function()
     assert.equal(20, measured.profiles)
   end)
 
+  it("compares what both said at the last tick", function()
+    local one = view.from_table({
+      sample_period_bytes = 524288, allocated = { MIB, 2 * MIB, 4 * MIB, 8 * MIB, 30 * MIB },
+      sites = { { name = "grow", history = { MIB, 2 * MIB, 4 * MIB, 15 * MIB, 30 * MIB }, stack = { "grow", "main" } } },
+    })
+    local host = fake.new()
+    local data = report.assemble({ host = host, config = host.config },
+      { pid = 1, exit_code = 0, connected = true }, one, { findings = {}, errors = {}, status = "ok" })
+    local measured = data.measurement
+    assert.same({ 30 * MIB, 30 * MIB, 100 },
+      { measured.profiled_bytes, measured.allocated_bytes, measured.coverage_percent })
+  end)
+
   it("tells the newest memory figures, the processes' own where the series ends before them", function()
     assert.equal(45 * MIB, assemble().memory.rss_bytes)
     local one = view.from_table({
