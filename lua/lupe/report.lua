@@ -10,6 +10,7 @@ local notes_of = require("lupe.report_notes")
 local proof_report = require("lupe.proof_report")
 local targets = require("lupe.targets")
 local text_report = require("lupe.text_report")
+local tags = require("lupe.tags")
 local time = require("lupe.time")
 local view_of = require("lupe.view").from_snapshot
 
@@ -169,8 +170,11 @@ end
 
 local function leak_answer(leak)
   local who = leak.component
-  -- A function without a name has its module in what stands for the name.
-  if leak.module and not who:find(leak.module, 1, true) then who = ("%s (%s)"):format(who, leak.module) end
+  if leak.module == tags.MODULE then
+    who = "the tag " .. who
+  elseif leak.module and not who:find(leak.module, 1, true) then -- else the function has no name, but its module's
+    who = ("%s (%s)"):format(who, leak.module)
+  end
   local rate = leak.growth_rate_mb_per_hour
   local figures = (rate and " grows " .. format.rate(rate) .. ":" or ":") .. " "
     .. format.bytes(leak.total_size_bytes) .. " live"

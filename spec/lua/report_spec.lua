@@ -147,6 +147,14 @@ describe("the report", function()
     assert.equal("none", data.answer[1].kind)
   end)
 
+  it("calls a tag a tag", function()
+    local site = {
+      name = "acme", module = "[tag]", inuse_space = 25 * MIB, inuse_objects = 1, stack = { "acme", "main" },
+    }
+    local data = assemble({ findings = { leak({ site = site }) } })
+    assert.truthy(data.answer[1].text:find("the tag acme grows", 1, true), data.answer[1].text)
+  end)
+
   it("puts the most urgent leak first, each component once", function()
     local data = assemble({
       findings = {
@@ -169,7 +177,7 @@ describe("the report", function()
   it("compares what both said at the last tick", function()
     local one = view.from_table({
       sample_period_bytes = 524288, allocated = { MIB, 2 * MIB, 4 * MIB, 8 * MIB, 30 * MIB },
-      sites = { { name = "grow", history = { MIB, 2 * MIB, 4 * MIB, 15 * MIB, 30 * MIB }, stack = { "grow", "main" } } },
+      sites = { { name = "grow", history = { MIB, 2 * MIB, 4 * MIB, 15 * MIB, 30 * MIB }, stack = { "grow" } } },
     })
     local host = fake.new()
     local data = report.assemble({ host = host, config = host.config },
