@@ -63,8 +63,10 @@ typedef struct lupe_options {
    * only where "config" (or LUPE_CONFIG) names it. Copied. */
   const char *const *settings;
   /* The host's loop: callbacks come on its thread while it runs. It does not keep the loop alive. lupe_start
-   * is then called on that thread, and lupe_stop before the loop is closed. NULL: callbacks come on a thread
-   * of lupe's. The program must be linked to the shared libuv: LUPE_EUNSUPPORTED otherwise. */
+   * is then called on that thread, and lupe_stop there or on another while the loop runs; after it the loop
+   * needs one more turn before it is closed. NULL: callbacks come on a thread of lupe's. The program must
+   * have libuv's functions where all libraries see them, as with the shared libuv: LUPE_EUNSUPPORTED
+   * otherwise. */
   struct uv_loop_s *loop;
 } lupe_options;
 #define LUPE_OPTIONS_INIT \
@@ -130,8 +132,9 @@ LUPE_API void lupe_free(void *text);
 LUPE_API lupe_status lupe_start(const lupe_options *options);
 /* Stops, and returns when no thread, descriptor or timer of lupe's is left in the process, and its callback
  * has returned; at most some seconds. Calls that wait on other threads are answered LUPE_ENOENT.
- * LUPE_ENOENT: none runs; LUPE_EPERM: called in the callback on lupe's own thread. A program that exits
- * without has it stopped. */
+ * LUPE_ENOENT: none runs; LUPE_EPERM: called in the callback on lupe's own thread; LUPE_EIO: the runtime has
+ * not ended in time, and is left to itself. A program that exits without has it stopped before the
+ * destructors of libraries run. */
 LUPE_API lupe_status lupe_stop(void);
 /* What runs, as JSON: "mode", "version", "url" (null: none), "socket", "pid" (of the runtime), "allocator",
  * and "unavailable": an array of { "what", "reason" }. LUPE_ENOENT: none runs. */
@@ -158,13 +161,15 @@ LUPE_API lupe_status lupe_get(const char *path, int *out_http_status, char **out
 /* Text of a file of Lua, known to lupe under `name` ("queue_depth.lua": what errors and /api/rules call it).
  * The same name again replaces it. Before lupe_start or after: what is added stays for later starts, too, and
  * is checked where lupe runs (LUPE_ESCRIPT: it does not load, lupe_error says why, and it is not kept), else
- * by lupe_start (which fails with LUPE_ESCRIPT). At most 64 files of 64 KiB: LUPE_EFULL, LUPE_EINVAL. */
+ * by lupe_start (which fails with LUPE_ESCRIPT). At most 64 files of 64 KiB: LUPE_EFULL, LUPE_EINVAL. In
+ * LUPE_MODE_DAEMON they are only kept: the daemon has rules and routes of its own. */
 
 /* A rule, as in a folder that the setting "rules" names. */
 LUPE_API lupe_status lupe_add_rule(const char *name, const char *text);
 /* A route, as in a folder that the setting "routes" names. */
 LUPE_API lupe_status lupe_add_route(const char *name, const char *text);
-/* A module that rules and routes may require("name"), `name` without ".lua". It has their environment. */
+/* A module that rules and routes may require("name"), `name` without ".lua". It has their environment, and
+ * runs once in each of them. */
 LUPE_API lupe_status lupe_add_module(const char *name, const char *text);
 
 /* Calls `callback` for what happens from now on, one call at a time: on the thread of options.loop, or else

@@ -13,9 +13,11 @@
 static const char *const missing[] = {
     [LUPE_HEAP_ON] = "",
     [LUPE_HEAP_NO_JEMALLOC] =
-        "the program does not use jemalloc: link it to libjemalloc, or start it with LD_PRELOAD=libjemalloc.so.2",
-    [LUPE_HEAP_NO_PROFILING] = "this jemalloc was built without profiling (--enable-prof): use one that has it, as "
-                               "Debian's libjemalloc2 does",
+        "the program does not use jemalloc: link it to libjemalloc, or start it with "
+        "LD_PRELOAD=libjemalloc.so.2",
+    [LUPE_HEAP_NO_PROFILING] =
+        "this jemalloc was built without profiling (--enable-prof): use one that has it, as "
+        "Debian's libjemalloc2 does",
     [LUPE_HEAP_PROF_DISABLED] =
         "jemalloc's profiling is off in this process, and cannot be switched on later: set "
         "MALLOC_CONF=prof:true,prof_active:false,lg_prof_sample:19 before the program starts, or define the "
@@ -56,8 +58,8 @@ static lupe_status about_daemon(const lupe_heap_info *heap, char **out) {
   int n = asprintf(&text,
                    "{\"mode\":\"daemon\",\"version\":\"" LUPE_VERSION
                    "\",\"url\":null,\"socket\":%s,\"pid\":null,\"allocator\":%s,\"unavailable\":[%s%s%s]}",
-                   socket, allocator, lacks_heap ? "{\"what\":\"heap\",\"reason\":" : "", lacks_heap ? reason : "",
-                   lacks_heap ? "}" : "");
+                   socket, allocator, lacks_heap ? "{\"what\":\"heap\",\"reason\":" : "",
+                   lacks_heap ? reason : "", lacks_heap ? "}" : "");
   if (n < 0) return lupe__fail(LUPE_ENOMEM, "no memory for the result");
   *out = text;
   return LUPE_OK;

@@ -38,7 +38,8 @@ static add *copy_of(lupe_embedded_op op, const char *name, const char *text) {
   add *a = malloc(sizeof *a + name_bytes + text_bytes);
   if (!a) return NULL;
   char *copy = (char *)(a + 1);
-  *a = (add){.op = op, .name = memcpy(copy, name, name_bytes), .text = memcpy(copy + name_bytes, text, text_bytes)};
+  *a = (add){
+      .op = op, .name = memcpy(copy, name, name_bytes), .text = memcpy(copy + name_bytes, text, text_bytes)};
   return a;
 }
 
@@ -80,8 +81,10 @@ static lupe_status keep(lupe_embedded_op op, const char *name, const char *text)
 static lupe_status add_file(lupe_embedded_op op, const char *name, const char *text) {
   bool is_file = op != LUPE_EMBEDDED_ADD_MODULE;
   if (!name || !is_name(name, is_file)) {
-    return lupe__fail(LUPE_EINVAL, "name is \"%.100s\", expected such as \"%s\": letters, digits, '_', '-', '.', "
-                      "at most %d", name ? name : "", is_file ? "queue_depth.lua" : "queue", NAME_MAX_BYTES);
+    return lupe__fail(LUPE_EINVAL,
+                      "name is \"%.100s\", expected such as \"%s\": letters, digits, '_', '-', '.', "
+                      "at most %d",
+                      name ? name : "", is_file ? "queue_depth.lua" : "queue", NAME_MAX_BYTES);
   }
   if (!text) return lupe__fail(LUPE_EINVAL, "%s: text is NULL, expected that of a file of Lua", name);
   if (strnlen(text, TEXT_MAX + 1) > TEXT_MAX) {

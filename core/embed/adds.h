@@ -4,8 +4,8 @@
 
 #include "core/lupe.h"
 
-/* Gives a runtime that has just started all that was added so far. LUPE_ESCRIPT: one does not load; explained.
- * Thread: that of lupe_start. */
+/* Gives a runtime that has just started all that was added so far. LUPE_ESCRIPT: one does not load;
+ * explained. Thread: that of lupe_start. */
 lupe_status lupe__adds_send(void);
 /* There is no runtime any more: what is added now is only kept. Thread: that of lupe_stop. */
 void lupe__adds_end(void);

@@ -18,7 +18,8 @@ lupe_status lupe__beside(char out[PATH_MAX], const char *const *candidates) {
     int n = **candidates == '/' ? snprintf(out, PATH_MAX, "%s", *candidates)
                                 : snprintf(out, PATH_MAX, "%s/%s", folder, *candidates);
     struct stat info; /* PREFIX/lib has a folder that is called as the program is */
-    if (n < PATH_MAX && access(out, R_OK) == 0 && stat(out, &info) == 0 && S_ISREG(info.st_mode)) return LUPE_OK;
+    if (n < PATH_MAX && access(out, R_OK) == 0 && stat(out, &info) == 0 && S_ISREG(info.st_mode))
+      return LUPE_OK;
   }
   return LUPE_ENOENT;
 }

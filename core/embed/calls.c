@@ -59,7 +59,8 @@ lupe_status lupe_save_snapshot(const char *path) {
 lupe_status lupe_get(const char *path, int *out_http_status, char **out_body) {
   lupe__reply reply;
   if (!path || *path != '/') {
-    return lupe__fail(LUPE_EINVAL, "path is \"%s\", expected such as \"/api/profiling/memory\"", path ? path : "");
+    return lupe__fail(LUPE_EINVAL, "path is \"%s\", expected such as \"/api/profiling/memory\"",
+                      path ? path : "");
   }
   if (!out_body) return lupe__fail(LUPE_EINVAL, "there is no place for the body: out_body is NULL");
   lupe_status status = lupe__may_call();

@@ -22,11 +22,11 @@ typedef enum lupe_embedded_op {
   /* The mode, the program's process, its allocator, and why its heap is not profiled ("": it is). Reply: JSON
    * of what runs and what is not available. */
   LUPE_EMBEDDED_ABOUT,
-  LUPE_EMBEDDED_REPORT,   /* the program's process; reply: JSON */
-  LUPE_EMBEDDED_SNAPSHOT, /* an absolute path */
-  LUPE_EMBEDDED_EVALUATE, /* a rule's id; reply: JSON */
-  LUPE_EMBEDDED_GET,      /* a path; reply: HTTP status, body */
-  LUPE_EMBEDDED_ADD_RULE, /* name, text */
+  LUPE_EMBEDDED_REPORT,     /* the program's process; reply: JSON */
+  LUPE_EMBEDDED_SNAPSHOT,   /* an absolute path */
+  LUPE_EMBEDDED_EVALUATE,   /* a rule's id; reply: JSON */
+  LUPE_EMBEDDED_GET,        /* a path; reply: HTTP status, body */
+  LUPE_EMBEDDED_ADD_RULE,   /* name, text */
   LUPE_EMBEDDED_ADD_ROUTE,  /* name, text */
   LUPE_EMBEDDED_ADD_MODULE, /* name, text */
   LUPE_EMBEDDED_EVENTS,     /* "1": from now on events are told; "0": they are not */

@@ -42,7 +42,7 @@ typedef struct embedded {
   event *first_event, **last_event;
   unsigned event_count;
   size_t event_sent; /* of the first */
-  int handler; /* registry: lua/lupe/embedded.lua's function */
+  int handler;       /* registry: lua/lupe/embedded.lua's function */
   char url[96];
   lua_Integer heap_interval_ms, memory_interval_ms, cpu_hz, wall_hz, port;
   bool port_given, profile, leave_allocator;
@@ -79,7 +79,10 @@ static void reply_text(embedded *em, lupe_status status, const char *text) {
 static void pump(embedded *em) {
   int wanted = UV_READABLE;
   if (em->reply) {
-    lupe_status status = lupe__frame_write(em->given->calls, em->reply, (uint32_t)em->reply_bytes, -1, &em->sent, false);
+    size_t sent = em->sent;
+    lupe_status status =
+        lupe__frame_write(em->given->calls, em->reply, (uint32_t)em->reply_bytes, -1, &sent, false);
+    em->sent = sent;
     if (status == LUPE_EAGAIN) {
       wanted |= UV_WRITABLE;
     } else {
@@ -106,7 +109,8 @@ static void drop_first_event(embedded *em) {
 static void send_events(embedded *em) {
   while (em->first_event) {
     const event *e = em->first_event;
-    if (lupe__frame_write(em->given->events, e->body, e->bytes, -1, &em->event_sent, false) == LUPE_EAGAIN) break;
+    if (lupe__frame_write(em->given->events, e->body, e->bytes, -1, &em->event_sent, false) == LUPE_EAGAIN)
+      break;
     drop_first_event(em); /* where nobody is there any more, that shows by reading */
   }
   if (!em->stopping) uv_poll_start(&em->events, UV_READABLE | (em->first_event ? UV_WRITABLE : 0), on_events);
@@ -378,8 +382,8 @@ static void run(embedded *em) {
     pump(em); /* a small answer to an empty socket: all of it goes at once */
   } else {
     char texts[512];
-    int n = snprintf(texts, sizeof texts, "%s%c%s%c%s", em->profile ? lupe_runtime_socket(em->runtime) : "", '\0',
-                     em->url, '\0', em->leave_allocator ? "system" : "jemalloc");
+    int n = snprintf(texts, sizeof texts, "%s%c%s%c%s", em->profile ? lupe_runtime_socket(em->runtime) : "",
+                     '\0', em->url, '\0', em->leave_allocator ? "system" : "jemalloc");
     reply(em, LUPE_OK, texts, (size_t)n + 1);
     uv_poll_init(&em->loop, &em->calls, em->given->calls);
     uv_poll_init(&em->loop, &em->events, em->given->events);

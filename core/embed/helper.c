@@ -32,7 +32,8 @@ lupe_status lupe__helper_start(int calls, int events, char *why, size_t why_byte
   static const char *const places[] = {"lupe", "../bin/lupe", "../../bin/lupe", LUPE_BIN_DIR "/lupe", NULL};
   char path[PATH_MAX];
   if (lupe__beside(path, places) != LUPE_OK) {
-    snprintf(why, why_bytes, "this installation is not whole: lupe, the program that is to be the helper, cannot be "
+    snprintf(why, why_bytes,
+             "this installation is not whole: lupe, the program that is to be the helper, cannot be "
              "found beside liblupe.so or in " LUPE_BIN_DIR);
     return LUPE_ENOENT;
   }
@@ -43,8 +44,12 @@ lupe_status lupe__helper_start(int calls, int events, char *why, size_t why_byte
   }
   const char *const argv[] = {"lupe", "embedded", "3", "4", NULL};
   const int fds[] = {calls, events};
-  const lupe_spawn_options options = {
-      .file = path, .argv = argv, .environment = environment, .fds = fds, .fd_count = 2, .grace_ms = GRACE_MS};
+  const lupe_spawn_options options = {.file = path,
+                                      .argv = argv,
+                                      .environment = environment,
+                                      .fds = fds,
+                                      .fd_count = 2,
+                                      .grace_ms = GRACE_MS};
   int error = 0;
   lupe_status status = lupe_spawn(&helper, &options, &error);
   free(environment);

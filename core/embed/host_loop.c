@@ -2,20 +2,19 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/embed/error.h"
+#include "core/embed/patience.h"
 
 enum {
   UV_ASYNC_TYPE = 1, /* of libuv 1.x: uv_handle_type, for uv_handle_size */
   HANDLE_BYTES = 512,
-  CLOSE_WAIT_S = 1,
+  CLOSE_WAIT_MS = 1000, /* a loop that stands still closes it later */
 };
 
 struct lupe__host_loop {
@@ -25,7 +24,7 @@ struct lupe__host_loop {
   atomic_int holders; /* the handle, and whoever opened it: the last one frees */
   atomic_bool closing;
   bool closed; /* thread: the loop's */
-  sem_t done;
+  atomic_bool done;
 };
 
 static struct {
@@ -48,7 +47,6 @@ static bool look_up(void) {
 
 static void let_go(lupe__host_loop *h) {
   if (atomic_fetch_sub(&h->holders, 1) > 1) return;
-  sem_destroy(&h->done);
   free(h);
 }
 
@@ -69,7 +67,7 @@ static void on_knock(void *handle) {
     return;
   }
   close_handle(h);
-  sem_post(&h->done);
+  atomic_store(&h->done, true);
 }
 
 lupe_status lupe__host_loop_open(lupe__host_loop **out, struct uv_loop_s *loop, void (*knocked)(void)) {
@@ -83,9 +81,7 @@ lupe_status lupe__host_loop_open(lupe__host_loop **out, struct uv_loop_s *loop, 
   h->thread = pthread_self();
   h->knocked = knocked;
   atomic_init(&h->holders, 2);
-  sem_init(&h->done, 0, 0);
   if (uv.async_init(loop, h, on_knock) != 0) {
-    sem_destroy(&h->done);
     free(h);
     return lupe__fail(LUPE_EIO, "the host's loop takes no handle (uv_async_init failed)");
   }
@@ -104,11 +100,9 @@ void lupe__host_loop_close(lupe__host_loop *h) {
   if (pthread_equal(h->thread, pthread_self())) {
     close_handle(h);
   } else {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += CLOSE_WAIT_S;
+    int64_t until_ms = lupe__now_ms() + CLOSE_WAIT_MS;
     uv.async_send(h);
-    (void)sem_clockwait(&h->done, CLOCK_MONOTONIC, &until); /* a loop that stands still closes it later */
+    (void)lupe__wait_until(&h->done, until_ms);
   }
   let_go(h);
 }

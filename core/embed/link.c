@@ -2,29 +2,32 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/agent/agent.h"
-#include "core/clock.h"
 #include "core/embed/error.h"
 #include "core/embed/events.h"
 #include "core/embed/helper.h"
+#include "core/embed/patience.h"
 #include "core/embed/runtime_thread.h"
 #include "core/wire/frame.h"
 
 enum {
   STACK_BYTES = 256 << 10,
   CALL_MS = 60000, /* what takes longer has failed: a rule may take half a second, and there are some tens */
-  LATE_MS = 200, /* that the link's thread may end later than it was told */
+  LATE_MS = 200,   /* that the link's thread may end later than it was told */
   LOOK_MS = 10,    /* between two looks whether the link is to be closed, while an answer is waited for */
   WHY_BYTES = 1024,
 };
@@ -40,11 +43,12 @@ typedef struct call {
 /* Between the threads. `lock` is held for moments only. */
 static struct {
   pthread_mutex_t lock;
-  pthread_cond_t changed;
-  bool there;   /* it may be called */
-  bool opening; /* the thread has not said yet how that went */
-  bool closing;
-  bool ended; /* the thread has nothing more to do */
+  pthread_cond_t changed;  /* for those who call */
+  _Atomic uint32_t wanted; /* for the link's thread: counted up when there is something for it */
+  bool there;              /* it may be called */
+  bool opening;            /* the thread has not said yet how that went */
+  bool closing, exiting;
+  atomic_bool ended; /* the thread does nothing more */
   bool given_up;
   call *call; /* under way; NULL: none */
   lupe_status status;
@@ -58,10 +62,6 @@ static struct {
   int calls, events;
   int64_t until_ms; /* closing: it gives up then */
 } own;
-
-static int64_t now_ms(void) {
-  return (int64_t)(lupe_clock_ns(CLOCK_MONOTONIC) / 1000000);
-}
 
 void lupe__reply_clear(lupe__reply *r) {
   free(r->body);
@@ -77,13 +77,28 @@ static bool is_closing(void) {
   return closing;
 }
 
+/* The link's thread waits on a bare futex: a signal handler that exits may have interrupted any wait on
+ * `changed`, whose waiters a broadcast there would wait for. */
+static void wake_link(void) {
+  atomic_fetch_add(&state.wanted, 1);
+  syscall(SYS_futex, &state.wanted, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* With the lock, which it lets go of meanwhile. */
+static void wait_until_wanted(void) {
+  uint32_t seen = atomic_load(&state.wanted);
+  pthread_mutex_unlock(&state.lock);
+  syscall(SYS_futex, &state.wanted, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+  pthread_mutex_lock(&state.lock);
+}
+
 static void finish(call *c, lupe_status status) {
   pthread_mutex_lock(&state.lock);
   c->status = status;
   c->done = true;
   state.call = NULL;
   if (status != LUPE_OK) state.there = false; /* what comes next could be the answer to this */
-  pthread_cond_broadcast(&state.changed);
+  if (!state.exiting) pthread_cond_broadcast(&state.changed);
   pthread_mutex_unlock(&state.lock);
 }
 
@@ -93,7 +108,7 @@ static lupe_status read_frame(lupe__frame *frame, int64_t until_ms, bool heed) {
     lupe_status status = lupe__frame_read(frame, own.calls, false);
     if (status != LUPE_EAGAIN) return status;
     if (heed && is_closing()) return LUPE_EAGAIN;
-    if (now_ms() >= until_ms) return LUPE_EIO;
+    if (lupe__now_ms() >= until_ms) return LUPE_EIO;
     poll(&(struct pollfd){.fd = own.calls, .events = POLLIN}, 1, LOOK_MS);
   }
 }
@@ -103,14 +118,14 @@ static lupe_status write_frame(const void *body, uint32_t bytes, int64_t until_m
   for (;;) {
     lupe_status status = lupe__frame_write(own.calls, body, bytes, -1, &sent, false);
     if (status != LUPE_EAGAIN) return status;
-    if (now_ms() >= until_ms) return LUPE_EIO;
+    if (lupe__now_ms() >= until_ms) return LUPE_EIO;
     poll(&(struct pollfd){.fd = own.calls, .events = POLLOUT}, 1, LOOK_MS);
   }
 }
 
 /* Returns false where an answer is still to come that nobody waits for any more. */
 static bool exchange(call *c) {
-  int64_t until = now_ms() + CALL_MS;
+  int64_t until = lupe__now_ms() + CALL_MS;
   lupe_status status = write_frame(c->request, c->bytes, until);
   if (status == LUPE_OK) status = read_frame(&c->reply, until, true);
   if (status == LUPE_EAGAIN) {
@@ -138,7 +153,7 @@ static void serve(void) {
   bool answered = true;
   for (;;) {
     pthread_mutex_lock(&state.lock);
-    while (!state.call && !state.closing) pthread_cond_wait(&state.changed, &state.lock);
+    while (!state.call && !state.closing) wait_until_wanted();
     call *c = state.call;
     bool closing = state.closing;
     pthread_mutex_unlock(&state.lock);
@@ -171,7 +186,7 @@ static void close_link(void) {
 }
 
 static bool end_runtime(void) {
-  int64_t left_ms = own.until_ms - now_ms();
+  int64_t left_ms = own.until_ms - lupe__now_ms();
   if (left_ms < 0) left_ms = 0;
   return own.mode == LUPE_MODE_HELPER ? lupe__helper_end(left_ms) : lupe__runtime_join(left_ms);
 }
@@ -182,12 +197,13 @@ static lupe_status connect_to_runtime(char *why) {
   if (own.mode == LUPE_MODE_IN_PROCESS) status = lupe__runtime_load(why, WHY_BYTES);
   if (status != LUPE_OK) return status;
   if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_UNSHARE) != 0) {
-    snprintf(why, WHY_BYTES, "this kernel, or a filter of the program's, gives a thread no descriptor table of "
-             "its own (close_range: %s)", strerror(errno));
+    snprintf(why, WHY_BYTES,
+             "this kernel, or a filter of the program's, gives a thread no descriptor table of "
+             "its own (close_range: %s)",
+             strerror(errno));
     return LUPE_EUNSUPPORTED;
   }
-  if (fill_standard_streams() != LUPE_OK ||
-      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, calls) != 0) {
+  if (fill_standard_streams() != LUPE_OK || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, calls) != 0) {
     snprintf(why, WHY_BYTES, "no descriptors for the runtime: %s", strerror(errno));
     return LUPE_EIO;
   }
@@ -238,7 +254,7 @@ static lupe_status open_link(char *why) {
   if (status != LUPE_OK) return status;
   if (start_thread(&own.reader, reader_main) == 0) return LUPE_OK;
   snprintf(why, WHY_BYTES, "no thread for the runtime's events: out of memory, or a limit on threads");
-  own.until_ms = now_ms() + LOOK_MS;
+  own.until_ms = lupe__now_ms() + LOOK_MS;
   close_link();
   end_runtime();
   return LUPE_ENOMEM;
@@ -269,6 +285,7 @@ static void *link_main(void *unused) {
     pthread_mutex_unlock(&state.lock);
   }
   lupe_agent_release_thread();
+  atomic_store(&state.ended, true);
   return unused;
 }
 
@@ -281,7 +298,8 @@ lupe_status lupe__link_open(lupe_mode mode) {
   own.calls = own.events = -1;
   own.until_ms = 0;
   state.opening = true;
-  state.there = state.closing = state.ended = state.given_up = false;
+  state.there = state.closing = state.exiting = state.given_up = false;
+  atomic_store(&state.ended, false);
   pthread_condattr_init(&clock);
   pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
   pthread_cond_init(&state.changed, &clock);
@@ -334,7 +352,7 @@ static lupe_status put(call *c) {
   while (state.there && !state.closing && state.call) pthread_cond_wait(&state.changed, &state.lock);
   if (state.there && !state.closing) {
     state.call = c;
-    pthread_cond_broadcast(&state.changed);
+    wake_link();
     while (!c->done) pthread_cond_wait(&state.changed, &state.lock);
   } else {
     c->status = LUPE_ENOENT;
@@ -344,10 +362,12 @@ static lupe_status put(call *c) {
   if (c->status == LUPE_OK) return LUPE_OK;
   if (c->status == LUPE_ENOENT && closing) return lupe__fail(LUPE_ENOENT, "lupe was stopped meanwhile");
   if (c->status == LUPE_ENOENT) {
-    return lupe__fail(LUPE_ENOENT, "lupe's runtime has ended; what it had to say is on stderr. Call lupe_stop");
+    return lupe__fail(LUPE_ENOENT,
+                      "lupe's runtime has ended; what it had to say is on stderr. Call lupe_stop");
   }
   if (c->status == LUPE_EIO) {
-    return lupe__fail(LUPE_EIO, "the runtime did not answer within %d s, and is not asked any more", CALL_MS / 1000);
+    return lupe__fail(LUPE_EIO, "the runtime did not answer within %d s, and is not asked any more",
+                      CALL_MS / 1000);
   }
   return lupe__fail(c->status, "the runtime's answer cannot be taken: %s", lupe_status_text(c->status));
 }
@@ -361,7 +381,8 @@ lupe_status lupe__link_call(lupe_embedded_op op, const char *const *texts, size_
   free(c.request);
   if (status == LUPE_OK) {
     status = unpack(&c.reply, &got);
-    if (status != LUPE_OK && got.body) lupe__fail(status, "%s", got.count ? got.texts[0] : lupe_status_text(status));
+    if (status != LUPE_OK && got.body)
+      lupe__fail(status, "%s", got.count ? got.texts[0] : lupe_status_text(status));
   }
   lupe__frame_clear(&c.reply);
   if (status == LUPE_OK && reply) {
@@ -372,16 +393,18 @@ lupe_status lupe__link_call(lupe_embedded_op op, const char *const *texts, size_
   return status;
 }
 
-bool lupe__link_close(int64_t wait_ms) {
-  struct timespec until;
-  int64_t until_ms = now_ms() + wait_ms, late_ms = until_ms + LATE_MS;
-  until = (struct timespec){late_ms / 1000, late_ms % 1000 * 1000000};
-  if (pthread_mutex_clocklock(&state.lock, CLOCK_MONOTONIC, &until) != 0) return false;
+bool lupe__link_close(int64_t wait_ms, bool joins) {
+  int64_t until_ms = lupe__now_ms() + wait_ms;
+  if (!lupe__lock_until(&state.lock, until_ms)) return false;
   own.until_ms = until_ms;
   state.closing = true;
-  pthread_cond_broadcast(&state.changed);
+  state.exiting = !joins;
+  if (joins) pthread_cond_broadcast(&state.changed); /* who waits for a turn; not where the program exits */
   pthread_mutex_unlock(&state.lock);
-  return pthread_clockjoin_np(own.thread, NULL, CLOCK_MONOTONIC, &until) == 0 && !state.given_up;
+  wake_link();
+  if (!lupe__wait_until(&state.ended, until_ms + LATE_MS)) return false;
+  if (joins) pthread_join(own.thread, NULL);
+  return !state.given_up;
 }
 
 void lupe__link_forget(void) {

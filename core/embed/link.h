@@ -34,8 +34,10 @@ lupe_status lupe__link_open(lupe_mode mode);
 lupe_status lupe__link_call(lupe_embedded_op op, const char *const *texts, size_t count, lupe__reply *reply);
 
 /* Has the runtime stop, and ends the thread; calls under way are answered LUPE_ENOENT. A runtime that does
- * not end within `wait_ms` is left to itself, and false is returned. Thread: that of lupe_stop. */
-bool lupe__link_close(int64_t wait_ms);
+ * not end within `wait_ms` is left to itself, and false is returned. Without `joins` it is enough that the
+ * thread has done its work: a program that exits may hold what the last steps of a thread need. Thread: that
+ * of lupe_stop. */
+bool lupe__link_close(int64_t wait_ms, bool joins);
 
 /* In a forked child: there is no thread, no socket and no runtime here. */
 void lupe__link_forget(void);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "core/agent/agent.h"
 #include "core/embed/beside.h"
 #include "core/embed/embedded.h"
+#include "core/embed/patience.h"
 
 enum { STACK_BYTES = 8 << 20 /* of which only what is touched is memory */ };
 
@@ -23,6 +25,7 @@ static struct {
   pthread_t thread;
   lupe_embedded ends;
   int not_mine[2];
+  atomic_bool ended;
   sem_t settled; /* the thread has its own descriptor table, or cannot have one */
   lupe_status status;
 } runtime;
@@ -38,10 +41,10 @@ typedef struct dependency {
  * library that it was built for. Writes which, and returns where it is; NULL: all is well. */
 static const char *foreign(const dependency **which) {
   static const dependency all[] = {
-      {"lua_newstate", "libluajit-5.1.so", "Lua"},    {"lua_pcall", "libluajit-5.1.so", "Lua"},
-      {"lua_gettop", "libluajit-5.1.so", "Lua"},      {"luaL_newstate", "libluajit-5.1.so", "Lua"},
-      {"uv_loop_init", "libuv.so", "libuv"},          {"MHD_start_daemon", "libmicrohttpd.so", "libmicrohttpd"},
-      {"elf_begin", "libelf", "libelf"},              {"dwarf_begin_elf", "libdw", "libdw"},
+      {"lua_newstate", "libluajit-5.1.so", "Lua"}, {"lua_pcall", "libluajit-5.1.so", "Lua"},
+      {"lua_gettop", "libluajit-5.1.so", "Lua"},   {"luaL_newstate", "libluajit-5.1.so", "Lua"},
+      {"uv_loop_init", "libuv.so", "libuv"},       {"MHD_start_daemon", "libmicrohttpd.so", "libmicrohttpd"},
+      {"elf_begin", "libelf", "libelf"},           {"dwarf_begin_elf", "libdw", "libdw"},
   };
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
     void *found = dlsym(RTLD_DEFAULT, all[i].function);
@@ -69,7 +72,8 @@ static void *open_beside(char *why, size_t why_bytes) {
                                        LUPE_LIB_DIR "/liblupe-runtime.so", NULL};
   char path[PATH_MAX];
   if (lupe__beside(path, places) != LUPE_OK) {
-    snprintf(why, why_bytes, "this installation is not whole: liblupe-runtime.so cannot be found beside liblupe.so "
+    snprintf(why, why_bytes,
+             "this installation is not whole: liblupe-runtime.so cannot be found beside liblupe.so "
              "or in " LUPE_LIB_DIR);
     return NULL;
   }
@@ -84,7 +88,8 @@ lupe_status lupe__runtime_load(char *why, size_t why_bytes) {
   const char *whose = foreign(&which);
   if (whose) {
     snprintf(why, why_bytes,
-             "%s exports a %s of its own (%s and others), which a runtime inside of this process would meet in the "
+             "%s exports a %s of its own (%s and others), which a runtime inside of this process would meet "
+             "in the "
              "place of its own: use LUPE_MODE_HELPER",
              whose, which->what, which->function);
     return LUPE_EUNSUPPORTED;
@@ -97,7 +102,8 @@ lupe_status lupe__runtime_load(char *why, size_t why_bytes) {
     return LUPE_ENOENT;
   }
   if (settle_libuv(library) != LUPE_OK) {
-    snprintf(why, why_bytes, "the runtime has no event loop: no descriptors are left, or libuv is not usable");
+    snprintf(why, why_bytes,
+             "the runtime has no event loop: no descriptors are left, or libuv is not usable");
     return LUPE_EIO;
   }
   run_runtime = entry;
@@ -125,19 +131,24 @@ static void *runtime_main(void *unused) {
   sem_post(&runtime.settled);
   run_runtime(&runtime.ends);
   lupe_agent_release_thread();
+  atomic_store(&runtime.ended, true);
   return unused;
 }
 
 lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char *why, size_t why_bytes) {
   pthread_attr_t attributes;
-  runtime.ends = (lupe_embedded){
-      .calls = calls, .events = events, .thread_begins = thread_begins, .thread_ends = lupe_agent_release_thread};
+  runtime.ends = (lupe_embedded){.calls = calls,
+                                 .events = events,
+                                 .thread_begins = thread_begins,
+                                 .thread_ends = lupe_agent_release_thread};
   memcpy(runtime.not_mine, not_mine, sizeof runtime.not_mine);
   runtime.status = LUPE_OK;
+  atomic_store(&runtime.ended, false);
   sem_init(&runtime.settled, 0, 0);
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
-  int failed = pthread_create(&runtime.thread, &attributes, runtime_main, NULL); /* signals: as the caller's */
+  int failed =
+      pthread_create(&runtime.thread, &attributes, runtime_main, NULL); /* signals: as the caller's */
   pthread_attr_destroy(&attributes);
   if (failed) {
     snprintf(why, why_bytes, "no thread for the runtime can be started: %s", strerror(failed));
@@ -152,10 +163,7 @@ lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char
 }
 
 bool lupe__runtime_join(int64_t wait_ms) {
-  struct timespec until;
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_sec += wait_ms / 1000;
-  until.tv_nsec += wait_ms % 1000 * 1000000;
-  if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
-  return pthread_clockjoin_np(runtime.thread, NULL, CLOCK_MONOTONIC, &until) == 0;
+  if (!lupe__wait_until(&runtime.ended, lupe__now_ms() + wait_ms)) return false;
+  pthread_join(runtime.thread, NULL); /* it does nothing more */
+  return true;
 }

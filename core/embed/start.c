@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/agent/agent.h"
@@ -17,18 +16,21 @@
 #include "core/embed/error.h"
 #include "core/embed/events.h"
 #include "core/embed/link.h"
+#include "core/embed/patience.h"
 
 enum {
   STOP_MS = 5000,
-  EXIT_MS = 300,  /* for the runtime, when the program exits without lupe_stop */
+  EXIT_MS = 300, /* for the runtime, when the program exits without lupe_stop */
   EXIT_LOCK_MS = 100,
   SETTINGS_MAX = 256,
+  WELCOME_TRIES = 5, /* of a second each */
 };
 
 typedef enum phase { STOPPED, STARTING, RUNNING, STOPPING } phase;
 
 static struct {
-  pthread_mutex_t lock; /* of `phase`: whoever changes it to STARTING or STOPPING owns the rest until it goes on */
+  pthread_mutex_t
+      lock; /* of `phase`: whoever changes it to STARTING or STOPPING owns the rest until it goes on */
   phase phase;
   lupe_mode mode;
   bool borrowed;  /* the agent is the preloaded one, which is not ours to stop */
@@ -48,7 +50,8 @@ static phase change(phase from, phase to) {
 
 /* ---- exits and forks ---- */
 
-/* What a runtime in this process leaves in the file system, where it is not given the time to do it itself. */
+/* What a runtime in this process leaves in the file system, where it is not given the time to do it itself.
+ */
 static void sweep(void) {
   if (front.mode != LUPE_MODE_IN_PROCESS || !front.socket[0]) return;
   unlink(front.socket);
@@ -63,20 +66,16 @@ static void sweep(void) {
  * take from under it what it works with. Who exits in a signal handler may hold any lock, ours and the
  * allocator's: so each wait has an end, and nothing is allocated. */
 static void at_exit(void) {
-  struct timespec until;
   if (front.pid != getpid()) return; /* of a child that no fork handler knows of */
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_nsec += EXIT_LOCK_MS * 1000000;
-  if (until.tv_nsec >= 1000000000) until.tv_sec++, until.tv_nsec -= 1000000000;
   bool owns = false;
-  if (pthread_mutex_clocklock(&front.lock, CLOCK_MONOTONIC, &until) == 0) {
+  if (lupe__lock_until(&front.lock, lupe__now_ms() + EXIT_LOCK_MS)) {
     owns = front.phase == RUNNING;
     if (owns) front.phase = STOPPING;
     pthread_mutex_unlock(&front.lock);
   }
   if (owns && front.mode != LUPE_MODE_DAEMON) {
     lupe_agent_exit();
-    owns = lupe__link_close(EXIT_MS);
+    owns = lupe__link_close(EXIT_MS, false);
   }
   if (!owns) sweep();
 }
@@ -106,7 +105,8 @@ static lupe_status check(const lupe_options *given, lupe_options *out) {
   *out = (lupe_options){.size = sizeof *out};
   if (!given) return LUPE_OK;
   if (given->size < offsetof(lupe_options, settings)) {
-    return lupe__fail(LUPE_EINVAL, "options.size is %zu, expected sizeof(lupe_options): use LUPE_OPTIONS_INIT",
+    return lupe__fail(LUPE_EINVAL,
+                      "options.size is %zu, expected sizeof(lupe_options): use LUPE_OPTIONS_INIT",
                       given->size);
   }
   for (size_t i = sizeof *out; i < given->size; i++) {
@@ -122,7 +122,8 @@ static lupe_status check(const lupe_options *given, lupe_options *out) {
   size_t count = 0;
   while (out->settings && out->settings[count]) {
     if (++count > SETTINGS_MAX) {
-      return lupe__fail(LUPE_EINVAL, "options.settings has more than %d texts: the NULL at its end is missing",
+      return lupe__fail(LUPE_EINVAL,
+                        "options.settings has more than %d texts: the NULL at its end is missing",
                         SETTINGS_MAX);
     }
   }
@@ -136,18 +137,22 @@ static lupe_status agent_failed(lupe_status status) {
     case LUPE_EINUSE:
       return lupe__fail(status, "lupe's agent speaks with another runtime in this process already");
     case LUPE_ENOENT:
-      return lupe__fail(status, "nobody listens at %s, or answers within a second: start `lupe serve`, or take "
-                        "LUPE_SOCKET out of the environment", front.socket);
+      return lupe__fail(status,
+                        "nobody listens at %s, or answers within a second: start `lupe serve`, or take "
+                        "LUPE_SOCKET out of the environment",
+                        front.socket);
     case LUPE_EPERM:
       return lupe__fail(status, "%s belongs to another user", front.socket);
     case LUPE_EVERSION:
-      return lupe__fail(status, "who listens at %s is of another version of lupe than this library (" LUPE_VERSION ")",
-                        front.socket);
+      return lupe__fail(
+          status, "who listens at %s is of another version of lupe than this library (" LUPE_VERSION ")",
+          front.socket);
     case LUPE_EINVAL:
       return lupe__fail(status, "LUPE_SOCKET is \"%s\", expected the path of a socket, of at most %zu bytes",
                         front.socket, sizeof front.socket - 1);
     case LUPE_EUNSUPPORTED:
-      return lupe__fail(status, "the agent cannot run: this kernel lacks what it needs, or the program has forbidden "
+      return lupe__fail(status,
+                        "the agent cannot run: this kernel lacks what it needs, or the program has forbidden "
                         "itself that (seccomp), is exiting, or is a child of vfork");
     default:
       return lupe__fail(status, "the agent cannot be started: %s", lupe_status_text(status));
@@ -165,11 +170,25 @@ static bool leaves_allocator(const lupe_options *o) {
 
 static lupe_status start_with_daemon(const lupe_options *o, const char *socket) {
   if (!socket) {
-    return lupe__fail(LUPE_EINVAL, "LUPE_MODE_DAEMON: LUPE_SOCKET is not set, expected the socket of `lupe serve`");
+    return lupe__fail(LUPE_EINVAL,
+                      "LUPE_MODE_DAEMON: LUPE_SOCKET is not set, expected the socket of `lupe serve`");
   }
   snprintf(front.socket, sizeof front.socket, "%s", socket);
   if (front.borrowed) return LUPE_OK;
   return agent_failed(lupe_agent_start(socket, leaves_allocator(o)));
+}
+
+/* The runtime is there, so who is not welcomed within the agent's second is on a busy machine. */
+static lupe_status start_agent(bool leave_allocator) {
+  lupe_status status = LUPE_ENOENT;
+  for (int i = 0; status == LUPE_ENOENT && i < WELCOME_TRIES; i++) {
+    status = lupe_agent_start(front.socket, leave_allocator);
+  }
+  if (status != LUPE_ENOENT) return agent_failed(status);
+  return lupe__fail(LUPE_EIO,
+                    "the runtime did not answer the agent within %d s: the machine is very busy, or %s was "
+                    "removed",
+                    WELCOME_TRIES, front.socket);
 }
 
 static lupe_status start_runtime(const lupe_options *o) {
@@ -189,13 +208,13 @@ static lupe_status start_runtime(const lupe_options *o) {
   status = lupe__events_begin(o->loop);
   if (status != LUPE_OK) goto no_adds;
   if (lupe__events_wanted()) status = lupe__link_call(LUPE_EMBEDDED_EVENTS, &yes, 1, NULL);
-  if (status == LUPE_OK && profiles) status = agent_failed(lupe_agent_start(front.socket, leave_allocator));
+  if (status == LUPE_OK && profiles) status = start_agent(leave_allocator);
   if (status == LUPE_OK) return LUPE_OK;
   lupe__events_end();
 no_adds:
   lupe__adds_end();
 no_runtime:
-  lupe__link_close(STOP_MS);
+  lupe__link_close(STOP_MS, true);
   return status;
 }
 
@@ -212,7 +231,8 @@ static lupe_status start(const lupe_options *o) {
   front.borrowed = lupe_agent_online();
   front.mode = o->mode != LUPE_MODE_AUTO ? o->mode : socket ? LUPE_MODE_DAEMON : LUPE_MODE_IN_PROCESS;
   if (front.borrowed && front.mode != LUPE_MODE_DAEMON) {
-    return lupe__fail(LUPE_EINUSE, "this program is profiled by `lupe run` or a daemon already (the agent was preloaded): "
+    return lupe__fail(LUPE_EINUSE,
+                      "this program is profiled by `lupe run` or a daemon already (the agent was preloaded): "
                       "options.mode may be LUPE_MODE_AUTO or LUPE_MODE_DAEMON then");
   }
   return front.mode == LUPE_MODE_DAEMON ? start_with_daemon(o, socket) : start_runtime(o);
@@ -222,7 +242,8 @@ lupe_status lupe_start(const lupe_options *options) {
   lupe_options o;
   lupe_status status = check(options, &o);
   if (status != LUPE_OK) return status;
-  if (change(STOPPED, STARTING) != STOPPED) return lupe__fail(LUPE_EINUSE, "lupe runs in this process already");
+  if (change(STOPPED, STARTING) != STOPPED)
+    return lupe__fail(LUPE_EINUSE, "lupe runs in this process already");
   status = start(&o);
   change(STARTING, status == LUPE_OK ? RUNNING : STOPPED);
   return status;
@@ -232,7 +253,8 @@ lupe_status lupe_start(const lupe_options *options) {
 
 lupe_status lupe_stop(void) {
   if (lupe__events_on_own_thread()) {
-    return lupe__fail(LUPE_EPERM, "lupe_stop waits for the callback, so it cannot be called in it (but for one on "
+    return lupe__fail(LUPE_EPERM,
+                      "lupe_stop waits for the callback, so it cannot be called in it (but for one on "
                       "options.loop)");
   }
   phase before = change(RUNNING, STOPPING);
@@ -241,9 +263,10 @@ lupe_status lupe_stop(void) {
                                                      : "lupe is being started or stopped on another thread");
   }
   bool ended = true;
-  if (!front.borrowed) (void)lupe_agent_stop(); /* what it could not end in time, its next start or stop does */
+  if (!front.borrowed)
+    (void)lupe_agent_stop(); /* what it could not end in time, its next start or stop does */
   if (front.mode != LUPE_MODE_DAEMON) {
-    ended = lupe__link_close(STOP_MS);
+    ended = lupe__link_close(STOP_MS, true);
     lupe__events_end();
     lupe__adds_end();
     if (!ended) sweep();
@@ -260,9 +283,11 @@ lupe_status lupe__may_call(void) {
   pthread_mutex_lock(&front.lock);
   phase now = front.phase;
   pthread_mutex_unlock(&front.lock);
-  if (now != RUNNING) return lupe__fail(LUPE_ENOENT, "lupe does not run in this process: call lupe_start first");
+  if (now != RUNNING)
+    return lupe__fail(LUPE_ENOENT, "lupe does not run in this process: call lupe_start first");
   if (front.mode == LUPE_MODE_DAEMON) {
-    return lupe__fail(LUPE_EUNSUPPORTED, "the runtime is a daemon's, or that of `lupe run`: what it sees is asked there");
+    return lupe__fail(LUPE_EUNSUPPORTED,
+                      "the runtime is a daemon's, or that of `lupe run`: what it sees is asked there");
   }
   return LUPE_OK;
 }

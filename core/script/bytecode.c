@@ -30,7 +30,8 @@ __asm__(
     ".hidden lupe__bytecode\n"
     ".globl lupe__bytecode\n"
     "lupe__bytecode:\n"
-    ".incbin \"" LUPE_BYTECODE "\"\n"
+    ".incbin \"" LUPE_BYTECODE
+    "\"\n"
     ".popsection\n");
 extern const header lupe__bytecode __attribute__((visibility("hidden")));
 
@@ -86,7 +87,8 @@ bool lupe__bytecode_push(lua_State *L, const char *name, const char *path, const
   const entry *e =
       bsearch(name, lupe__bytecode.entries, lupe__bytecode.count, sizeof lupe__bytecode.entries[0], by_name);
   size_t length = strlen(path) + 1; /* with the "@" of files */
-  if (!e || length >= NAME_MAX_BYTES || hash_of(text, bytes) != e->hash || !is_of_this_luajit(L)) return false;
+  if (!e || length >= NAME_MAX_BYTES || hash_of(text, bytes) != e->hash || !is_of_this_luajit(L))
+    return false;
   const char *code = (const char *)&lupe__bytecode + e->at;
   reader r = {.rest = code + FLAGS_END, .rest_bytes = e->bytes - FLAGS_END};
   memcpy(r.head, code, FLAGS_END);

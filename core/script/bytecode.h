@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Pushes the chunk of module `name`, as loaded from `path` with this text, where there is bytecode of it; else
- * pushes nothing and returns false. For C inside a protected call. */
+/* Pushes the chunk of module `name`, as loaded from `path` with this text, where there is bytecode of it;
+ * else pushes nothing and returns false. For C inside a protected call. */
 bool lupe__bytecode_push(lua_State *L, const char *name, const char *path, const char *text, size_t bytes);
 
 #endif

@@ -186,8 +186,8 @@ static int sync_path(const char *path, int flags) {
 static void commit_work(lupe_work *w) {
   commit *c = w->data;
   c->error = sync_path(c->temporary, O_WRONLY);
-  if (c->error == 0 && renameat2(AT_FDCWD, c->temporary, AT_FDCWD, c->final,
-                                    c->replaces ? 0 : RENAME_NOREPLACE) != 0)
+  if (c->error == 0 &&
+      renameat2(AT_FDCWD, c->temporary, AT_FDCWD, c->final, c->replaces ? 0 : RENAME_NOREPLACE) != 0)
     c->error = errno;
   if (c->error != 0) {
     unlink(c->temporary);
@@ -342,6 +342,11 @@ const luaL_Reg lupe__host_run_tasks[] = {
 };
 
 const luaL_Reg lupe__host_tasks[] = {
-    {"worker", worker},     {"commit_file", commit_file}, {"replace_file", replace_file}, {"unlink", remove_file},
-    {"mkdir", make_folder}, {"list", list_folder}, {NULL, NULL},
+    {"worker", worker},
+    {"commit_file", commit_file},
+    {"replace_file", replace_file},
+    {"unlink", remove_file},
+    {"mkdir", make_folder},
+    {"list", list_folder},
+    {NULL, NULL},
 };

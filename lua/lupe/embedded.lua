@@ -95,7 +95,9 @@ function operations.report(self, texts)
   local view, reason = app.views:renew()
   if not view then return EAGAIN, "no heap profile is in yet: " .. tostring(reason) end
   local result = app.analysis:run(view)
-  local info = { pid = tonumber(texts[1]), connected = true, unknown_end = "it is running", notes = app.actions:notes() }
+  local info = {
+    pid = tonumber(texts[1]), connected = true, unknown_end = "it is running", notes = app.actions:notes(),
+  }
   return OK, json.encode(report.assemble(app, info, view, result))
 end
 

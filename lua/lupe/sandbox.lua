@@ -32,7 +32,7 @@ local WHY_NOT = {
   loadfile = "a rule is one file", loadstring = "a rule can't make code", module = "a rule is one file",
   os = "a rule has no clock and no processes: time is view.time_ms", package = "a rule is one file",
   print = "what a rule has to say is a finding", rawset = "what is read-only stays so",
-  require = "a rule is one file (and modules that a program adds, which has lupe inside)", setfenv = "a rule can't change environments",
+  require = "a rule is one file, unless a program adds modules", setfenv = "a rule can't change environments",
 }
 
 local IN_THE_MAKING = {}

@@ -229,7 +229,9 @@ describe("the HTTP API of lupe run", function()
         local asked = path:gsub("{id}", snapshot.snapshot_id)
         if path:find("pprof/profile$") or path:find("pprof/wall$") then asked = asked .. "?seconds=1" end
         local answer = ask(method:upper(), asked)
-        assert.is_true(answer.status < 400, asked .. answer.body)
+        -- Only a daemon keeps reports of programs that have ended.
+        local found = path ~= "/api/reports/{id}"
+        assert.equal(found, answer.status < 400, asked .. answer.body)
         answers[#answers + 1] = support_openapi.answer(method:upper(), path, answer)
       end
     end

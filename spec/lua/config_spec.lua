@@ -1,4 +1,4 @@
-require("spec.support")
+local support = require("spec.support")
 local config = require("lupe.config")
 
 local function env_of(values)
@@ -183,5 +183,15 @@ describe("the configuration", function()
     assert.equal("rules_disabled: expected an array of rules' ids, got string", message)
     _, message = resolve("return { supressions = {} }")
     assert.truthy(message:find('did you mean "suppressions"?', 1, true), message)
+  end)
+
+  it("reads the working folder's file where nobody asked for that only on the command line", function()
+    local folder = support.temp_dir()
+    finally(support.cleanup)
+    support.write_file(folder .. "/named.lua", "return { cpu_hz = 7 }")
+    local options = { only_named_file = true }
+    local values = assert(config.resolve({ config = folder .. "/named.lua" }, function() end, options))
+    assert.equal(7, values.cpu_hz)
+    assert.equal("default", assert(config.resolve({}, function() end, options)).sources.cpu_hz)
   end)
 end)

@@ -154,4 +154,26 @@ describe("the sandbox of rules", function()
       assert.is_false((pcall(setmetatable, object, {})))
     end
   end)
+
+  it("requires the modules that it was given, once in each, and no others", function()
+    local modules = {
+      counter = "local n = 0 return { up = function() n = n + 1 return n end }",
+      clock = "return os.time()",
+    }
+    local env = sandbox.new(never, nil, modules)
+    local function in_env(source) return pcall(setfenv(assert(loadstring(source, "=rule.lua")), env)) end
+    assert.are.same({ true, 1 }, { in_env("return require('counter').up()") })
+    assert.are.same({ true, 2 }, { in_env("return require('counter').up()") })
+    local _, message = in_env("require('os')")
+    assert.are.equal("rule.lua:1: require: no module 'os' was added by the program (lupe_add_module)", message)
+    _, message = in_env("require('clock')")
+    assert.truthy(message:find("clock.lua:1: no global 'os'", 1, true), message)
+    assert.truthy(refused("require('counter')"):find("no global 'require'", 1, true))
+  end)
+
+  it("has no module that requires itself", function()
+    local env = sandbox.new(never, nil, { a = "return require('b')", b = "return require('a')" })
+    local _, message = pcall(setfenv(assert(loadstring("require('a')", "=rule.lua")), env))
+    assert.truthy(message:find("module 'a' requires itself", 1, true), message)
+  end)
 end)

@@ -82,7 +82,8 @@ describe("what an embedding program adds", function()
 
   it("may be replaced under its name", function()
     local said = embedding.run({
-      "add_module my_words " .. file("my_words.lua", MODULE), "add_route mine.lua " .. file("route.lua", ROUTE), "start",
+      "add_module my_words " .. file("my_words.lua", MODULE), "add_route mine.lua " .. file("route.lua", ROUTE),
+      "start",
       "get /api/x/mine", "add_module my_words " .. file("other.lua", (MODULE:gsub("it is", "now it is"))),
       "get /api/x/mine", "stop",
     })

@@ -34,7 +34,7 @@ describe("lupe_start and lupe_stop", function()
           words[#words + 1] = "stop"
         end
         words[#words + 1] = "left"
-        local said = embedding.run(words, { folder = folder })
+        local said = embedding.run(words, { folder = folder, checks_leaks = true })
         assert.equal(2, #said.left)
         assert.equal(said.left[1].text:match("^.* descriptors"), said.left[2].text:match("^.* descriptors"))
         assert.equal(1, tonumber(said.left[2].text:match("^(%d+) threads")))
@@ -52,7 +52,8 @@ describe("lupe_start and lupe_stop", function()
 
       it("say that the port is taken", function()
         local port = support.free_port()
-        local first = embedding.spawn({ "set listen=127.0.0.1:" .. port, "start", "wait " .. support.temp_dir() .. "/x" })
+        local first = embedding.spawn({ "set listen=127.0.0.1:" .. port, "start",
+          "wait " .. support.temp_dir() .. "/x" })
         support.eventually(function() return first:stdout():find("start 0") end, 20, "the first one to start")
         local start = one(embedding.run({ "mode " .. mode, "set listen=127.0.0.1:" .. port, "start" }), "start")
         assert.equal(STATUS.EINUSE, start.status)
@@ -61,7 +62,8 @@ describe("lupe_start and lupe_stop", function()
 
       it("let the agents of nobody else but the program's user in", function()
         local folder = support.temp_dir()
-        local process = embedding.spawn({ "mode " .. mode, "start", "about", "wait " .. folder .. "/x" }, { folder = folder })
+        local process = embedding.spawn({ "mode " .. mode, "start", "about", "wait " .. folder .. "/x" },
+          { folder = folder })
         support.eventually(function() return process:stdout():find("about 0") end, 20, "it to start")
         local pipe = io.popen("stat -c %a " .. folder .. "/lupe-*")
         assert.equal("700\n", pipe:read("*a"))
@@ -115,7 +117,8 @@ describe("lupe_start and lupe_stop", function()
   end)
 
   it("are answered by the daemon's absence where the environment names one that is not there", function()
-    local said = embedding.run({ "start", "mode process", "start", "stop" }, { env = { LUPE_SOCKET = "/nowhere/agents" } })
+    local said = embedding.run({ "start", "mode process", "start", "stop" },
+      { env = { LUPE_SOCKET = "/nowhere/agents" } })
     assert.equal(STATUS.ENOENT, said.start[1].status)
     assert.matches("nobody listens at /nowhere/agents", said.start[1].text, 1, true)
     assert.equal(0, said.start[2].status)
