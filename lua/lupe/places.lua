@@ -1,11 +1,9 @@
 --- Where in the source a function is, in words.
 -- @module lupe.places
 
-local tags = require("lupe.tags")
-
 local places = {}
 
-local NOWHERE = { [""] = true, [tags.MODULE] = true } -- modules that are no files
+local NOWHERE = { [""] = true, ["[tag]"] = true } -- modules that are no files
 
 --- Why file and line of a function are not known, or nil where they are.
 -- @param place a table with `file`, `line`, `module` (its module's file name)
