@@ -24,12 +24,6 @@ leaks.LEAK = json.shape({
 
 local function whole(number) return math.floor((number or 0) + 0.5) end
 
-local function first(list, count)
-  local cut = {}
-  for i = 1, math.min(#list, count) do cut[i] = list[i] end
-  return cut
-end
-
 local function described(finding, unproven)
   local site, evidence = finding.site, finding.evidence or {}
   local objects = whole(site.inuse_objects)
@@ -50,7 +44,7 @@ local function described(finding, unproven)
     advice = finding.advice or {},
     summary = finding.summary,
     rule = finding.rule,
-    stack = first(site.stack or {}, MOST_FRAMES),
+    stack = json.first(site.stack or {}, MOST_FRAMES),
     file_location = site.file,
     line_number = site.line,
     location_reason = places.missing(site),
