@@ -146,7 +146,9 @@ function operations.evaluate(self, texts)
   for i, finding in ipairs(result.findings) do
     findings[i] = finding_json.of(known_findings.alone(finding, now_ms), app.alerts:of(finding))
   end
-  return OK, json.encode({ rule = id, findings = findings, elapsed_ms = json.round(result.elapsed_ms) })
+  return OK, json.encode(json.ordered({ "rule", "findings", "elapsed_ms" }, {
+    rule = id, findings = findings, elapsed_ms = json.round(result.elapsed_ms),
+  }))
 end
 
 -- What the program adds ---------------------------------------------------------------------
