@@ -111,7 +111,7 @@ function snapshot_store:begin()
   if not ok then return nil, ("%s cannot be used: %s"):format(self.directory, message), code end
   local now_ms = self.host.now_ms()
   local id = free_id(self, math.floor(now_ms / 1000))
-  if not id then return nil, "too many snapshots in one second", "EEXIST" end
+  if not id then return nil, ("too many %ss in one second"):format(self.prefix), "EEXIST" end
   local entry = { snapshot_id = id, status = "pending", created_ms = now_ms }
   self.pending[id] = entry
   return entry
