@@ -117,6 +117,22 @@ describe("the heap under the agent", function()
     go()
   end)
 
+  it("comes with jemalloc's figures of the same moment", function()
+    local next_step, here, go = runtime.folder .. "/next", runtime.folder .. "/here", runtime.folder .. "/go"
+    local host = runtime:host({ "wait=" .. next_step, "keep=1000,20000", "tell=" .. here, "wait=" .. go })
+    local c = runtime:hello()
+    c:welcome({ figures_interval_ms = 60000 }) -- and at once
+    local first = support.eventually(function() return c:figures() end, 10, "first figures")
+    support.write_file(next_step, "")
+    support.eventually(function() return support.read_file(here) end, 10, "what is kept")
+    local text = c:profile()
+    local bytes = fake_runtime.parse(text).bytes
+    assert.is_near(1000 * 20480, bytes, 500000)
+    assert.is_near(1000 * 20480, tonumber(c:figures().allocated_bytes - first.allocated_bytes), 500000)
+    support.write_file(go, "")
+    assert.are.equal(0, host:wait())
+  end)
+
   it("does not show the agent itself", function()
     local c, go = paused({}, { conf = "prof:true,prof_active:false,lg_prof_sample:0" })
     c:profile()
