@@ -1,10 +1,10 @@
 --- What an embedding program asks of the runtime (core/embed/embedded.h). Loop thread.
 -- @module lupe.embedded
 
-local async = require("lupe.async")
-local config = require("lupe.config")
 local ask_worker = require("lupe.ask_worker")
+local async = require("lupe.async")
 local budgets = require("lupe.budgets")
+local config = require("lupe.config")
 local finding_json = require("lupe.finding_json")
 local heap_snapshot = require("lupe.heap_snapshot")
 local json = require("lupe.json")
@@ -12,6 +12,7 @@ local known_findings = require("lupe.known_findings")
 local nearest = require("lupe.nearest")
 local report = require("lupe.report")
 local sampling = require("lupe.sampling")
+local urgency = require("lupe.rule").urgency
 
 local embedded = {}
 
@@ -145,7 +146,9 @@ function operations.evaluate(self, texts)
   for i, finding in ipairs(result.findings) do
     findings[i] = finding_json.of(known_findings.alone(finding, now_ms), app.alerts:of(finding))
   end
-  return OK, json.encode({ rule = id, findings = findings, elapsed_ms = json.round(result.elapsed_ms) })
+  return OK, json.encode(json.ordered({ "rule", "findings", "elapsed_ms" }, {
+    rule = id, findings = findings, elapsed_ms = json.round(result.elapsed_ms),
+  }))
 end
 
 -- What the program adds ---------------------------------------------------------------------
@@ -190,10 +193,6 @@ end
 
 -- What it is told ---------------------------------------------------------------------------
 
-local RANK = { critical = 5, high = 4, medium = 3, low = 2, info = 1 }
-
-local function rank(finding) return RANK[finding.severity] or 0 end
-
 local function tell(self, kind, finding, text, known)
   self.facts.tell(kind, finding.rule, finding.severity or "info", (text:gsub("%s+", " ")),
     json.encode(finding_json.of(known, self.app.alerts:of(finding))))
@@ -206,8 +205,8 @@ local function compare(self, result)
   for _, known in ipairs(self.app.analysis:known()) do by_finding[known.finding] = known end
   for i, finding in ipairs(result.findings) do
     if finding.kind ~= "alert" then
-      now[keys[i]] = rank(finding)
-      if before and before[keys[i]] ~= rank(finding) then
+      now[keys[i]] = urgency(finding)
+      if before and before[keys[i]] ~= urgency(finding) then
         local known = by_finding[finding] or known_findings.alone(finding, self.host.now_ms())
         tell(self, FINDING, finding, finding.summary, known)
       end
@@ -231,7 +230,7 @@ local function listen(self)
       compare(self, result)
     else
       self.seen = {}
-      for i, key in ipairs(known_findings.keys(result.findings)) do self.seen[key] = rank(result.findings[i]) end
+      for i, key in ipairs(known_findings.keys(result.findings)) do self.seen[key] = urgency(result.findings[i]) end
     end
   end
   self.app.alerts.heard = function(alert, words)

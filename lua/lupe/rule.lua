@@ -20,6 +20,9 @@ rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "target
 rule.VERDICTS = { "leak", "growing", "saturating", "bounded", "info" }
 rule.SEVERITIES = { "critical", "high", "medium", "low", "info" }
 
+local URGENCY = {}
+for i, severity in ipairs(rule.SEVERITIES) do URGENCY[severity] = i end
+
 local FIELDS = { "api", "id", "kind", "title", "version", "needs", "params", "check" }
 local PARAM_FIELDS = { "default", "min", "max", "unit", "doc" }
 local FINDING_FIELDS = {
@@ -30,6 +33,9 @@ local MOST_FINDINGS, MOST_TEXT = 1000, 2 ^ 20 -- of one check; bytes of all its 
 local MOST_EVIDENCE, MOST_LINES, MOST_FRAMES = 64, 64, 256
 local MOST_PARAMS, LONGEST_NAME = 100, 64
 local LONGEST_TEXT = expect.LONGEST_TEXT
+
+--- How urgent a finding is, to be compared: the smaller the number the more, last those without a severity.
+function rule.urgency(finding) return URGENCY[finding.severity] or #rule.SEVERITIES + 1 end
 
 -- Params ------------------------------------------------------------------------------------
 

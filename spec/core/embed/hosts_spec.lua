@@ -19,13 +19,11 @@ describe("a program with lupe inside", function()
 
   --- The processes that were started for the one of that id: workers, keepers, helpers.
   local function descendants(pid)
-    local pipe = io.popen(("pgrep -P %d"):format(pid))
     local list = {}
-    for child in pipe:lines() do
-      list[#list + 1] = tonumber(child)
-      for _, deeper in ipairs(descendants(tonumber(child))) do list[#list + 1] = deeper end
+    for _, child in ipairs(support.children(pid)) do
+      list[#list + 1] = child
+      for _, deeper in ipairs(descendants(child)) do list[#list + 1] = deeper end
     end
-    pipe:close()
     return list
   end
 
