@@ -220,8 +220,8 @@ local function plain_fields(where, prefix, given, fields, texts)
   return plain
 end
 
-local SITE_FIELDS = { -- five texts, then numbers
-  "name", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
+local SITE_FIELDS = { -- six texts, then numbers
+  "name", "called", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
   "average_size", "survival", "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "line",
 }
 local PROOF_NUMBERS = {
@@ -289,7 +289,7 @@ local function plain_finding(where, found, kind)
   refuse_unknown(where, "", found, FINDING_FIELDS)
   local plain = { summary = want(where, "summary", found.summary, "string"):sub(1, LONGEST_TEXT) }
   if found.site ~= nil then
-    plain.site = plain_fields(where, "site", want(where, "site", found.site, "table"), SITE_FIELDS, 5)
+    plain.site = plain_fields(where, "site", want(where, "site", found.site, "table"), SITE_FIELDS, 6)
     if found.site.proof ~= nil then plain.site.proof = plain_proof(where, found.site.proof) end
   end
   if found.hotspot ~= nil then

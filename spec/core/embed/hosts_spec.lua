@@ -132,6 +132,30 @@ describe("a program with lupe inside", function()
         assert.equal("", sockets())
       end)
 
+      it("forks: the child is seen by the parent's lupe, until it starts one itself", function()
+        local first, second = folder .. "/first", folder .. "/second"
+        local process = embedding.spawn({ "mode " .. mode, "start", "about",
+          ("fork report;wait %s;start;wait %s;stop"):format(first, second), "stop" }, { folder = folder })
+        local port = support.eventually(function()
+          return process:stdout():match('"url":"http://127%.0%.0%.1:(%d+)"')
+        end, 30, "it to run")
+        local function forked_live()
+          local live = 0
+          for _, target in ipairs(support.http(tonumber(port), "/api/targets").json().targets) do
+            if target.pid ~= process.pid and target.live then live = live + 1 end
+          end
+          return live
+        end
+        support.eventually(function() return forked_live() == 1 end, 20, "the child among its targets")
+        support.write_file(first, "")
+        support.eventually(function() return forked_live() == 0 end, 20, "the child to leave")
+        support.write_file(second, "")
+        assert.equal(0, process:wait(20))
+        local said = embedding.parse(process:stdout())
+        assert.equal(STATUS.ENOENT, one(said, "report").status)
+        assert.same({ 0, 0 }, { said.start[2].status, said.stop[1].status })
+      end)
+
       it("forks children that exit as they like, while a callback is set", function()
         local said, lines = embedding.run({ "mode " .. mode, "callback plain", "start", "fork exit", "fork quick_exit",
           "fork closefrom;exit", "stop" })
