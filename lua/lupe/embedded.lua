@@ -24,6 +24,18 @@ local OPERATIONS = {
   [9] = "add_module", [10] = "events",
 }
 
+--- What lupe cannot do for a program that it does not start, and why.
+local REFUSED = {
+  duration_secs = "a program that embeds lupe ends by itself",
+  report = "lupe_report gives the report, and a recording holds it",
+  output = "lupe_report gives the report, and a recording holds it",
+  require = "what cannot be profiled is in lupe_about",
+  sample_bytes = "jemalloc's period is settled before main: lg_prof_sample in malloc_conf or MALLOC_CONF",
+}
+for _, name in ipairs({ "socket", "users", "reports_keep", "reports_max_mb", "reports_min_secs" }) do
+  REFUSED[name] = "it is of lupe serve"
+end
+
 --- The effective configuration: settings, then the environment, then a file where one is named, then defaults.
 -- @param texts array of "NAME=VALUE"
 -- @param env function(name) -> string or nil
@@ -42,11 +54,15 @@ function embedded.config(texts, env)
       local near = nearest(name, known)
       return nil, ("settings: unknown setting %q%s"):format(name, near and (", did you mean %q?"):format(near) or "")
     end
+    if REFUSED[spec.name] then
+      return nil, ("settings: %s is not for lupe_start: %s"):format(spec.name, REFUSED[spec.name])
+    end
     local message
     value, message = config.value(spec, value, spec.name)
     if value == nil then return nil, message end
     given[spec.name] = value
   end
+  given.report = "none" -- nobody waits for it at the end
   return config.resolve(given, env, { only_named_file = true })
 end
 

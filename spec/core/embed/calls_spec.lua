@@ -14,8 +14,9 @@ describe("what an embedding program asks", function()
 
   for _, mode in ipairs({ "process", "helper" }) do
     heap_it("is a report as lupe run writes it (" .. mode .. ")", function()
+      -- One that is being taken while the memory is allocated may hold a part of it; the second next does not.
       local said = embedding.run({ "mode " .. mode, "set heap_interval_secs=0.1", "start",
-        "alloc 4000000", [[await "name":"allocate"]], "report", "stop" }, { program = "embed_host" })
+        "alloc 4000000", "profiles 2", "report", "stop" }, { program = "embed_host" })
       local report = support.json.decode(one(said, "report").text)
       assert.equal("embed_host", report.name)
       assert.equal("it is running", report.outcome.reason)
