@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "core/embed/event_queue.h"
 #include "core/paths.h"
 #include "core/runtime.h"
 #include "core/wire/channel.h"
@@ -18,15 +19,8 @@
 
 enum {
   TEXTS_MAX = 256,
-  EVENTS_MAX = 256,   /* that wait to be sent */
   RECORDED_MS = 2000, /* for the last frame of a recording */
 };
-
-typedef struct event {
-  struct event *next;
-  uint32_t bytes;
-  char body[];
-} event;
 
 typedef struct embedded {
   const lupe_embedded *given;
@@ -45,10 +39,8 @@ typedef struct embedded {
   pid_t host_pid;
   lupe_ending ending;  /* what the recording's last frame says */
   uv_timer_t patience; /* with that frame */
-  event *first_event, **last_event;
-  unsigned event_count;
-  size_t event_sent; /* of the first */
-  int handler;       /* registry: lua/lupe/embedded.lua's function */
+  lupe__event_queue queue;
+  int handler; /* registry: lua/lupe/embedded.lua's function */
   char url[96];
   lua_Integer heap_interval_ms, memory_interval_ms, cpu_hz, wall_hz, port;
   bool port_given, profile, leave_allocator, records;
@@ -103,23 +95,9 @@ static void pump(embedded *em) {
 
 static void on_events(uv_poll_t *poll, int status, int events);
 
-static void drop_first_event(embedded *em) {
-  event *e = em->first_event;
-  em->first_event = e->next;
-  if (!em->first_event) em->last_event = &em->first_event;
-  em->event_count--;
-  em->event_sent = 0;
-  free(e);
-}
-
 static void send_events(embedded *em) {
-  while (em->first_event) {
-    const event *e = em->first_event;
-    if (lupe__frame_write(em->given->events, e->body, e->bytes, -1, &em->event_sent, false) == LUPE_EAGAIN)
-      break;
-    drop_first_event(em); /* where nobody is there any more, that shows by reading */
-  }
-  if (!em->stopping) uv_poll_start(&em->events, UV_READABLE | (em->first_event ? UV_WRITABLE : 0), on_events);
+  bool more = lupe__event_queue_send(&em->queue, em->given->events);
+  if (!em->stopping) uv_poll_start(&em->events, UV_READABLE | (more ? UV_WRITABLE : 0), on_events);
 }
 
 /* -- Lua -------------------------------------------------------------------------------------- */
@@ -155,28 +133,13 @@ static int respond(lua_State *L) {
   return 0;
 }
 
-/* tell(kind, rule, severity, text, json): an event. Where the program is slow to take them, it is lost. */
+/* tell(kind, rule, severity, text, json): an event. */
 static int tell(lua_State *L) {
   embedded *em = self_of(L);
-  const uint32_t kind = (uint32_t)luaL_checkinteger(L, 1);
-  size_t total = sizeof kind, bytes;
-  for (int i = 2; i <= 5; i++) total += strlen(luaL_checkstring(L, i)) + 1;
-  if (em->event_count >= EVENTS_MAX || em->stopping || total > LUPE_FRAME_MAX_BYTES) return 0;
-  event *e = malloc(sizeof *e + total);
-  if (!e) return 0;
-  *e = (event){.bytes = (uint32_t)total};
-  memcpy(e->body, &kind, sizeof kind);
-  char *at = e->body + sizeof kind;
-  for (int i = 2; i <= 5; i++) {
-    const char *text = lua_tolstring(L, i, &bytes);
-    bytes = strlen(text) + 1;
-    memcpy(at, text, bytes);
-    at += bytes;
-  }
-  *em->last_event = e;
-  em->last_event = &e->next;
-  em->event_count++;
-  send_events(em);
+  const char *texts[LUPE__EVENT_TEXTS];
+  for (int i = 0; i < LUPE__EVENT_TEXTS; i++) texts[i] = luaL_checkstring(L, i + 2);
+  if (em->stopping) return 0;
+  if (lupe__event_queue_add(&em->queue, (uint32_t)luaL_checkinteger(L, 1), texts)) send_events(em);
   return 0;
 }
 
@@ -438,7 +401,6 @@ void lupe_embedded_main(const lupe_embedded *given) {
   uid_t same;
   (void)lupe_channel_peer(given->calls, &em.host_pid,
                           &same); /* the pair's maker, the program, in each mode */
-  em.last_event = &em.first_event;
   uint32_t op = 0;
   if (lupe__frame_read(&em.frame, given->calls, true) == LUPE_OK && em.frame.bytes >= sizeof op) {
     memcpy(&op, em.frame.body, sizeof op);
@@ -460,7 +422,7 @@ void lupe_embedded_main(const lupe_embedded *given) {
     (void)lupe__frame_write(given->calls, &done, sizeof done, -1, &sent, true); /* who asked may be gone */
   }
   free(em.reply);
-  while (em.first_event) drop_first_event(&em);
+  lupe__event_queue_clear(&em.queue);
   close(given->calls);
   close(given->events);
 }
