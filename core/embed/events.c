@@ -214,6 +214,8 @@ void lupe__events_forget(void) {
 /* What was set goes for later starts, too; the runtime is told where there is one that has to be. */
 lupe_status lupe_set_callback(lupe_event_cb callback, void *arg) {
   lupe_status status = LUPE_OK;
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); /* it would take the lock with it */
   pthread_mutex_lock(&events.lock);
   bool told = events.callback != NULL;
   if (callback && events.taking) status = start_thread();
@@ -224,6 +226,7 @@ lupe_status lupe_set_callback(lupe_event_cb callback, void *arg) {
   }
   bool tell_runtime = status == LUPE_OK && events.taking && told != (callback != NULL);
   pthread_mutex_unlock(&events.lock);
+  pthread_setcancelstate(cancel, NULL);
   if (!tell_runtime) return status;
   const char *wanted = callback ? "1" : "0";
   status = lupe__link_call(LUPE_EMBEDDED_EVENTS, &wanted, 1, NULL);

@@ -349,8 +349,11 @@ static bool takes(const call *c) {
   return state.there && !state.closing && (state.started || c->starts);
 }
 
-/* Waits its turn, and then for the answer. */
+/* Waits its turn, and then for the answer. Who is cancelled meanwhile waits on: the link's thread writes to
+ * `c`, and it is not the only one that waits for the lock. */
 static lupe_status put(call *c) {
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
   pthread_mutex_lock(&state.lock);
   while (takes(c) && state.call) pthread_cond_wait(&state.changed, &state.lock);
   if (takes(c)) {
@@ -363,6 +366,7 @@ static lupe_status put(call *c) {
   }
   bool closing = state.closing || (state.there && !state.started);
   pthread_mutex_unlock(&state.lock);
+  pthread_setcancelstate(cancel, NULL);
   if (c->status == LUPE_OK) return LUPE_OK;
   if (c->status == LUPE_ENOENT && closing) return lupe__fail(LUPE_ENOENT, "lupe was stopped meanwhile");
   if (c->status == LUPE_ENOENT) {

@@ -137,4 +137,14 @@ describe("a thread that asks", function()
     assert.equal("6 came back\n", process:stdout())
     assert.equal(0, process.code)
   end)
+
+  it("comes back where it is cancelled, from a start and a stop, too, and lupe goes on", function()
+    local folder = support.temp_dir()
+    finally(support.cleanup)
+    local process = support.run({ support.fixture("embed_cancelled") },
+      { env = { LUPE_SOCKET = false, LUPE_CONFIG = false, LUPE_LISTEN = false, XDG_RUNTIME_DIR = folder } })
+    local back = "came back\ncancelled\n"
+    assert.equal("start 0\n" .. back .. back .. "stop 0\n" .. back .. "start 0\nstop 0\n", process:stdout())
+    assert.equal(0, process.code)
+  end)
 end)
