@@ -112,15 +112,6 @@ function harness.rss_bytes(pid) return memory_line(("/proc/%d/status"):format(pi
 --- Resident, with shared pages divided among those who share them.
 function harness.pss_bytes(pid) return memory_line(("/proc/%d/smaps_rollup"):format(pid), "\nPss") end
 
---- pids of the direct children, by the threads' lists.
-function harness.children(pid)
-  local pipe = assert(io.popen(("cat /proc/%d/task/*/children 2>/dev/null"):format(pid)))
-  local list = {}
-  for word in pipe:read("*a"):gmatch("%d+") do list[#list + 1] = tonumber(word) end
-  pipe:close()
-  return list
-end
-
 --- Runs a program that prints one JSON object, and returns that.
 -- @tparam[opt] table env
 function harness.measure(argv, env)
@@ -191,13 +182,10 @@ end
 
 --- Which processes are a lupe's own: the runtime and its rules worker; the rest is the profiled tree.
 function harness.pids(runtime)
-  local found = { runtime = runtime }
-  for _, pid in ipairs(harness.children(runtime)) do
-    if support.read_file(("/proc/%d/comm"):format(pid)) == "lupe-keeper\n" then
-      found.worker = harness.children(pid)[1]
-    else
-      found.program = pid
-    end
+  local worker, keeper = support.worker_of(runtime)
+  local found = { runtime = runtime, worker = worker }
+  for _, pid in ipairs(support.children(runtime)) do
+    if pid ~= keeper then found.program = pid end
   end
   return found
 end

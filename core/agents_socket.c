@@ -1,5 +1,6 @@
 #include "core/agents_socket.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,29 +8,90 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/wire/channel.h"
 
-enum { BASE_MAX = 32 }; /* bytes of a folder that a temporary one is made in */
-
-lupe_status lupe_agents_socket_make(lupe_agents_socket *out, char *error, size_t error_bytes) {
-  const char *base = getenv("XDG_RUNTIME_DIR");
-  if (!base || base[0] != '/' || strlen(base) > BASE_MAX || access(base, W_OK) != 0) base = "/tmp";
-  *out = (lupe_agents_socket){.lock = -1};
-  snprintf(out->folder, sizeof out->folder, "%.*s/lupe-XXXXXX", BASE_MAX, base);
-  if (!mkdtemp(out->folder)) { /* 0700 */
-    snprintf(error, error_bytes, "%s: %s", out->folder, strerror(errno));
-    return LUPE_EIO;
-  }
-  snprintf(out->path, sizeof out->path, "%.*s/agents", BASE_MAX + (int)sizeof "/lupe-XXXXXX", out->folder);
-  return LUPE_OK;
-}
+enum {
+  BASE_MAX = 32,       /* bytes of a folder that a temporary one is made in */
+  LEFT_SECS = 300,     /* a folder is locked well before it is so old */
+  LOOKED_AT_MAX = 4096 /* entries of that folder: a start is to be quick */
+};
+static const char prefix[] = "lupe-";
 
 static lupe_status failed(const char *path, char *error, size_t error_bytes) {
   snprintf(error, error_bytes, "%s: %s", path, strerror(errno));
   return LUPE_EIO;
 }
+
+/* ---- folders of one runtime each ---- */
+
+static bool has_our_name(const char *name) {
+  return strncmp(name, prefix, sizeof prefix - 1) == 0 && strlen(name) == sizeof "lupe-XXXXXX" - 1;
+}
+
+/* A folder as mkdtemp made it, and a while ago. */
+static bool is_old_and_ours(int folder) {
+  struct stat s;
+  return fstat(folder, &s) == 0 && s.st_uid == geteuid() && (s.st_mode & 07777) == 0700 &&
+         s.st_mtime + LEFT_SECS < time(NULL);
+}
+
+/* The folder of a daemon's socket may have such a name, too: its lock is in another place. */
+static bool is_a_daemons(int folder) {
+  struct stat s;
+  return fstatat(folder, "agents.lock", &s, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* Removes a folder that nobody has locked, and whose socket nobody listens at: the kernel lets go of both
+ * when their process ends, however that does. With anything else in it than a socket it stays. */
+static void remove_left(const char *path, int base, const char *name) {
+  char socket[LUPE_SOCKET_PATH_BYTES];
+  struct stat s;
+  int listener, folder = openat(base, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (folder < 0) return;
+  snprintf(socket, sizeof socket, "%.*s/%.*s/agents", BASE_MAX, path, (int)sizeof "lupe-XXXXXX", name);
+  if (!is_old_and_ours(folder) || is_a_daemons(folder) || flock(folder, LOCK_EX | LOCK_NB) != 0) goto stays;
+  lupe_status status = lupe_channel_connect(socket, &listener);
+  if (status == LUPE_OK) close(listener);
+  if (status != LUPE_ENOENT) goto stays;
+  if (fstatat(folder, "agents", &s, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(s.st_mode))
+    unlinkat(folder, "agents", 0);
+  unlinkat(base, name, AT_REMOVEDIR);
+stays:
+  close(folder);
+}
+
+static void remove_all_left(const char *path) {
+  DIR *base = opendir(path);
+  const struct dirent *entry;
+  if (!base) return;
+  for (int i = 0; i < LOOKED_AT_MAX && (entry = readdir(base)); i++) {
+    if (has_our_name(entry->d_name)) remove_left(path, dirfd(base), entry->d_name);
+  }
+  closedir(base);
+}
+
+lupe_status lupe_agents_socket_make(lupe_agents_socket *out, char *error, size_t error_bytes) {
+  const char *base = getenv("XDG_RUNTIME_DIR");
+  if (!base || base[0] != '/' || strlen(base) > BASE_MAX || access(base, W_OK) != 0) base = "/tmp";
+  remove_all_left(base);
+  lupe_agents_socket s = {.lock = -1};
+  snprintf(s.folder, sizeof s.folder, "%.*s/lupe-XXXXXX", BASE_MAX, base);
+  if (!mkdtemp(s.folder)) return failed(s.folder, error, error_bytes); /* 0700 */
+  s.lock = open(s.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (s.lock < 0 || flock(s.lock, LOCK_EX | LOCK_NB) != 0) {
+    lupe_status status = failed(s.folder, error, error_bytes);
+    lupe_agents_socket_release(&s);
+    return status;
+  }
+  snprintf(s.path, sizeof s.path, "%.*s/agents", BASE_MAX + (int)sizeof "/lupe-XXXXXX", s.folder);
+  *out = s;
+  return LUPE_OK;
+}
+
+/* ---- paths that others know ---- */
 
 /* Makes the folder, or looks at the one that is there. */
 static lupe_status check_folder(const char *folder, bool shared, char *error, size_t error_bytes) {
@@ -132,7 +194,7 @@ lupe_status lupe_agents_socket_claim(lupe_agents_socket *out, const char *path, 
 }
 
 void lupe_agents_socket_release(lupe_agents_socket *s) {
-  if (s->lock >= 0) close(s->lock);
   if (s->folder[0]) rmdir(s->folder);
+  if (s->lock >= 0) close(s->lock);
   *s = (lupe_agents_socket){.lock = -1};
 }

@@ -13,11 +13,12 @@ enum { LUPE_SOCKET_PATH_BYTES = 108 /* of sockaddr_un, with its NUL */ };
 typedef struct lupe_agents_socket {
   char path[LUPE_SOCKET_PATH_BYTES];
   char folder[LUPE_SOCKET_PATH_BYTES]; /* "" where it is to stay */
-  int lock;                            /* held for as long as the path is ours; -1: nobody else knows it */
+  int lock; /* of the path, or of the folder: held for as long as they are ours. -1: none */
 } lupe_agents_socket;
 
-/* A path that nobody has, in a folder (0700) of its own under XDG_RUNTIME_DIR or /tmp. LUPE_EIO, explained in
- * `error`. */
+/* A path that nobody has, in a folder (0700) of its own under XDG_RUNTIME_DIR or /tmp, which is locked for as
+ * long as it is used. Folders there whose runtime was killed some minutes ago or more are removed before.
+ * LUPE_EIO, explained in `error`. */
 lupe_status lupe_agents_socket_make(lupe_agents_socket *out, char *error, size_t error_bytes);
 
 /* A path that others know. Its folder is made where it is missing: 0700, or with `shared`, where other users'

@@ -10,8 +10,12 @@
  * C11 and C++11. Functions return a lupe_status and write results through out-pointers, on LUPE_OK only;
  * lupe_error() says in words what went wrong. Any thread may call any function, unless it says otherwise;
  * none is for signal handlers, and none is a point of cancellation. Texts that lupe hands out are UTF-8,
- * NUL-terminated, and freed by lupe_free. There is one lupe in a process, so functions need no handle. In a
- * forked child there is no runtime: it is one more target of its parent's, until it calls lupe_start itself.
+ * NUL-terminated, and freed by lupe_free. There is one lupe in a process, so functions need no handle.
+ *
+ * In a forked child none runs, and functions that ask one answer LUPE_ENOENT. What the child does is seen all
+ * the same, by its parent's lupe: as a process of its own, once it has lived for 0.1 s without exec. A child
+ * may call lupe_start itself (with an address of its own to listen on): it has a lupe of its own then, and
+ * the parent's sees it no more.
  *
  * With LUPE_DISABLE defined before it is included, this header is all there is: everything compiles to
  * nothing, no library is needed, and every function that can fail answers LUPE_EUNSUPPORTED. */

@@ -167,7 +167,9 @@ static int call_exit_report(lua_State *L) {
   const lupe_ending *e = r->ending;
   push_app_function(L, r, "exit_report");
   lua_createtable(L, 0, 8);
-  if (e->signal) {
+  if (e->unknown) {
+    set_string(L, "unknown_end", e->unknown);
+  } else if (e->signal) {
     lua_pushinteger(L, e->signal);
     lua_setfield(L, -2, "signal");
     set_string(L, "signal_name", sigabbrev_np(e->signal));
@@ -178,7 +180,7 @@ static int call_exit_report(lua_State *L) {
   lua_pushinteger(L, e->pid);
   lua_setfield(L, -2, "pid");
   lua_newtable(L);
-  for (int i = 0; e->argv[i]; i++) {
+  for (int i = 0; e->argv && e->argv[i]; i++) {
     lua_pushstring(L, e->argv[i]);
     lua_rawseti(L, -2, i + 1);
   }

@@ -39,11 +39,12 @@ typedef struct lupe_runtime_options {
 
 /* How the program ended, for the report. */
 typedef struct lupe_ending {
-  int exit_code;  /* -1 where a signal ended it */
-  int signal;     /* 0: none */
-  bool timed_out; /* ended by lupe, after the duration it was given */
+  const char *unknown; /* why it is not known how, or whether, it ended; NULL: it is, and here is how */
+  int exit_code;       /* -1 where a signal ended it */
+  int signal;          /* 0: none */
+  bool timed_out;      /* ended by lupe, after the duration it was given */
   pid_t pid;
-  char *const *argv;  /* of the program, NULL-terminated */
+  char *const *argv;  /* of the program, NULL-terminated; NULL: not known */
   const char *reason; /* why it could not be profiled, NULL: none that was known before it ran */
   bool color;         /* the report goes to a terminal */
   unsigned columns;   /* its width */

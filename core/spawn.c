@@ -54,6 +54,10 @@ struct lupe_spawned {
 
 /* ---- In the other processes. ---- */
 
+/* libc's own clone. By its usual name ThreadSanitizer would take its place, and once a child that shares our
+ * memory had begun, it would take this thread for that child and look at it no more. */
+int __clone(int (*body)(void *), void *stack, int flags, void *arg, ...);
+
 #define BARE __attribute__((no_stack_protector, no_sanitize("address", "thread", "undefined"), noinline))
 #define BARE_INLINE \
   static inline     \
@@ -169,7 +173,7 @@ BARE static int keep(void *arg) {
   if (error == 0) error = parent = call(SYS_pidfd_open, s->parent, 0, 0, 0, 0);
   if (error >= 0) {
     /* libc's clone touches errno where it fails; the thread whose errno that is waits for us. */
-    pid = clone(become, s->become_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, s);
+    pid = __clone(become, s->become_stack, CLONE_VM | CLONE_VFORK | SIGCHLD, s);
     error = pid < 0 ? -EAGAIN : -s->error;
   }
   if (error == 0) error = program = call(SYS_pidfd_open, pid, 0, 0, 0, 0);
@@ -278,7 +282,7 @@ lupe_status lupe_spawn(lupe_spawned **out, const lupe_spawn_options *o, int *out
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before); /* the keeper's, too: no handler of ours may run in it */
-  s->keeper = clone(keep, s, CLONE_VM | CLONE_PIDFD, s, &s->keeper_fd);
+  s->keeper = __clone(keep, s, CLONE_VM | CLONE_PIDFD, s, &s->keeper_fd);
   int error = errno;
   uint32_t state = FAILED;
   if (s->keeper > 0) {

@@ -29,7 +29,7 @@ return {
           summary = ("%s allocates %s/s and keeps %s of it"):format(site.name, words.bytes(rate * MIB),
             words.percent(100 * site.survival)),
           evidence = { mib_per_second = rate, survivors = site.survival, mean_bytes = size },
-          advice = { ("Reuse one buffer in %s, or take what it needs from the stack or a pool"):format(site.name) },
+          advice = { ("Reuse one buffer in %s, or take what it needs from the stack or a pool"):format(site.called) },
         }
       end
     end

@@ -34,7 +34,7 @@ return {
             doubling_seconds = trend.doubling_seconds, exponential_fit = trend.exponential_fit,
             line_fit = trend.line_fit, slope_mib_per_hour = trend.slope,
           },
-          advice = { ("Find what feeds %s with its own output, and put a limit there"):format(site.name) },
+          advice = { ("Find what feeds %s with its own output, and put a limit there"):format(site.called) },
         }
       end
     end

@@ -27,7 +27,7 @@ return {
           summary = ("%s: grows by large allocations (%s each, %s more in %s)"):format(
             site.name, words.bytes(size), words.bytes(trend.rise), words.duration(1000 * trend.seconds)),
           evidence = { mean_bytes = size, growth_bytes = trend.rise, live_objects = site.inuse_objects },
-          advice = { ("Work on pieces in %s, or reuse one buffer, in place of a block per use"):format(site.name) },
+          advice = { ("Work on pieces in %s, or reuse one buffer, in place of a block per use"):format(site.called) },
         }
       end
     end

@@ -14,6 +14,12 @@ local function what_to_change(finding, params)
     survival > params.nothing_freed and "Nothing" or "Hardly any")
 end
 
+--- @param next_in_stack name of who called the function, or allocates most under the tag; nil: not known
+local function where_to_begin(next_in_stack, is_tag)
+  if is_tag then return next_in_stack and next_in_stack .. ", which allocates most under it" or "what enters it" end
+  return next_in_stack and "its caller, " .. next_in_stack or "the function itself"
+end
+
 return {
   api = 1,
   id = "recommendation.growth",
@@ -40,13 +46,13 @@ return {
     for i = 1, math.min(#growing, params.most) do
       local finding = growing[i]
       local site = finding.site
-      local caller = site.stack and site.stack[2]
-      local begin = caller and "its caller, " .. caller or "the function itself"
+      local is_tag = site.module == "[tag]"
       local pace = (finding.score or 0) > 0 and (", %s more"):format(words.rate(finding.score)) or ""
       found[i] = {
         site = site, score = finding.score, severity = finding.severity, confidence = finding.confidence,
         summary = ("Investigate %s for potential memory leak: %s live%s. %s. Begin at %s."):format(
-          site.name, words.bytes(site.inuse_space), pace, what_to_change(finding, params), begin),
+          is_tag and "the tag " .. site.name or site.name, words.bytes(site.inuse_space), pace,
+          what_to_change(finding, params), where_to_begin(site.stack and site.stack[2], is_tag)),
       }
     end
     return found

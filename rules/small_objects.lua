@@ -29,7 +29,7 @@ return {
           summary = ("%s: many small allocations pile up (%s more objects of %.0f bytes, %s live)"):format(
             site.name, words.count(objects.rise), bytes.rise / objects.rise, words.bytes(site.inuse_space)),
           evidence = { added_objects = objects.rise, mean_bytes = bytes.rise / objects.rise, seconds = bytes.seconds },
-          advice = { ("Keep the objects of %s in blocks or a pool, and free them together"):format(site.name) },
+          advice = { ("Keep the objects of %s in blocks or a pool, and free them together"):format(site.called) },
         }
       end
     end

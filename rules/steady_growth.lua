@@ -257,7 +257,7 @@ local function finding(site, trend, params, verdict, objected)
       late = trend.late, deceleration = trend.deceleration, seconds = trend.seconds, profiles = trend.profiles,
       rises = trend.rises, survivors = site.survival, kept_lately = trend.kept_late, load_ratio = trend.load_ratio,
     }, site.proof, proof == "reachable" or nil),
-    advice = accused and { ("Find who should free what %s allocates"):format(site.name) } or nil,
+    advice = accused and { ("Find who should free what %s allocates"):format(site.called) } or nil,
   }
 end
 
@@ -272,7 +272,7 @@ local function proven_finding(site, params)
     severity = severity(bytes, 0, params),
     summary = ("%s has lost %s: nothing points to it any more"):format(site.name, words.bytes(bytes)),
     evidence = add_evidence({ survivors = site.survival }, site.proof),
-    advice = { ("Find who should free what %s allocates"):format(site.name) },
+    advice = { ("Find who should free what %s allocates"):format(site.called) },
   }
 end
 

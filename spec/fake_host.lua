@@ -141,7 +141,7 @@ function fake.new(given)
     return {
       cpu_percent = 0.4, agent_cpu_percent = 0.1, runtime_cpu_percent = 0.3, rss_bytes = 18 * MIB,
       heap_bytes = 0.25 * MIB, runtime_cpu_ns = 600e6, heap_interval_ms = 1000, stack_overflows = 0,
-      worker_starts = 1, worker_kills = 0,
+      refused_connections = 0, worker_starts = 1, worker_kills = 0,
       agent = {
         heap_samples = 4321, hook_ns = 5e6, thread_cpu_ns = 12e6, dropped_records = 0, truncated_stacks = 1,
         profiles = 42, profile_ns = 84e6, corruptions = 0, cpu_samples = 990, handler_ns = 3e6, wall_looks = 800,

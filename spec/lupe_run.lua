@@ -48,20 +48,8 @@ function lupe_run:await(path, check, seconds)
   end, seconds or 20, path .. " to be as expected")
 end
 
-local function children(pid)
-  local list = {}
-  for child in (support.read_file(("/proc/%d/task/%d/children"):format(pid, pid)) or ""):gmatch("%d+") do
-    list[#list + 1] = tonumber(child)
-  end
-  return list
-end
-
---- The pid of a worker process that runs (core/spawn.h: its keeper's child); nil.
-function lupe_run:worker_pid()
-  for _, child in ipairs(children(self.process.pid)) do
-    if support.read_file(("/proc/%d/comm"):format(child)) == "lupe-keeper\n" then return children(child)[1] end
-  end
-end
+--- The pid of a worker process that runs; nil.
+function lupe_run:worker_pid() return (support.worker_of(self.process.pid)) end
 
 --- Waits until the program ended by itself or by `signal`. Returns the report (a table), and how lupe ended.
 function lupe_run:finish(signal, seconds)

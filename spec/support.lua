@@ -165,6 +165,24 @@ function support.write_file(path, text)
   return path
 end
 
+--- pids of a process's children, by the lists of its threads.
+function support.children(pid)
+  local pipe = assert(io.popen(("cat /proc/%d/task/*/children 2>/dev/null"):format(pid)))
+  local list = {}
+  for word in pipe:read("*a"):gmatch("%d+") do list[#list + 1] = tonumber(word) end
+  pipe:close()
+  return list
+end
+
+--- A worker process of the runtime in this process, and its keeper (core/spawn.h); nil: it has none.
+function support.worker_of(pid)
+  for _, child in ipairs(support.children(pid)) do
+    if support.read_file(("/proc/%d/comm"):format(child)) == "lupe-keeper\n" then
+      return support.children(child)[1], child
+    end
+  end
+end
+
 local directories = {}
 --- A fresh private directory, removed by `cleanup`.
 function support.temp_dir()

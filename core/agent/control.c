@@ -25,6 +25,7 @@ enum {
   START_WAIT_MS = 1000,
   FORK_WAIT_MS = 100,
   FINISH_WAIT_MS = 1000,
+  RETIRE_WAIT_S = 10,
   GONE_WAIT_MS = 100,
   WRITERS_WAIT_MS = 100,
   GONE_LOOK_NS = 50000,
@@ -322,15 +323,25 @@ bool lupe_control_has_left(void) {
   return atomic_load(&lupe__control.left);
 }
 
-bool lupe_control_retire(void) {
+pid_t lupe_control_thread_id(void) {
+  pid_t tid = 0;
+  if (atomic_load(&lupe__control.current) == PHASE_NONE || atomic_load(&lupe__control.left)) return 0;
+  if (lupe__control.pid != getpid()) return 0;
+  for (int i = 0; !has_finished() && (tid = own(LUPE_OWN_AGENT)) == 0 && i < START_WAIT_MS; i++)
+    poll(NULL, 0, 1);
+  return has_finished() ? 0 : tid != 0 ? tid : -1;
+}
+
+bool lupe_control_retire(bool only_single) {
   struct timespec deadline;
   if (atomic_load(&lupe__control.current) == PHASE_NONE || atomic_load(&lupe__control.left)) return false;
   if (lupe__control.pid != getpid()) return false;
-  if (lupe__control_leader().threads != 2) return false; /* 0: /proc cannot be read, so who knows */
+  /* 0: /proc cannot be read, so who knows */
+  if (only_single && lupe__control_leader().threads != 2) return false;
   lupe_cpu_disarm();
   ask_to_leave(LEAVE_SILENTLY);
   clock_gettime(CLOCK_REALTIME, &deadline);
-  deadline.tv_sec += FINISH_WAIT_MS / 1000;
+  deadline.tv_sec += RETIRE_WAIT_S;
   if (!atomic_exchange(&lupe__control.joinable, false)) return false;
   if (pthread_timedjoin_np(lupe__control.thread, NULL, &deadline) != 0) {
     atomic_store(&lupe__control.joinable, true);

@@ -13,6 +13,7 @@
 #define LUPE_AGENT_CONTROL_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "core/lupe.h"
 
@@ -57,9 +58,15 @@ void lupe_control_leave(void);
 /* Whether it has, here or in a process that this one was forked from. Makes no system call. Thread: any. */
 bool lupe_control_has_left(void);
 
-/* Ends the agent's thread for good, without a farewell, where it is the only one besides the caller's: the
- * program is about to ask the kernel for something that only a process with one thread may do. True: it has
- * just ended, though the kernel may need a moment more to forget it. Thread: any. */
-bool lupe_control_retire(void);
+/* The agent's thread; one that has just been started is waited for, at most 1 s: -1, it has not said which it
+ * is. 0: there is none in this process, or lupe_control_leave was called; then this makes no system call that
+ * a filter could end the program for. Thread: any. */
+pid_t lupe_control_thread_id(void);
+
+/* Ends the agent's thread for good, without a farewell: the program is about to ask the kernel for something
+ * that only a process with one thread may do (`only_single`: not where there are further ones), or that this
+ * thread could not do alike. Waits at most 10 s, as for a profile that is being taken. True: it has just
+ * ended, though the kernel may need a moment more to forget it. Thread: any. */
+bool lupe_control_retire(bool only_single);
 
 #endif

@@ -29,10 +29,10 @@ static int call(bool retired, long number, long first, long second) {
 
 __attribute__((visibility("default"))) int unshare(int flags) {
   bool single = (flags & (CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)) != 0;
-  return call(single && lupe_control_retire(), SYS_unshare, flags, 0);
+  return call(single && lupe_control_retire(true), SYS_unshare, flags, 0);
 }
 
 __attribute__((visibility("default"))) int setns(int fd, int nstype) {
   bool single = nstype == 0 || (nstype & (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)) != 0;
-  return call(single && lupe_control_retire(), SYS_setns, fd, nstype);
+  return call(single && lupe_control_retire(true), SYS_setns, fd, nstype);
 }

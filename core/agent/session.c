@@ -126,8 +126,18 @@ static lupe_status send_last_maps(lupe_session *se) {
   return status;
 }
 
+void lupe_session_refresh(lupe_session *se) {
+  lupe_allocator_figures figures;
+  if (lupe_heap_read_figures(&figures) == LUPE_OK) lupe_segment_publish_figures(se->segment, &figures);
+  atomic_store_explicit(&se->segment->counters.thread_cpu_ns,
+                        (uint64_t)lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID), memory_order_relaxed);
+  lupe_marks_refresh();
+}
+
+/* With the allocator's figures of the same moment, for whoever compares the two. */
 static lupe_status send_profile(lupe_session *se, uint64_t serial) {
   lupe_profile_reply reply = {.serial = serial, .time_ms = lupe_clock_ns(CLOCK_REALTIME) / 1000000};
+  lupe_session_refresh(se);
   int64_t start_ns = lupe_clock_ns(CLOCK_MONOTONIC);
   int fd = memfd_create("lupe-profile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   reply.status = fd < 0 ? errno : lupe_heap_dump(fd);
@@ -144,14 +154,6 @@ static lupe_status send_profile(lupe_session *se, uint64_t serial) {
   lupe_status said = say(se, LUPE_PROFILED, &reply, sizeof reply, reply.status == 0 ? fd : -1);
   if (fd >= 0) close(fd);
   return said;
-}
-
-void lupe_session_refresh(lupe_session *se) {
-  lupe_allocator_figures figures;
-  if (lupe_heap_read_figures(&figures) == LUPE_OK) lupe_segment_publish_figures(se->segment, &figures);
-  atomic_store_explicit(&se->segment->counters.thread_cpu_ns,
-                        (uint64_t)lupe_clock_ns(CLOCK_THREAD_CPUTIME_ID), memory_order_relaxed);
-  lupe_marks_refresh();
 }
 
 static uint32_t lower(uint32_t a, uint32_t b) {
@@ -315,9 +317,11 @@ lupe_status lupe_session_answer(lupe_session *se) {
 void lupe_session_farewell(lupe_session *se, bool exiting) {
   lupe_sampler_end(&se->sampler);
   if (end_proofs(se, exiting) != LUPE_OK) return;
-  if (se->enabled) {
+  if (se->enabled && se->has_profiles) {
+    if (send_profile(se, 0) != LUPE_OK) return;
+  } else if (se->enabled) {
     lupe_session_refresh(se);
-    if ((se->has_profiles ? send_profile(se, 0) : send_last_maps(se)) != LUPE_OK) return;
+    if (send_last_maps(se) != LUPE_OK) return;
   }
   say(se, LUPE_GOODBYE, NULL, 0, -1);
 }

@@ -13,11 +13,13 @@
 
 #include "core/paths.h"
 #include "core/runtime.h"
+#include "core/wire/channel.h"
 #include "core/wire/frame.h"
 
 enum {
   TEXTS_MAX = 256,
-  EVENTS_MAX = 256, /* that wait to be sent */
+  EVENTS_MAX = 256,   /* that wait to be sent */
+  RECORDED_MS = 2000, /* for the last frame of a recording */
 };
 
 typedef struct event {
@@ -39,20 +41,24 @@ typedef struct embedded {
   bool busy;     /* a request is being worked on */
   bool stopping; /* STOP was asked, or the other side is gone */
   bool stop_owed;
+  bool closing; /* of the runtime; nothing comes after it */
+  pid_t host_pid;
+  lupe_ending ending;  /* what the recording's last frame says */
+  uv_timer_t patience; /* with that frame */
   event *first_event, **last_event;
   unsigned event_count;
   size_t event_sent; /* of the first */
   int handler;       /* registry: lua/lupe/embedded.lua's function */
   char url[96];
   lua_Integer heap_interval_ms, memory_interval_ms, cpu_hz, wall_hz, port;
-  bool port_given, profile, leave_allocator;
+  bool port_given, profile, leave_allocator, records;
   char host[64];
 } embedded;
 
 /* -- replies ---------------------------------------------------------------------------------- */
 
 static void on_calls(uv_poll_t *poll, int status, int events);
-static void stop(embedded *em);
+static void stop(embedded *em, const char *why);
 
 /* Makes `bytes` of texts, each with its NUL, the reply to what was asked last. */
 static void reply(embedded *em, lupe_status status, const char *texts, size_t bytes) {
@@ -63,7 +69,7 @@ static void reply(embedded *em, lupe_status status, const char *texts, size_t by
   em->reply = malloc(sizeof number + bytes);
   if (!em->reply) {
     fprintf(stderr, "lupe: an answer to the program is lost: out of memory\n");
-    stop(em);
+    stop(em, "the program had no memory left for lupe");
     return;
   }
   memcpy(em->reply, &number, sizeof number);
@@ -225,6 +231,7 @@ static int configure(lua_State *L) {
   em->port = integer_field(L, "listen_port", 1);
   em->port_given = boolean_field(L, "listen_given");
   em->profile = boolean_field(L, "enable_profiling");
+  em->records = boolean_field(L, "record");
   em->heap_interval_ms = integer_field(L, "heap_interval_secs", 1e3);
   em->memory_interval_ms = integer_field(L, "memory_interval_secs", 1e3);
   em->cpu_hz = integer_field(L, "cpu_hz", 1);
@@ -272,12 +279,40 @@ static void on_closed(void *arg) {
   (void)arg;
 }
 
-static void stop(embedded *em) {
+static void close_runtime(embedded *em) {
+  if (em->closing) return;
+  em->closing = true;
+  uv_close((uv_handle_t *)&em->patience, NULL);
+  lupe_runtime_close(em->runtime, on_closed, NULL);
+}
+
+static void on_recorded(void *arg, const char *text, size_t bytes) {
+  (void)text; /* no report is wanted */
+  (void)bytes;
+  close_runtime(arg);
+}
+
+static void on_patience(uv_timer_t *timer) {
+  fprintf(stderr, "lupe: the recording is without its end, which was not there within %d s\n",
+          RECORDED_MS / 1000);
+  close_runtime(timer->data);
+}
+
+/* Begins to end. What the program did is in the recording first, as under `lupe run`; `why` is the word in it
+ * on how the program ended. */
+static void stop(embedded *em, const char *why) {
   if (em->stopping) return;
   em->stopping = true;
   uv_close((uv_handle_t *)&em->calls, NULL);
   uv_close((uv_handle_t *)&em->events, NULL);
-  lupe_runtime_close(em->runtime, on_closed, NULL);
+  /* A program that never got as far as to be seen has nothing to replace an older recording by. */
+  if (!em->records || !lupe_runtime_saw(em->runtime, em->host_pid)) {
+    close_runtime(em);
+    return;
+  }
+  em->ending = (lupe_ending){.pid = em->host_pid, .unknown = why};
+  uv_timer_start(&em->patience, on_patience, RECORDED_MS, 0);
+  lupe_runtime_report(em->runtime, &em->ending, on_recorded, em);
 }
 
 static void take_request(embedded *em) {
@@ -288,7 +323,7 @@ static void take_request(embedded *em) {
     if (em->busy) reply_text(em, LUPE_ENOENT, "lupe is being stopped");
     pump(em);
     em->stop_owed = true;
-    stop(em);
+    stop(em, "it stopped lupe");
     return;
   }
   em->busy = true;
@@ -306,6 +341,8 @@ static void take_request(embedded *em) {
   }
 }
 
+static const char GONE[] = "it is gone, or speaks with lupe no more";
+
 static void on_calls(uv_poll_t *poll, int status, int events) {
   embedded *em = poll->data;
   if (events & UV_WRITABLE) pump(em);
@@ -315,7 +352,7 @@ static void on_calls(uv_poll_t *poll, int status, int events) {
     if (read == LUPE_EAGAIN) return;
     if (read == LUPE_OK) take_request(em);
     lupe__frame_clear(&em->frame);
-    if (read != LUPE_OK) stop(em);
+    if (read != LUPE_OK) stop(em, GONE);
     if (em->stopping) return;
   }
 }
@@ -324,7 +361,7 @@ static void on_calls(uv_poll_t *poll, int status, int events) {
 static void on_events(uv_poll_t *poll, int status, int events) {
   embedded *em = poll->data;
   if (status != 0 || (events & UV_READABLE)) {
-    stop(em);
+    stop(em, GONE);
   } else {
     send_events(em);
   }
@@ -387,7 +424,8 @@ static void run(embedded *em) {
     reply(em, LUPE_OK, texts, (size_t)n + 1);
     uv_poll_init(&em->loop, &em->calls, em->given->calls);
     uv_poll_init(&em->loop, &em->events, em->given->events);
-    em->calls.data = em->events.data = em;
+    uv_timer_init(&em->loop, &em->patience);
+    em->calls.data = em->events.data = em->patience.data = em;
     uv_poll_start(&em->events, UV_READABLE, on_events);
     pump(em);
   }
@@ -397,6 +435,9 @@ static void run(embedded *em) {
 
 void lupe_embedded_main(const lupe_embedded *given) {
   embedded em = {.given = given, .frame = {.fd = -1}};
+  uid_t same;
+  (void)lupe_channel_peer(given->calls, &em.host_pid,
+                          &same); /* the pair's maker, the program, in each mode */
   em.last_event = &em.first_event;
   uint32_t op = 0;
   if (lupe__frame_read(&em.frame, given->calls, true) == LUPE_OK && em.frame.bytes >= sizeof op) {

@@ -306,6 +306,7 @@ static int profiler(lua_State *L) {
   set_number(L, "heap_bytes", (double)cost.own_heap_bytes);
   set_number(L, "stack_overflows", (double)lupe_aggregator_stack_overflows(h->services.aggregator));
   set_number(L, "heap_interval_ms", lupe_collector_round_interval_ms(h->services.collector));
+  set_number(L, "refused_connections", (double)lupe_collector_refused(h->services.collector));
   const lupe_worker *rules = h->services.worker, *routes = h->services.routes_worker;
   set_number(L, "worker_starts", (double)(lupe_worker_starts(rules) + lupe_worker_starts(routes)));
   set_number(L, "worker_kills", (double)(lupe_worker_kills(rules) + lupe_worker_kills(routes)));

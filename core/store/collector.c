@@ -20,6 +20,8 @@ enum {
   DRAINS_PER_ABSORB = 10,
   SAMPLES_AGE_MS = 5000, /* of the newest snapshot, however rare rounds have become; and it is built anew */
   BUILD_SHARE = 200,     /* for at most one part of the time */
+  HELLO_WAIT_MS = 10000, /* a forked child says nothing for 0.1 s */
+  SILENT_MAX = 256,      /* of one user */
   PACE_MAX_MS =
       600000, /* one slow dump (a stopped process, a swapped-out one) is not the end of all rounds */
 };
@@ -29,6 +31,7 @@ typedef struct connection {
   struct connection *next;
   lupe_collector *collector;
   lupe_session *session; /* NULL once it is gone and only the handle is left to close */
+  uint64_t since_ms;     /* of the loop's clock */
   bool awaited;          /* a profile of the open round is due */
   bool rates_due;        /* it has not been told of the rates that hold now */
   bool exit_due;         /* nor whether it is to prove as it exits */
@@ -51,7 +54,8 @@ struct lupe_collector {
   bool unseen;       /* there are samples or a leak proof that `latest` lacks */
   double refresh_ms; /* Unix time when `latest` may be built anew for them */
   bool round_open, stopping, finishing;
-  bool deaf; /* no new connection could be taken; the next look is at the next draining */
+  uint64_t refused; /* connections */
+  bool deaf;        /* no new connection could be taken; the next look is at the next draining */
   uint64_t serial, tick;
   uint64_t spent_ns;  /* on prof.dump in the open round, by all processes */
   double recorded_ms; /* when the memory series got its last row */
@@ -216,6 +220,7 @@ static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *re
   lupe_collector *c = k->collector;
   bool of_this_round = c->round_open && reply->serial == c->serial;
   if (of_this_round) k->awaited = false;
+  if (fd >= 0) lupe_session_measure(s); /* what the allocator said at the same moment */
   /* The last one of a process that exits: its figures would miss the series. */
   if (reply->serial == 0) record_memory(c);
   c->spent_ns += reply->elapsed_ns;
@@ -304,6 +309,40 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
   receive(poll->data);
 }
 
+/* The first one is told; whoever does it on purpose shall not fill the log. */
+static void refuse(lupe_collector *c, pid_t pid, const char *why) {
+  if (c->refused++ > 0) return;
+  fprintf(stderr,
+          "lupe: process %d could not be taken in: %s; further ones are only counted "
+          "(lupe_refused_connections)\n",
+          (int)pid, why);
+}
+
+static bool is_silent(const connection *k) {
+  return k->session && !lupe_session_target(k->session);
+}
+
+/* Nobody but lupe's own user takes all descriptors by connecting. */
+static bool has_too_many(const lupe_collector *c, uid_t uid) {
+  size_t count = 0;
+  if (uid == geteuid()) return false;
+  for (const connection *k = c->connections; k; k = k->next) {
+    count += is_silent(k) && lupe_session_uid(k->session) == uid;
+  }
+  return count >= SILENT_MAX;
+}
+
+static void end_silent(lupe_collector *c) {
+  uint64_t wait_ms = c->options.hello_wait_ms ? c->options.hello_wait_ms : HELLO_WAIT_MS;
+  for (connection *k = c->connections; k; k = k->next) {
+    if (!is_silent(k) || uv_now(c->loop) - k->since_ms < wait_ms) continue;
+    receive(k); /* it may have spoken while this process stood still */
+    if (!is_silent(k)) continue;
+    refuse(c, lupe_session_pid(k->session), "it has connected and says nothing");
+    disconnect(k);
+  }
+}
+
 static lupe_status adopt(lupe_collector *c, int fd) {
   connection *k = calloc(1, sizeof *k);
   if (!k) {
@@ -326,9 +365,17 @@ static lupe_status adopt(lupe_collector *c, int fd) {
   lupe_status status =
       lupe_session_create(&k->session, fd, c->aggregator, &welcome, events, &c->options.peers);
   if (status != LUPE_OK) {
+    if (status == LUPE_EPERM) c->refused++;
     free(k);
     return status;
   }
+  if (has_too_many(c, lupe_session_uid(k->session))) {
+    refuse(c, lupe_session_pid(k->session), "its user has too many connections that say nothing");
+    lupe_session_free(k->session);
+    free(k);
+    return LUPE_OK;
+  }
+  k->since_ms = uv_now(c->loop);
   uv_poll_init(c->loop, &k->poll, fd);
   k->poll.data = k;
   k->next = c->connections;
@@ -433,6 +480,7 @@ lupe_status lupe_collector_prove(lupe_collector *c, pid_t pid, const lupe_proof_
 static void on_drain(uv_timer_t *timer) {
   lupe_collector *c = timer->data;
   if (c->deaf) listen_again(c);
+  end_silent(c);
   drain_all(c);
   tell_rates(c);
   tell_exits(c);
@@ -473,6 +521,10 @@ lupe_status lupe_collector_allocator(const lupe_collector *c, int32_t pid, lupe_
 
 bool lupe_collector_connected(const lupe_collector *c, pid_t pid) {
   return session_of(c, pid) != NULL;
+}
+
+uint64_t lupe_collector_refused(const lupe_collector *c) {
+  return c->refused;
 }
 
 uint32_t lupe_collector_round_interval_ms(const lupe_collector *c) {

@@ -27,6 +27,7 @@ typedef struct lupe_collector_options {
   uint32_t memory_interval_ms; /* between two rows of the memory series */
   double profile_budget;       /* share of one core that taking profiles may cost, 0..1 */
   uint32_t cpu_hz, wall_hz; /* what the agents are asked for at first; 0: off. As the aggregator knows them */
+  uint32_t hello_wait_ms;   /* who has said nothing for so long is disconnected; 0: 10 s */
   bool comes_back;          /* programs are to look for it again when it has gone away */
   uint32_t proof_at_exit;   /* 1: programs are to prove as they exit, within `proof` */
   lupe_proof_limits proof;
@@ -78,7 +79,10 @@ void lupe_collector_measure(lupe_collector *c, int32_t pid);
 void lupe_collector_cost(const lupe_collector *c, lupe_agent_cost *out);
 /* The allocator's figures of one process, or of the first that has some (pid 0). LUPE_ENOENT. */
 lupe_status lupe_collector_allocator(const lupe_collector *c, int32_t pid, lupe_allocator_figures *out);
-bool lupe_collector_connected(const lupe_collector *c, pid_t pid);  /* whether an agent speaks for it now */
+bool lupe_collector_connected(const lupe_collector *c, pid_t pid); /* whether an agent speaks for it now */
+/* Connections that were not taken in, or not kept: of users who are not to connect, without a word for too
+ * long, or beyond the 256 such ones that each user but lupe's own may have. */
+uint64_t lupe_collector_refused(const lupe_collector *c);
 uint32_t lupe_collector_round_interval_ms(const lupe_collector *c); /* between rounds now, budget included */
 
 /* Closes the socket and all sessions; running jobs end first. Frees `c`, then calls `done`. */

@@ -23,6 +23,7 @@ enum {
 struct lupe_session {
   int fd;
   pid_t pid; /* as the kernel says, not as the agent does */
+  uid_t uid;
   lupe_aggregator *aggregator;
   lupe_welcome welcome;
   lupe_session_events events;
@@ -64,6 +65,7 @@ lupe_status lupe_session_create(lupe_session **out, int fd, lupe_aggregator *a, 
   if (!s->figures) goto no_figures;
   s->fd = fd;
   s->pid = pid;
+  s->uid = uid;
   s->aggregator = a;
   s->welcome = *welcome;
   s->events = events;
@@ -316,6 +318,10 @@ lupe_status lupe_session_set_proof_at_exit(lupe_session *s, const lupe_proof_lim
   s->welcome.proof = limits ? *limits : (lupe_proof_limits){0};
   if (!s->target) return LUPE_OK;
   return lupe_channel_send(s->fd, LUPE_WELCOME, &s->welcome, sizeof s->welcome, -1);
+}
+
+uid_t lupe_session_uid(const lupe_session *s) {
+  return s->uid;
 }
 
 pid_t lupe_session_pid(const lupe_session *s) {

@@ -83,6 +83,7 @@ lupe_status lupe_session_prove(lupe_session *s, const lupe_proof_request *reques
 lupe_status lupe_session_set_proof_at_exit(lupe_session *s, const lupe_proof_limits *limits);
 
 pid_t lupe_session_pid(const lupe_session *s);
+uid_t lupe_session_uid(const lupe_session *s);
 lupe_target *lupe_session_target(const lupe_session *s); /* NULL before HELLO */
 /* Adds this session's counts to *sum. */
 void lupe_session_add_cost(const lupe_session *s, lupe_agent_cost *sum);

@@ -147,7 +147,9 @@ void lupe__span_window(const lupe_aggregator *a, double time_ms, uint32_t window
                        lupe__sample_seconds *out) {
   if (window_ms == 0) window_ms = LUPE_WINDOW_MS;
   if (window_ms > LUPE_WINDOW_MAX_MS) window_ms = LUPE_WINDOW_MAX_MS;
-  *out = (lupe__sample_seconds){.to = (int64_t)floor(time_ms / 1000) + 1, .to_ms = time_ms};
+  /* What was read since the snapshot was asked for, in a later second perhaps, is in it. */
+  double read_ms = fmax(time_ms, lupe_unix_ms());
+  *out = (lupe__sample_seconds){.to = (int64_t)floor(read_ms / 1000) + 1, .to_ms = time_ms};
   out->from = (int64_t)ceil((time_ms - window_ms) / 1000);
   int64_t whole = lupe_span_log_from(a->spans);
   if (out->from < whole) out->from = whole < out->to ? whole : out->to;

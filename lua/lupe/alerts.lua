@@ -10,14 +10,13 @@
 
 local format = require("lupe.format")
 local known_findings = require("lupe.known_findings")
+local urgency = require("lupe.rule").urgency
 
 local alerts = {}
 alerts.__index = alerts
 
 local MOST = 200
 local CLEAR_AFTER = 2 -- scheduled checks without it
-local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
-local LEAST = 6
 
 local key_of = known_findings.key
 
@@ -42,8 +41,6 @@ function alerts.new(host, cooldown_secs)
     heard = nil, -- function(alert, words), told of every word: set by lupe.embedded
   }, alerts)
 end
-
-local function urgency(finding) return SEVERITY[finding.severity] or LEAST end
 
 local function tell(self, alert, words, level)
   alert.notified_ms, alert.told = self.host.now_ms(), true

@@ -30,7 +30,6 @@ analysis.__index = analysis
 
 local FIRST_KINDS = { leak = true, bottleneck = true, pattern = true, alert = true }
 local LATER_KINDS = { { recommendation = true }, { action = true } }
-local SEVERITY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
 local KIND_ORDER = { leak = 1, pattern = 2, bottleneck = 3, alert = 4, recommendation = 5, action = 6 }
 
 --- @param host what C offers; of it also `rules_dir` (shipped), `config.rules` (the user's) and, where there is a
@@ -83,7 +82,7 @@ local function settle(findings)
   table.sort(findings, function(a, b)
     local ka, kb = KIND_ORDER[a.kind] or 9, KIND_ORDER[b.kind] or 9
     if ka ~= kb then return ka < kb end
-    local sa, sb = SEVERITY[a.severity] or 6, SEVERITY[b.severity] or 6
+    local sa, sb = rule.urgency(a), rule.urgency(b)
     if sa ~= sb then return sa < sb end
     if (a.score or 0) ~= (b.score or 0) then return (a.score or 0) > (b.score or 0) end
     return key_of(a) .. a.summary < key_of(b) .. b.summary
@@ -220,7 +219,6 @@ end
 -- @string id of a rule that is in force
 -- @return { findings, elapsed_ms }; or nil and a message
 function analysis:evaluate(view, id)
-  self.live:first()
   local entry = self.registry.active[id]
   return self.turns:run(function()
     local began = self.host.monotonic_ms()

@@ -25,6 +25,7 @@ function ask_worker.about(host, view, request, attachment, deadline_ms)
   local sent -- before the second call answers: the worker does one after the other
   host.worker(json.encode({ op = "snapshot" }), view.keepalive, deadline_ms, function(...) sent = { ... } end)
   local answer, message, code, kind = ask_worker.once(host, request, attachment, deadline_ms)
+  if not sent then return nil, message, code, kind end -- the second one was never sent: its file cannot be made
   local failure = sent[1]
   if failure then return nil, failure.message, failure.code, failure.kind end
   local mapped = assert(json.decode(sent[2]))

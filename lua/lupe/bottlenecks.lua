@@ -39,12 +39,6 @@ bottlenecks.FIELDS = {
   Hotspot = HOTSPOT, PageFaults = FAULTS, ProfileState = PROFILE,
 }
 
-local function first(list, count)
-  local cut = {}
-  for i = 1, math.min(#list, count) do cut[i] = list[i] end
-  return cut
-end
-
 local function about_time(finding) return finding.about == "time" end
 
 --- @return whether time on the CPU, and whether waiting is known of the profile's window
@@ -80,7 +74,7 @@ local function described(finding, spans, cpu_known, wall_known)
     samples = hotspot.samples,
     threads = hotspot.threads,
     advice = finding.advice or {},
-    stack = first(hotspot.stack or {}, MOST_FRAMES),
+    stack = json.first(hotspot.stack or {}, MOST_FRAMES),
     span = span and span.name,
   })
 end

@@ -1,10 +1,10 @@
 --- What an embedding program asks of the runtime (core/embed/embedded.h). Loop thread.
 -- @module lupe.embedded
 
-local async = require("lupe.async")
-local config = require("lupe.config")
 local ask_worker = require("lupe.ask_worker")
+local async = require("lupe.async")
 local budgets = require("lupe.budgets")
+local config = require("lupe.config")
 local finding_json = require("lupe.finding_json")
 local heap_snapshot = require("lupe.heap_snapshot")
 local json = require("lupe.json")
@@ -12,6 +12,7 @@ local known_findings = require("lupe.known_findings")
 local nearest = require("lupe.nearest")
 local report = require("lupe.report")
 local sampling = require("lupe.sampling")
+local urgency = require("lupe.rule").urgency
 
 local embedded = {}
 
@@ -22,6 +23,18 @@ local OPERATIONS = {
   [2] = "about", [3] = "report", [4] = "snapshot", [5] = "evaluate", [6] = "get", [7] = "add_rule", [8] = "add_route",
   [9] = "add_module", [10] = "events",
 }
+
+--- What lupe cannot do for a program that it does not start, and why.
+local REFUSED = {
+  duration_secs = "a program that embeds lupe ends by itself",
+  report = "lupe_report gives the report, and a recording holds it",
+  output = "lupe_report gives the report, and a recording holds it",
+  require = "what cannot be profiled is in lupe_about",
+  sample_bytes = "jemalloc's period is settled before main: lg_prof_sample in malloc_conf or MALLOC_CONF",
+}
+for _, name in ipairs({ "socket", "users", "reports_keep", "reports_max_mb", "reports_min_secs" }) do
+  REFUSED[name] = "it is of lupe serve"
+end
 
 --- The effective configuration: settings, then the environment, then a file where one is named, then defaults.
 -- @param texts array of "NAME=VALUE"
@@ -41,11 +54,15 @@ function embedded.config(texts, env)
       local near = nearest(name, known)
       return nil, ("settings: unknown setting %q%s"):format(name, near and (", did you mean %q?"):format(near) or "")
     end
+    if REFUSED[spec.name] then
+      return nil, ("settings: %s is not for lupe_start: %s"):format(spec.name, REFUSED[spec.name])
+    end
     local message
     value, message = config.value(spec, value, spec.name)
     if value == nil then return nil, message end
     given[spec.name] = value
   end
+  given.report = "none" -- nobody waits for it at the end
   return config.resolve(given, env, { only_named_file = true })
 end
 
@@ -145,7 +162,9 @@ function operations.evaluate(self, texts)
   for i, finding in ipairs(result.findings) do
     findings[i] = finding_json.of(known_findings.alone(finding, now_ms), app.alerts:of(finding))
   end
-  return OK, json.encode({ rule = id, findings = findings, elapsed_ms = json.round(result.elapsed_ms) })
+  return OK, json.encode(json.ordered({ "rule", "findings", "elapsed_ms" }, {
+    rule = id, findings = findings, elapsed_ms = json.round(result.elapsed_ms),
+  }))
 end
 
 -- What the program adds ---------------------------------------------------------------------
@@ -190,10 +209,6 @@ end
 
 -- What it is told ---------------------------------------------------------------------------
 
-local RANK = { critical = 5, high = 4, medium = 3, low = 2, info = 1 }
-
-local function rank(finding) return RANK[finding.severity] or 0 end
-
 local function tell(self, kind, finding, text, known)
   self.facts.tell(kind, finding.rule, finding.severity or "info", (text:gsub("%s+", " ")),
     json.encode(finding_json.of(known, self.app.alerts:of(finding))))
@@ -206,8 +221,8 @@ local function compare(self, result)
   for _, known in ipairs(self.app.analysis:known()) do by_finding[known.finding] = known end
   for i, finding in ipairs(result.findings) do
     if finding.kind ~= "alert" then
-      now[keys[i]] = rank(finding)
-      if before and before[keys[i]] ~= rank(finding) then
+      now[keys[i]] = urgency(finding)
+      if before and before[keys[i]] ~= urgency(finding) then
         local known = by_finding[finding] or known_findings.alone(finding, self.host.now_ms())
         tell(self, FINDING, finding, finding.summary, known)
       end
@@ -231,7 +246,7 @@ local function listen(self)
       compare(self, result)
     else
       self.seen = {}
-      for i, key in ipairs(known_findings.keys(result.findings)) do self.seen[key] = rank(result.findings[i]) end
+      for i, key in ipairs(known_findings.keys(result.findings)) do self.seen[key] = urgency(result.findings[i]) end
     end
   end
   self.app.alerts.heard = function(alert, words)

@@ -26,12 +26,6 @@ finding_json.SHAPE = json.shape({
   LeakProof = proof_report.LEAK,
 })
 
-local function first(list, count)
-  local cut = {}
-  for i = 1, math.min(#list, count) do cut[i] = list[i] end
-  return cut
-end
-
 --- @param known of lupe.known_findings; @param alert what lupe.alerts says of it, or nil
 function finding_json.of(known, alert)
   local finding = known.finding
@@ -42,7 +36,7 @@ function finding_json.of(known, alert)
     summary = finding.summary, evidence = json.shortened(finding.evidence) or {}, advice = finding.advice or {},
     first_found = time.rfc3339(known.first_ms), last_found = time.rfc3339(known.last_ms), times = known.times,
     current = known.current, id = known.id, about = finding.about, score = json.round(finding.score),
-    reasons = finding.reasons or {}, stack = first(place and place.stack or {}, MOST_FRAMES),
+    reasons = finding.reasons or {}, stack = json.first(place and place.stack or {}, MOST_FRAMES),
     file_location = place and place.file, line_number = place and place.line,
     location_reason = place and places.missing(place) or not place and "it is about no single function" or nil,
     suppressed = finding.suppressed and SUPPRESSED(finding.suppressed),

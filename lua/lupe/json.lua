@@ -87,6 +87,13 @@ function json.round(number, decimals)
   return floor(number * factor + 0.5) / factor
 end
 
+--- The first elements of a list, `count` at most.
+function json.first(list, count)
+  local cut = {}
+  for i = 1, math.min(#list, count) do cut[i] = list[i] end
+  return cut
+end
+
 --- Figures of no declared precision, such as a rule's evidence: six digits that count, whole numbers as they are.
 -- @param values name -> anything
 -- @return a copy, or nil for nil

@@ -31,7 +31,7 @@ function last_reports.new(app)
     app = app,
     store = snapshot_store.new(app.host, {
       state_dir = config.state_dir, snapshot_keep = config.reports_keep, snapshot_max_mb = config.reports_max_mb,
-    }, { folder = "reports", prefix = "report" }),
+    }, { folder = "reports", prefix = "report", ending = "txt" }),
     heads = {}, -- id -> what is known of the file; false: it is not one of ours
     queue = {}, working = false,
     counts = { made = 0, short = 0, skipped = 0, failed = 0 },

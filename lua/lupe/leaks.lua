@@ -6,11 +6,11 @@ local json = require("lupe.json")
 local places = require("lupe.places")
 local proof_report = require("lupe.proof_report")
 local time = require("lupe.time")
+local urgency = require("lupe.rule").urgency
 
 local leaks = {}
 
 local MOST_FRAMES = 32
-local URGENCY = { critical = 1, high = 2, medium = 3, low = 4, info = 5 }
 local ACCUSED = { leak = true, growing = true }
 
 leaks.LEAK = json.shape({
@@ -23,12 +23,6 @@ leaks.LEAK = json.shape({
 })
 
 local function whole(number) return math.floor((number or 0) + 0.5) end
-
-local function first(list, count)
-  local cut = {}
-  for i = 1, math.min(#list, count) do cut[i] = list[i] end
-  return cut
-end
 
 local function described(finding, unproven)
   local site, evidence = finding.site, finding.evidence or {}
@@ -50,7 +44,7 @@ local function described(finding, unproven)
     advice = finding.advice or {},
     summary = finding.summary,
     rule = finding.rule,
-    stack = first(site.stack or {}, MOST_FRAMES),
+    stack = json.first(site.stack or {}, MOST_FRAMES),
     file_location = site.file,
     line_number = site.line,
     location_reason = places.missing(site),
@@ -61,7 +55,7 @@ end
 
 local function more_urgent(a, b)
   if a.verdict ~= b.verdict and (a.verdict == "leak" or b.verdict == "leak") then return a.verdict == "leak" end
-  local left, right = URGENCY[a.severity] or 9, URGENCY[b.severity] or 9
+  local left, right = urgency(a), urgency(b)
   if left ~= right then return left < right end
   local slope_a, slope_b = a.growth_rate_mb_per_hour or 0, b.growth_rate_mb_per_hour or 0
   if slope_a ~= slope_b then return slope_a > slope_b end

@@ -110,6 +110,8 @@ local function own_metrics(out, host)
   out:add("lupe_truncated_stacks", "counter", "Stacks that could not be followed to their end.", agent.truncated_stacks)
   out:add("lupe_stack_overflows", "counter", "Stacks beyond the memory set aside for them.", own.stack_overflows)
   out:add("lupe_corrupt_records", "counter", "Records that broke their format.", agent.corruptions)
+  out:add("lupe_refused_connections", "counter", "Connections of programs that were not taken in, or not kept.",
+    own.refused_connections)
   out:add("lupe_worker_starts", "counter", "Worker processes started.", own.worker_starts)
   out:add("lupe_worker_kills", "counter", "Worker processes killed past a deadline.", own.worker_kills)
 end

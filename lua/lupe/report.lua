@@ -10,6 +10,7 @@ local notes_of = require("lupe.report_notes")
 local proof_report = require("lupe.proof_report")
 local targets = require("lupe.targets")
 local text_report = require("lupe.text_report")
+local tags = require("lupe.tags")
 local time = require("lupe.time")
 local view_of = require("lupe.view").from_snapshot
 
@@ -121,11 +122,10 @@ local function targets_of(host)
   return list
 end
 
---- The sum of the sites beside what jemalloc itself counted at the same tick: the last but one, since the
--- profile of a program that ends is newer than jemalloc's last figures. Not of a run so short that it has only
--- begun: jemalloc's figures may be a second old.
+--- The sum of the sites beside what jemalloc itself counted at the same tick, the last one: agents read both at the
+-- same moment. Not of a run so short that it has only begun: it has few samples.
 local function measurement_of(view)
-  local tick = view.heap.profiles >= FEWEST_COMPARED and view.heap.ticks[view.heap.profiles - 1]
+  local tick = view.heap.profiles >= FEWEST_COMPARED and view.heap.ticks[view.heap.profiles]
   local allocated = tick and tick.allocated or nil
   local profiled, period = view.heap.total_inuse_space, view.sample_period_bytes
   return MEASUREMENT({
@@ -170,8 +170,11 @@ end
 
 local function leak_answer(leak)
   local who = leak.component
-  -- A function without a name has its module in what stands for the name.
-  if leak.module and not who:find(leak.module, 1, true) then who = ("%s (%s)"):format(who, leak.module) end
+  if leak.module == tags.MODULE then
+    who = "the tag " .. who
+  elseif leak.module and not who:find(leak.module, 1, true) then -- else the function has no name, but its module's
+    who = ("%s (%s)"):format(who, leak.module)
+  end
   local rate = leak.growth_rate_mb_per_hour
   local figures = (rate and " grows " .. format.rate(rate) .. ":" or ":") .. " "
     .. format.bytes(leak.total_size_bytes) .. " live"

@@ -20,6 +20,9 @@ rule.NEEDS = { "heap", "heap.history", "memory", "allocator", "classes", "target
 rule.VERDICTS = { "leak", "growing", "saturating", "bounded", "info" }
 rule.SEVERITIES = { "critical", "high", "medium", "low", "info" }
 
+local URGENCY = {}
+for i, severity in ipairs(rule.SEVERITIES) do URGENCY[severity] = i end
+
 local FIELDS = { "api", "id", "kind", "title", "version", "needs", "params", "check" }
 local PARAM_FIELDS = { "default", "min", "max", "unit", "doc" }
 local FINDING_FIELDS = {
@@ -30,6 +33,9 @@ local MOST_FINDINGS, MOST_TEXT = 1000, 2 ^ 20 -- of one check; bytes of all its 
 local MOST_EVIDENCE, MOST_LINES, MOST_FRAMES = 64, 64, 256
 local MOST_PARAMS, LONGEST_NAME = 100, 64
 local LONGEST_TEXT = expect.LONGEST_TEXT
+
+--- How urgent a finding is, to be compared: the smaller the number the more, last those without a severity.
+function rule.urgency(finding) return URGENCY[finding.severity] or #rule.SEVERITIES + 1 end
 
 -- Params ------------------------------------------------------------------------------------
 
@@ -220,8 +226,8 @@ local function plain_fields(where, prefix, given, fields, texts)
   return plain
 end
 
-local SITE_FIELDS = { -- five texts, then numbers
-  "name", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
+local SITE_FIELDS = { -- six texts, then numbers
+  "name", "called", "module", "file", "group", "tag", "inuse_space", "inuse_objects", "alloc_space", "alloc_objects",
   "average_size", "survival", "share", "sampling_error_bytes", "first_seen_ms", "last_grown_ms", "line",
 }
 local PROOF_NUMBERS = {
@@ -289,7 +295,7 @@ local function plain_finding(where, found, kind)
   refuse_unknown(where, "", found, FINDING_FIELDS)
   local plain = { summary = want(where, "summary", found.summary, "string"):sub(1, LONGEST_TEXT) }
   if found.site ~= nil then
-    plain.site = plain_fields(where, "site", want(where, "site", found.site, "table"), SITE_FIELDS, 5)
+    plain.site = plain_fields(where, "site", want(where, "site", found.site, "table"), SITE_FIELDS, 6)
     if found.site.proof ~= nil then plain.site.proof = plain_proof(where, found.site.proof) end
   end
   if found.hotspot ~= nil then

@@ -4,6 +4,7 @@
 --
 -- * `group` "function", "stack", "module" or "tag"; `name` the function's, demangled, or `module+0xOFFSET`; of a module
 --   its file name, of a tag the tag; `module` file name, `module_path` (of a tag "[tag]"); `index` 0-based in its group
+-- * `called` what to call it in a sentence: `name`; of a tag who allocates most under it, and the tag
 -- * `tag` that all its stacks bear, nil: none, or several (see lupe.site_groups)
 -- * `inuse_space`, `inuse_objects` live now; `alloc_space`, `alloc_objects` since the start (0: not known)
 -- * `average_size` bytes of a live object, nil where nothing lives
@@ -150,6 +151,12 @@ function makers.module_path(shared, group, index)
 end
 
 function makers.module(shared, group, index) return file_name(makers.module_path(shared, group, index)) end
+
+function makers.called(shared, group, index)
+  local name = makers.name(shared, group, index)
+  if makers.module_path(shared, group, index) ~= tags.MODULE then return name end
+  return tags.called(name, makers.stack(shared, group, index)[2])
+end
 
 function makers.tag(shared, group, index)
   if not shared.tags() then return nil end

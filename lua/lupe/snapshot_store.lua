@@ -14,11 +14,11 @@ local ABANDONED_MS = 3600000 -- a file that is still unfinished then: its lupe w
 
 --- @param host   the host
 -- @param config { state_dir, snapshot_keep, snapshot_max_mb }
--- @tparam[opt] table kind of other files: `folder` in state_dir, and the `prefix` of their ids
+-- @tparam[opt] table kind of other files: `folder` in state_dir, the `prefix` of their ids, the `ending` of their names
 function snapshot_store.new(host, config, kind)
-  kind = kind or { folder = "snapshots", prefix = "snapshot" }
+  kind = kind or { folder = "snapshots", prefix = "snapshot", ending = "json" }
   return setmetatable({
-    host = host, prefix = kind.prefix,
+    host = host, prefix = kind.prefix, ending = kind.ending,
     directory = config.state_dir .. "/" .. kind.folder,
     keep = config.snapshot_keep,
     max_bytes = config.snapshot_max_mb * MIB,
@@ -35,7 +35,7 @@ local function parse_id(self, id)
   return seconds and tonumber(seconds), 1
 end
 
-function snapshot_store:path(id) return ("%s/%s.json"):format(self.directory, id) end
+function snapshot_store:path(id) return ("%s/%s.%s"):format(self.directory, id, self.ending) end
 
 local function newer(a, b)
   if a.seconds ~= b.seconds then return a.seconds > b.seconds end
@@ -46,7 +46,7 @@ end
 function snapshot_store:files()
   local list = {}
   for _, file in ipairs(self.host.list(self.directory) or {}) do
-    local id = file.name:match("^(.*)%.json$")
+    local id = file.name:match("^(.*)%." .. self.ending .. "$")
     local seconds, suffix = nil, nil
     if id then seconds, suffix = parse_id(self, id) end
     if seconds then
@@ -111,7 +111,7 @@ function snapshot_store:begin()
   if not ok then return nil, ("%s cannot be used: %s"):format(self.directory, message), code end
   local now_ms = self.host.now_ms()
   local id = free_id(self, math.floor(now_ms / 1000))
-  if not id then return nil, "too many snapshots in one second", "EEXIST" end
+  if not id then return nil, ("too many %ss in one second"):format(self.prefix), "EEXIST" end
   local entry = { snapshot_id = id, status = "pending", created_ms = now_ms }
   self.pending[id] = entry
   return entry

@@ -9,6 +9,12 @@ local tags = {}
 
 tags.MODULE = "[tag]"
 
+--- What to call a tag in a sentence about code.
+-- @string name of the tag, @param who the function that allocates most under it, or nil
+function tags.called(name, who)
+  return who and ("%s (most of the program's tag %s)"):format(who, name) or ("the program's tag %s"):format(name)
+end
+
 --- The functions that are tags: an array with 1 by their index; nil: there are none.
 -- @tparam table columns of lupe.ffi
 function tags.functions(columns)

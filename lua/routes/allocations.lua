@@ -25,12 +25,6 @@ local function whole(number) return math.floor(number + 0.5) end
 
 local function known(number) return number > 0 and whole(number) or nil end
 
-local function first(list, count)
-  local cut = {}
-  for i = 1, math.min(#list, count) do cut[i] = list[i] end
-  return cut
-end
-
 local function distribution(sizes)
   return SIZES({
     small_0_1kb = sizes.small_0_1kb, medium_1_100kb = sizes.medium_1_100kb,
@@ -48,7 +42,7 @@ local function top(view, by, limit)
       name = site.name, module = site.module, inuse_space = whole(site.inuse_space),
       inuse_objects = whole(site.inuse_objects), alloc_space = known(site.alloc_space),
       alloc_objects = known(site.alloc_objects), share_percent = json.round(100 * site[by] / total, 2),
-      sampling_error_bytes = whole(site.sampling_error_bytes), stack = first(site.stack, MOST_FRAMES),
+      sampling_error_bytes = whole(site.sampling_error_bytes), stack = json.first(site.stack, MOST_FRAMES),
     })
   end
   return pairs_list, described

@@ -325,6 +325,38 @@ describe("the socket of lupe serve", function()
     assert.matches("only a lupe that root runs", lupe.err)
   end)
 
+  it("is not taken from other users by one who connects and says nothing", function()
+    if not is_root() then return pending("needs root") end
+    local daemon = lupe_serve.start({ flags = { "--users", "all" } })
+    daemon:await_ready()
+    os.execute(("chmod 755 %s %s/run"):format(daemon.dir, daemon.dir))
+    local script = support.write_file(daemon.dir .. "/hold.py", ([[
+import socket, time
+held = []
+for i in range(300):
+  s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+  while s.connect_ex(%q) != 0: time.sleep(0.01)
+  held.append(s)
+time.sleep(1000)
+]]):format(daemon.socket))
+    local function as(uid, command)
+      return support.spawn({ "setpriv", "--reuid", tostring(uid), "--clear-groups", "sh", "-c", command })
+    end
+    local holder = as(65534, "exec python3 " .. script)
+    support.eventually(function()
+      local metrics = support.http(daemon.port, "/metrics").body
+      return metrics:find("\nlupe_refused_connections_total 44\n", 1, true)
+    end, 20, "300 - 256 connections to be refused")
+    local program = as(65533, daemon:preload_env() .. ("exec %s keep=1,1000 wait=%s/go"):format(
+      support.fixture("agent_host"), daemon.dir))
+    daemon:await_target(program.pid)
+    support.write_file(daemon.dir .. "/go", "")
+    assert.equal(0, (program:wait(20)))
+    holder:kill(9)
+    holder:wait(20)
+    assert.equal(0, (daemon:stop()))
+  end)
+
   it("lets in the users that are named, and nobody else", function()
     if not is_root() then return pending("needs root") end
     local daemon = lupe_serve.start({ flags = { "--users", "65534" } })

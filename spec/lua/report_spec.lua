@@ -147,6 +147,14 @@ describe("the report", function()
     assert.equal("none", data.answer[1].kind)
   end)
 
+  it("calls a tag a tag", function()
+    local site = {
+      name = "acme", module = "[tag]", inuse_space = 25 * MIB, inuse_objects = 1, stack = { "acme", "main" },
+    }
+    local data = assemble({ findings = { leak({ site = site }) } })
+    assert.truthy(data.answer[1].text:find("the tag acme grows", 1, true), data.answer[1].text)
+  end)
+
   it("puts the most urgent leak first, each component once", function()
     local data = assemble({
       findings = {
@@ -164,6 +172,19 @@ describe("the report", function()
     assert.near(100, measured.coverage_percent, 0.2)
     assert.equal(26 * MIB, measured.profiled_bytes)
     assert.equal(20, measured.profiles)
+  end)
+
+  it("compares what both said at the last tick", function()
+    local one = view.from_table({
+      sample_period_bytes = 524288, allocated = { MIB, 2 * MIB, 4 * MIB, 8 * MIB, 30 * MIB },
+      sites = { { name = "grow", history = { MIB, 2 * MIB, 4 * MIB, 15 * MIB, 30 * MIB }, stack = { "grow" } } },
+    })
+    local host = fake.new()
+    local data = report.assemble({ host = host, config = host.config },
+      { pid = 1, exit_code = 0, connected = true }, one, { findings = {}, errors = {}, status = "ok" })
+    local measured = data.measurement
+    assert.same({ 30 * MIB, 30 * MIB, 100 },
+      { measured.profiled_bytes, measured.allocated_bytes, measured.coverage_percent })
   end)
 
   it("tells the newest memory figures, the processes' own where the series ends before them", function()

@@ -111,6 +111,14 @@ describe("recommendations", function()
     }, recommend("recommend_leaks", { leak }))
   end)
 
+  it("call a tag a tag, and name who allocates most under it", function()
+    local acme = { name = "acme", module = "[tag]", inuse_space = 52 * MIB, survival = 1, stack = { "acme", "parse" } }
+    local leak = { rule = "leak.steady-growth", kind = "leak", verdict = "leak", score = 12.5, site = acme }
+    local said = recommend("recommend_leaks", { leak })[1]
+    assert.is_truthy(said:find("Investigate the tag acme for", 1, true), said)
+    assert.is_truthy(said:find("Begin at parse, which allocates most under it.", 1, true), said)
+  end)
+
   it("follow any rule of kind leak, users' own included, and leave the harmless alone", function()
     local mine = { rule = "leak.mine", kind = "leak", verdict = "growing", score = 1, site = site }
     local harmless = { rule = "leak.steady-growth", kind = "leak", verdict = "bounded", score = 90, site = site }

@@ -23,6 +23,11 @@ describe("the rule leak.steady-growth", function()
     assert.is_truthy(found.summary:find("site grows", 1, true))
   end)
 
+  it("says of a tag who allocates most under it", function()
+    local found = judge(given.sampled(20, leak), { module = "[tag]", stack = { "site", "app!load_page", "app!main" } })
+    assert.same({ "Find who should free what load_page (most of the program's tag site) allocates" }, found.advice)
+  end)
+
   it("accuses that leak in 19 of 20 runs, whatever was sampled", function()
     local counts = given.verdicts("steady_growth", function(seed) return given.sampled(20, leak, seed) end)
     assert.is_true(counts.accused >= 190, counts.accused)

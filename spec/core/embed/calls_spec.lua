@@ -14,8 +14,9 @@ describe("what an embedding program asks", function()
 
   for _, mode in ipairs({ "process", "helper" }) do
     heap_it("is a report as lupe run writes it (" .. mode .. ")", function()
+      -- One that is being taken while the memory is allocated may hold a part of it; the second next does not.
       local said = embedding.run({ "mode " .. mode, "set heap_interval_secs=0.1", "start",
-        "alloc 4000000", [[await "name":"allocate"]], "report", "stop" }, { program = "embed_host" })
+        "alloc 4000000", "profiles 2", "report", "stop" }, { program = "embed_host" })
       local report = support.json.decode(one(said, "report").text)
       assert.equal("embed_host", report.name)
       assert.equal("it is running", report.outcome.reason)
@@ -65,8 +66,8 @@ describe("what an embedding program asks", function()
     assert.equal(STATUS.EINVAL, one(said, "get").status)
     assert.matches('path is "nothing", expected such as', one(said, "get").text, 1, true)
     assert.equal(STATUS.EINVAL, said.save[1].status)
-    assert.not_equal(0, said.save[2].status)
-    assert.not_equal("", said.save[2].text)
+    assert.equal(STATUS.EIO, said.save[2].status)
+    assert.equal("/nowhere/at/all: No such file or directory", said.save[2].text)
   end)
 end)
 

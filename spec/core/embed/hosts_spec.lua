@@ -19,13 +19,11 @@ describe("a program with lupe inside", function()
 
   --- The processes that were started for the one of that id: workers, keepers, helpers.
   local function descendants(pid)
-    local pipe = io.popen(("pgrep -P %d"):format(pid))
     local list = {}
-    for child in pipe:lines() do
-      list[#list + 1] = tonumber(child)
-      for _, deeper in ipairs(descendants(tonumber(child))) do list[#list + 1] = deeper end
+    for _, child in ipairs(support.children(pid)) do
+      list[#list + 1] = child
+      for _, deeper in ipairs(descendants(child)) do list[#list + 1] = deeper end
     end
-    pipe:close()
     return list
   end
 
@@ -67,6 +65,12 @@ describe("a program with lupe inside", function()
         end
         if mode == "helper" then
           support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+        else
+          -- Nobody was there to remove it; who starts some minutes later does.
+          local left = sockets():match("^lupe%-%w+")
+          assert(os.execute(("touch -d '10 minutes ago' %s/%s"):format(folder, left)))
+          embedding.run({ "start", "stop" }, { folder = folder })
+          assert.equal("", sockets())
         end
       end)
 
@@ -124,6 +128,30 @@ describe("a program with lupe inside", function()
         assert.same({ STATUS.ENOENT, 0, 0 }, { said.stop[1].status, said.stop[2].status, said.stop[3].status })
         assert.same({ 0, 0 }, { said.get[1].status, said.get[2].status })
         assert.equal("", sockets())
+      end)
+
+      it("forks: the child is seen by the parent's lupe, until it starts one itself", function()
+        local first, second = folder .. "/first", folder .. "/second"
+        local process = embedding.spawn({ "mode " .. mode, "start", "about",
+          ("fork report;wait %s;start;wait %s;stop"):format(first, second), "stop" }, { folder = folder })
+        local port = support.eventually(function()
+          return process:stdout():match('"url":"http://127%.0%.0%.1:(%d+)"')
+        end, 30, "it to run")
+        local function forked_live()
+          local live = 0
+          for _, target in ipairs(support.http(tonumber(port), "/api/targets").json().targets) do
+            if target.pid ~= process.pid and target.live then live = live + 1 end
+          end
+          return live
+        end
+        support.eventually(function() return forked_live() == 1 end, 20, "the child among its targets")
+        support.write_file(first, "")
+        support.eventually(function() return forked_live() == 0 end, 20, "the child to leave")
+        support.write_file(second, "")
+        assert.equal(0, process:wait(20))
+        local said = embedding.parse(process:stdout())
+        assert.equal(STATUS.ENOENT, one(said, "report").status)
+        assert.same({ 0, 0 }, { said.start[2].status, said.stop[1].status })
       end)
 
       it("forks children that exit as they like, while a callback is set", function()

@@ -50,6 +50,22 @@ describe("lupe_start and lupe_stop", function()
         assert.matches('heap_interval_secs: cannot understand "soon", expected', start.text, 1, true)
       end)
 
+      it("refuse a setting that is of lupe run or lupe serve alone", function()
+        for name, why in pairs({ duration_secs = "ends by itself", output = "lupe_report", ["report"] = "lupe_report",
+          require = "lupe_about", sample_bytes = "lg_prof_sample", socket = "of lupe serve" }) do
+          local start = one(embedding.run({ "mode " .. mode, "set " .. name .. "=1", "start" }), "start")
+          assert.equal(STATUS.EINVAL, start.status)
+          assert.matches(("settings: %s is not for lupe_start: "):format(name), start.text, 1, true)
+          assert.matches(why, start.text, 1, true)
+        end
+      end)
+
+      it("do not heed the same in the environment, which is for all programs", function()
+        local said = embedding.run({ "mode " .. mode, "start", "stop" },
+          { env = { LUPE_REPORT = "json", LUPE_DURATION_SECS = "1", LUPE_OUTPUT = "/nowhere/report" } })
+        assert.equal(0, one(said, "start").status)
+      end)
+
       it("say that the port is taken", function()
         local port = support.free_port()
         local first = embedding.spawn({ "set listen=127.0.0.1:" .. port, "start",

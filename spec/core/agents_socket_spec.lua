@@ -1,0 +1,112 @@
+--- The folders that agents' sockets are in, and what becomes of those that a killed runtime leaves.
+local ffi = require("ffi")
+local support = require("spec.support")
+
+ffi.cdef("typedef int pid_t; typedef unsigned uid_t;")
+support.declare("core/agents_socket.h")
+support.declare("core/wire/channel.h")
+ffi.cdef([[
+int setenv(const char *name, const char *value, int overwrite);
+int unsetenv(const char *name);
+int close(int fd);
+]])
+local core = support.core()
+
+describe("the folder of an agents' socket", function()
+  local base, before
+  local made = {}
+
+  before_each(function()
+    base, before = support.temp_dir(), os.getenv("XDG_RUNTIME_DIR")
+    ffi.C.setenv("XDG_RUNTIME_DIR", base, 1)
+  end)
+
+  after_each(function()
+    for _, one in ipairs(made) do core.lupe_agents_socket_release(one) end
+    made = {}
+    if before then ffi.C.setenv("XDG_RUNTIME_DIR", before, 1) else ffi.C.unsetenv("XDG_RUNTIME_DIR") end
+    support.cleanup()
+  end)
+
+  local function make()
+    local out, text = ffi.new("lupe_agents_socket"), ffi.new("char[512]")
+    assert.equal(0, tonumber(core.lupe_agents_socket_make(out, text, 512)), ffi.string(text))
+    made[#made + 1] = out
+    return ffi.string(out.folder), ffi.string(out.path)
+  end
+
+  local function listen(path)
+    local fd = ffi.new("int[1]")
+    assert.equal(0, tonumber(core.lupe_channel_listen(path, fd)))
+    return fd[0]
+  end
+
+  --- One whose process has ended without a word: unlocked, its socket there, and nobody at it.
+  local function left(name)
+    local folder = base .. "/" .. name
+    assert(os.execute(("mkdir -m 700 %s"):format(folder)))
+    ffi.C.close(listen(folder .. "/agents"))
+    return folder
+  end
+
+  local function age(folder) assert(os.execute(("touch -d '10 minutes ago' %s"):format(folder))) end
+
+  local function there(path) return os.execute(("test -e %s"):format(path)) == 0 end
+
+  it("is its user's alone, and empty", function()
+    local folder, path = make()
+    assert.equal(folder .. "/agents", path)
+    assert.equal("700 0", (support.run({ "sh", "-c", ("stat -c %%a %s; ls -A %s | wc -l"):format(folder, folder) }).out
+      :gsub("\n$", ""):gsub("\n", " ")))
+  end)
+
+  it("is removed by the next runtime where its own was killed some minutes ago", function()
+    local folder, without_socket = left("lupe-aB3dE6"), base .. "/lupe-aB3dE7"
+    assert(os.execute("mkdir -m 700 " .. without_socket))
+    age(folder)
+    age(without_socket)
+    make()
+    assert.is_false(there(folder))
+    assert.is_false(there(without_socket))
+  end)
+
+  it("stays while it is new, since it may be one that is just being made", function()
+    local folder = left("lupe-aB3dE6")
+    make()
+    assert.is_true(there(folder .. "/agents"))
+  end)
+
+  it("stays, however old, while its runtime lives", function()
+    local folder, path = make()
+    ffi.C.close(listen(path)) -- even of one that has lost its socket
+    age(folder)
+    make()
+    assert.is_true(there(path))
+    core.lupe_agents_socket_release(made[1]) -- its folder is not empty
+    make()
+    assert.is_false(there(path))
+  end)
+
+  it("stays while somebody listens who has not locked it", function()
+    local folder = base .. "/lupe-aB3dE6"
+    assert(os.execute(("mkdir -m 700 %s"):format(folder)))
+    local fd = listen(folder .. "/agents")
+    age(folder)
+    make()
+    assert.is_true(there(folder .. "/agents"))
+    ffi.C.close(fd)
+  end)
+
+  it("stays where it is not one of ours: a daemon's, others' to write to, with other things in it", function()
+    local daemons, open, full, other = left("lupe-100000"), left("lupe-aB3dE5"), left("lupe-aB3dE6"), left("lupe-ab")
+    support.write_file(daemons .. "/agents.lock", "")
+    assert(os.execute("chmod 777 " .. open))
+    support.write_file(full .. "/kept", "")
+    for _, folder in ipairs({ daemons, open, full, other }) do age(folder) end
+    make()
+    assert.is_true(there(daemons .. "/agents"))
+    assert.is_true(there(open .. "/agents"))
+    assert.is_true(there(full .. "/kept"))
+    assert.is_true(there(other .. "/agents"))
+  end)
+end)
