@@ -68,6 +68,8 @@ static void sweep(void) {
 static void at_exit(void) {
   if (front.pid != getpid()) return; /* of a child that no fork handler knows of */
   bool owns = false;
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); /* else the thread ends, and not the program */
   if (lupe__lock_until(&front.lock, lupe__now_ms() + EXIT_LOCK_MS)) {
     owns = front.phase == RUNNING;
     if (owns) front.phase = STOPPING;
@@ -78,6 +80,7 @@ static void at_exit(void) {
     owns = lupe__link_close(EXIT_MS, false);
   }
   if (!owns) sweep();
+  pthread_setcancelstate(cancel, NULL);
 }
 
 static void after_fork_in_child(void) {
