@@ -9,8 +9,8 @@
  *
  * C11 and C++11. Functions return a lupe_status and write results through out-pointers, on LUPE_OK only;
  * lupe_error() says in words what went wrong. Any thread may call any function, unless it says otherwise;
- * none is for signal handlers. Texts that lupe hands out are UTF-8, NUL-terminated, and freed by lupe_free.
- * There is one lupe in a process, so functions need no handle.
+ * none is for signal handlers, and none is a point of cancellation. Texts that lupe hands out are UTF-8,
+ * NUL-terminated, and freed by lupe_free. There is one lupe in a process, so functions need no handle.
  *
  * In a forked child none runs, and functions that ask one answer LUPE_ENOENT. What the child does is seen all
  * the same, by its parent's lupe: as a process of its own, once it has lived for 0.1 s without exec. A child

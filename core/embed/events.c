@@ -27,6 +27,7 @@ static struct {
   bool taking; /* between begin and end */
   event *head, *tail;
   unsigned count;
+  uint64_t taken;        /* all there ever were */
   lupe__host_loop *loop; /* NULL: the callback comes on our own thread */
   bool has_thread, thread_ends;
   pthread_t thread;
@@ -96,13 +97,13 @@ static void on_knock(void) {
 
 static void *events_main(void *unused) {
   pthread_setname_np(pthread_self(), "lupe-events");
-  const event *knocked = NULL;
   pthread_mutex_lock(&events.lock);
+  uint64_t knocked = events.taken - events.count; /* by number: one event may be where another one was */
   while (!events.thread_ends) {
     if (events.head && !events.loop) {
       tell_next();
-    } else if (events.head && events.tail != knocked) {
-      knocked = events.tail;
+    } else if (events.head && events.taken != knocked) {
+      knocked = events.taken;
       lupe__host_loop_knock(events.loop);
     } else {
       pthread_cond_wait(&events.changed, &events.lock);
@@ -144,6 +145,7 @@ void lupe__events_take(lupe__frame *frame) {
     }
     events.tail = e;
     events.count++;
+    events.taken++;
     pthread_cond_broadcast(&events.changed);
     frame->body = NULL;
   }
@@ -212,6 +214,8 @@ void lupe__events_forget(void) {
 /* What was set goes for later starts, too; the runtime is told where there is one that has to be. */
 lupe_status lupe_set_callback(lupe_event_cb callback, void *arg) {
   lupe_status status = LUPE_OK;
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); /* it would take the lock with it */
   pthread_mutex_lock(&events.lock);
   bool told = events.callback != NULL;
   if (callback && events.taking) status = start_thread();
@@ -222,6 +226,7 @@ lupe_status lupe_set_callback(lupe_event_cb callback, void *arg) {
   }
   bool tell_runtime = status == LUPE_OK && events.taking && told != (callback != NULL);
   pthread_mutex_unlock(&events.lock);
+  pthread_setcancelstate(cancel, NULL);
   if (!tell_runtime) return status;
   const char *wanted = callback ? "1" : "0";
   status = lupe__link_call(LUPE_EMBEDDED_EVENTS, &wanted, 1, NULL);

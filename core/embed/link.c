@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/agent/agent.h"
@@ -36,6 +35,7 @@ typedef struct call {
   char *request;
   uint32_t bytes;
   lupe__frame reply;
+  bool starts;        /* LUPE_EMBEDDED_START */
   lupe_status status; /* of the exchange, not the runtime's */
   bool done;
 } call;
@@ -45,7 +45,8 @@ static struct {
   pthread_mutex_t lock;
   pthread_cond_t changed;  /* for those who call */
   _Atomic uint32_t wanted; /* for the link's thread: counted up when there is something for it */
-  bool there;              /* it may be called */
+  bool there;              /* it may be called: */
+  bool started;            /* not for START alone, which is the first */
   bool opening;            /* the thread has not said yet how that went */
   bool closing, exiting;
   atomic_bool ended; /* the thread does nothing more */
@@ -53,7 +54,7 @@ static struct {
   call *call; /* under way; NULL: none */
   lupe_status status;
   char why[WHY_BYTES]; /* of `status` */
-} state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} state = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 /* The link thread's own; set by lupe__link_open before there is one. */
 static struct {
@@ -292,18 +293,15 @@ static void *link_main(void *unused) {
 /* ---- from outside ---- */
 
 lupe_status lupe__link_open(lupe_mode mode) {
-  pthread_condattr_t clock;
   sigset_t all, before;
   own.mode = mode;
   own.calls = own.events = -1;
   own.until_ms = 0;
+  pthread_mutex_lock(&state.lock); /* who called the last link may still be on the way back from it */
   state.opening = true;
-  state.there = state.closing = state.exiting = state.given_up = false;
+  state.there = state.started = state.closing = state.exiting = state.given_up = false;
+  pthread_mutex_unlock(&state.lock);
   atomic_store(&state.ended, false);
-  pthread_condattr_init(&clock);
-  pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-  pthread_cond_init(&state.changed, &clock);
-  pthread_condattr_destroy(&clock);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before); /* lupe's threads take none of the program's signals */
   int failed = start_thread(&own.thread, link_main);
@@ -346,19 +344,29 @@ static lupe_status unpack(lupe__frame *frame, lupe__reply *out) {
   return (lupe_status)status;
 }
 
-/* Waits its turn, and then for the answer. */
+/* With the lock. Who was about to call when lupe was stopped may come as it is being started again. */
+static bool takes(const call *c) {
+  return state.there && !state.closing && (state.started || c->starts);
+}
+
+/* Waits its turn, and then for the answer. Who is cancelled meanwhile waits on: the link's thread writes to
+ * `c`, and it is not the only one that waits for the lock. */
 static lupe_status put(call *c) {
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
   pthread_mutex_lock(&state.lock);
-  while (state.there && !state.closing && state.call) pthread_cond_wait(&state.changed, &state.lock);
-  if (state.there && !state.closing) {
+  while (takes(c) && state.call) pthread_cond_wait(&state.changed, &state.lock);
+  if (takes(c)) {
     state.call = c;
     wake_link();
     while (!c->done) pthread_cond_wait(&state.changed, &state.lock);
+    if (c->starts) state.started = true;
   } else {
     c->status = LUPE_ENOENT;
   }
-  bool closing = state.closing;
+  bool closing = state.closing || (state.there && !state.started);
   pthread_mutex_unlock(&state.lock);
+  pthread_setcancelstate(cancel, NULL);
   if (c->status == LUPE_OK) return LUPE_OK;
   if (c->status == LUPE_ENOENT && closing) return lupe__fail(LUPE_ENOENT, "lupe was stopped meanwhile");
   if (c->status == LUPE_ENOENT) {
@@ -373,7 +381,7 @@ static lupe_status put(call *c) {
 }
 
 lupe_status lupe__link_call(lupe_embedded_op op, const char *const *texts, size_t count, lupe__reply *reply) {
-  call c = {.reply = {.fd = -1}};
+  call c = {.reply = {.fd = -1}, .starts = op == LUPE_EMBEDDED_START};
   lupe__reply got = {0};
   c.request = pack(op, texts, count, &c.bytes);
   if (!c.request) return lupe__fail(LUPE_ENOMEM, "no memory for a request to the runtime");
@@ -409,6 +417,7 @@ bool lupe__link_close(int64_t wait_ms, bool joins) {
 
 void lupe__link_forget(void) {
   state.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+  state.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER; /* the parent's threads waited there */
   state.there = false;
   state.call = NULL;
 }

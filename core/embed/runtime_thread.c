@@ -1,6 +1,7 @@
 #include "core/embed/runtime_thread.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -56,8 +57,21 @@ static const char *foreign(const dependency **which) {
   return NULL;
 }
 
-/* libuv makes a pipe for its signals at its first loop, and has a fork handler that closes and opens it. */
+/* As many as a loop takes. */
+static bool has_descriptors(void) {
+  int first[2], second[2];
+  if (pipe2(first, O_CLOEXEC) != 0) return false;
+  bool has = pipe2(second, O_CLOEXEC) == 0;
+  close(first[0]);
+  close(first[1]);
+  if (has) close(second[0]), close(second[1]);
+  return has;
+}
+
+/* libuv makes a pipe for its signals at its first loop, and has a fork handler that closes and opens it.
+ * Where it gets none it aborts the program. */
 static lupe_status settle_libuv(void *library) {
+  if (!has_descriptors()) return LUPE_EIO;
   int (*init)(void *) = (int (*)(void *))dlsym(library, "uv_loop_init");
   int (*end)(void *) = (int (*)(void *))dlsym(library, "uv_loop_close");
   size_t (*size)(void) = (size_t(*)(void))dlsym(library, "uv_loop_size");

@@ -68,6 +68,8 @@ static void sweep(void) {
 static void at_exit(void) {
   if (front.pid != getpid()) return; /* of a child that no fork handler knows of */
   bool owns = false;
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel); /* else the thread ends, and not the program */
   if (lupe__lock_until(&front.lock, lupe__now_ms() + EXIT_LOCK_MS)) {
     owns = front.phase == RUNNING;
     if (owns) front.phase = STOPPING;
@@ -78,6 +80,7 @@ static void at_exit(void) {
     owns = lupe__link_close(EXIT_MS, false);
   }
   if (!owns) sweep();
+  pthread_setcancelstate(cancel, NULL);
 }
 
 static void after_fork_in_child(void) {
@@ -238,30 +241,26 @@ static lupe_status start(const lupe_options *o) {
   return front.mode == LUPE_MODE_DAEMON ? start_with_daemon(o, socket) : start_runtime(o);
 }
 
+/* Who is cancelled in a start or stop ends it first: nobody else would. */
 lupe_status lupe_start(const lupe_options *options) {
   lupe_options o;
+  int cancel;
   lupe_status status = check(options, &o);
   if (status != LUPE_OK) return status;
-  if (change(STOPPED, STARTING) != STOPPED)
-    return lupe__fail(LUPE_EINUSE, "lupe runs in this process already");
-  status = start(&o);
-  change(STARTING, status == LUPE_OK ? RUNNING : STOPPED);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+  if (change(STOPPED, STARTING) == STOPPED) {
+    status = start(&o);
+    change(STARTING, status == LUPE_OK ? RUNNING : STOPPED);
+  } else {
+    status = lupe__fail(LUPE_EINUSE, "lupe runs in this process already");
+  }
+  pthread_setcancelstate(cancel, NULL);
   return status;
 }
 
 /* ---- stop ---- */
 
-lupe_status lupe_stop(void) {
-  if (lupe__events_on_own_thread()) {
-    return lupe__fail(LUPE_EPERM,
-                      "lupe_stop waits for the callback, so it cannot be called in it (but for one on "
-                      "options.loop)");
-  }
-  phase before = change(RUNNING, STOPPING);
-  if (before != RUNNING) {
-    return lupe__fail(LUPE_ENOENT, before == STOPPED ? "lupe does not run in this process"
-                                                     : "lupe is being started or stopped on another thread");
-  }
+static lupe_status stop(void) {
   bool ended = true;
   if (!front.borrowed)
     (void)lupe_agent_stop(); /* what it could not end in time, its next start or stop does */
@@ -275,6 +274,23 @@ lupe_status lupe_stop(void) {
   change(STOPPING, STOPPED);
   if (!ended) return lupe__fail(LUPE_EIO, "lupe's runtime has not ended within %d s", STOP_MS / 1000);
   return LUPE_OK;
+}
+
+lupe_status lupe_stop(void) {
+  int cancel;
+  if (lupe__events_on_own_thread()) {
+    return lupe__fail(LUPE_EPERM,
+                      "lupe_stop waits for the callback, so it cannot be called in it (but for one on "
+                      "options.loop)");
+  }
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+  phase before = change(RUNNING, STOPPING);
+  lupe_status status = before == RUNNING ? stop()
+                       : before == STOPPED
+                           ? lupe__fail(LUPE_ENOENT, "lupe does not run in this process")
+                           : lupe__fail(LUPE_ENOENT, "lupe is being started or stopped on another thread");
+  pthread_setcancelstate(cancel, NULL);
+  return status;
 }
 
 /* ---- for the others ---- */

@@ -126,3 +126,26 @@ describe("lupe_about", function()
     assert.matches("enable_profiling=false", one(said, "about").text, 1, true)
   end)
 end)
+
+describe("a thread that asks", function()
+  -- It is scheduled late, so that what it waited on is used by the next start before it is back.
+  it("comes back, however often lupe is stopped and started meanwhile", function()
+    local folder = support.temp_dir()
+    finally(support.cleanup)
+    local process = support.run({ support.fixture("embed_callers"), "100" },
+      { env = { LUPE_SOCKET = false, LUPE_CONFIG = false, LUPE_LISTEN = false, XDG_RUNTIME_DIR = folder },
+        seconds = 120 })
+    assert.equal("6 came back\n", process:stdout())
+    assert.equal(0, process.code)
+  end)
+
+  it("comes back where it is cancelled, from a start and a stop, too, and lupe goes on", function()
+    local folder = support.temp_dir()
+    finally(support.cleanup)
+    local process = support.run({ support.fixture("embed_cancelled") },
+      { env = { LUPE_SOCKET = false, LUPE_CONFIG = false, LUPE_LISTEN = false, XDG_RUNTIME_DIR = folder } })
+    local back = "came back\ncancelled\n"
+    assert.equal("start 0\n" .. back .. back .. "stop 0\n" .. back .. "start 0\nstop 0\n", process:stdout())
+    assert.equal(0, process.code)
+  end)
+end)

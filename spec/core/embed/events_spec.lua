@@ -73,4 +73,10 @@ describe("lupe_set_callback", function()
       assert.equal(0, process.code)
     end)
   end
+
+  it("knocks at the host's loop for each event, wherever its memory is", function()
+    local process = support.run({ support.fixture("embed_knocks") }, { seconds = 40 })
+    assert.equal("told 200 of 200\n", process:stdout())
+    assert.equal(0, process.code)
+  end)
 end)

@@ -143,6 +143,16 @@ describe("lupe_start and lupe_stop", function()
     assert.matches("LUPE_SOCKET is not set", start.text, 1, true)
   end)
 
+  it("fail, and harm nothing, where the program has few descriptors left", function()
+    for most = 4, 8 do -- the loader itself needs one
+      local process = support.run({ "/bin/sh", "-c", ('ulimit -n %d; exec "$@"'):format(most), "sh",
+        support.fixture("embed_plain"), "set listen=127.0.0.1:0", "start" },
+        { env = { LUPE_SOCKET = false, LUPE_CONFIG = false, LUPE_LISTEN = false } })
+      assert.matches("^start [^0]", process:stdout())
+      assert.equal(0, process.code)
+    end
+  end)
+
   it("answer calls that wait on other threads when it stops", function()
     local said = embedding.run({ "start", "reader", "alloc 1000000", "stop", "join_reader" })
     assert.equal(0, one(said, "stop").status)
