@@ -182,9 +182,10 @@ static void find_memory_functions(void) {
   }
 }
 
-/* The one that outlives the agent's thread ends by itself; it may be about to begin, too. */
+/* The one that outlives the agent's thread ends by itself; it may be about to begin, too. If there is none,
+ * none comes any more: it would say who it is after its place was cleared. */
 static bool wait_for_outliver(int64_t until_ms) {
-  while (atomic_load(&lupe__control.outlived) && own(LUPE_OWN_OUTLIVER) == 0) {
+  while (atomic_exchange(&lupe__control.outlived, true) && own(LUPE_OWN_OUTLIVER) == 0) {
     if (lupe_session_now_ms() >= until_ms) return false;
     poll(NULL, 0, 1);
   }
