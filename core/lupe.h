@@ -134,7 +134,7 @@ LUPE_API lupe_status lupe_start(const lupe_options *options);
  * has returned; at most some seconds. Calls that wait on other threads are answered LUPE_ENOENT.
  * LUPE_ENOENT: none runs; LUPE_EPERM: called in the callback on lupe's own thread; LUPE_EIO: the runtime has
  * not ended in time, and is left to itself. A program that exits without has it stopped before the
- * destructors of libraries run. */
+ * destructors of libraries run; so has one that ends since all threads of its own have left. */
 LUPE_API lupe_status lupe_stop(void);
 /* What runs, as JSON: "mode", "version", "url" (null: none), "socket", "pid" (of the runtime), "allocator",
  * and "unavailable": an array of { "what", "reason" }. LUPE_ENOENT: none runs. */

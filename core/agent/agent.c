@@ -167,3 +167,7 @@ void lupe_agent_release_thread(void) {
   lupe_own_memory_purge();
   lupe_own_threads_release(gettid());
 }
+
+void lupe_agent_expect_thread(int change) {
+  if (lupe_wiped_page) lupe_own_threads_expect(change);
+}

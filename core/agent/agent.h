@@ -52,4 +52,9 @@ LUPE_AGENT_API lupe_status lupe_agent_adopt_thread(void);
 /* Before an adopted thread ends. */
 LUPE_AGENT_API void lupe_agent_release_thread(void);
 
+/* A thread of lupe's that is not adopted, since the program's code runs on it, does nothing but wait (+1), or
+ * works or ends (-1). A program whose first thread has left by pthread_exit ends when none but the adopted
+ * threads and so many that wait are left. Thread: any, never blocks; after an attempt to adopt one. */
+LUPE_AGENT_API void lupe_agent_expect_thread(int change);
+
 #endif

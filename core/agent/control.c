@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -103,7 +104,11 @@ static bool start_thread(void) {
  * When a program's first thread leaves by pthread_exit, the process ends with its last thread, which then
  * flushes and closes what the program left open. The agent's thread must not be that last one: it does not
  * have the program's descriptors. So the thread that has started the agent, which is the first one or lives
- * on beside it, starts one as it leaves that has them, and that ends when the agent's has ended. */
+ * on beside it, starts one as it leaves that has them, and that ends when the agent's has ended.
+ *
+ * An embedded runtime has more threads, which wait for lupe_stop and so would never leave the place to a last
+ * one. Where only they are left, the process is ended as the C library does it on the last thread: by exit,
+ * whose handlers stop them. */
 
 static pthread_key_t leaving;
 static sigset_t leavers_mask;
@@ -127,6 +132,7 @@ static void *outlive_agent(void *unused) {
   while (!has_finished()) wait_for(PHASE_FINISHED, OUTLIVE_MS);
   join();
   pthread_sigmask(SIG_SETMASK, &leavers_mask, NULL); /* for what the program does as it exits */
+  if (atomic_load(&lupe__control.deserted)) exit(EXIT_SUCCESS);
   return unused;
 }
 
@@ -157,6 +163,7 @@ static void start(lupe__phase wanted, int64_t wait_ms) {
   lupe_own_threads_set(LUPE_OWN_AGENT, 0);
   lupe_own_threads_set(LUPE_OWN_OUTLIVER, 0);
   atomic_store(&lupe__control.outlived, false);
+  atomic_store(&lupe__control.deserted, false);
   atomic_store(&lupe__control.stopping, false);
   atomic_store(&lupe__control.away, false);
   atomic_store(&lupe__control.leave, STAY);

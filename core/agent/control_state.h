@@ -35,6 +35,7 @@ typedef struct lupe__control_state {
   pthread_t thread;
   atomic_bool joinable;            /* `thread` is, and nobody is about to */
   atomic_bool outlived;            /* a thread that outlives it has been started */
+  atomic_bool deserted;            /* by all threads but lupe's, of which some would stay */
   atomic_bool stopping;            /* by lupe_control_stop */
   atomic_bool away;                /* a daemon is: the thread looks for it */
   _Atomic(lupe_segment *) segment; /* of this process; may be there still when the thread has finished */

@@ -23,7 +23,6 @@ enum {
   AWAY_MAX_MS = 10000,   /* up to this */
   LOOK_AROUND_MS = 1000, /* between two looks at the program's threads */
   HURRIED_MS = 50,       /* the same once the first one has ended, or where the wake signal cannot be told */
-  OWN_THREADS = 3,       /* the leader's zombie, the agent's thread, the one that outlives it */
 };
 
 lupe__leader lupe__control_leader(void) {
@@ -43,6 +42,17 @@ lupe__leader lupe__control_leader(void) {
     l = found;
   }
   return l;
+}
+
+/* Whether the program has ended but for lupe's threads. Its first one is a zombie then, and the last one that
+ * left has started the one that outlives us: which is told whether it is the last, or there are others. */
+static bool is_deserted(const lupe__leader *l) {
+  if (l->state != 'Z') return false;
+  size_t others = lupe_own_threads_adopted() + lupe_own_threads_expected();
+  size_t own = 2 + lupe_own_threads_lives(LUPE_OWN_OUTLIVER) + others;
+  if (l->threads > (long)own) return false;
+  atomic_store(&lupe__control.deserted, others > 0);
+  return true;
 }
 
 static lupe_hello introduce(void) {
@@ -130,7 +140,7 @@ static lupe_status serve(lupe_session *se, int *wake) {
     int64_t now = lupe_session_now_ms();
     if (now >= look_due_ms) {
       lupe__leader l = lupe__control_leader(); /* a zombie after pthread_exit */
-      if (l.state == 'Z' && l.threads <= OWN_THREADS) {
+      if (is_deserted(&l)) {
         lupe_session_farewell(se, false);
         return LUPE_OK;
       }
@@ -197,7 +207,7 @@ static bool stay_away(int64_t pause_ms) {
   int64_t until_ms = lupe_session_now_ms() + pause_ms, left_ms;
   while ((left_ms = until_ms - lupe_session_now_ms()) > 0) {
     lupe__leader l = lupe__control_leader();
-    if (l.state == 'Z' && l.threads <= OWN_THREADS) return false;
+    if (is_deserted(&l)) return false;
     int64_t look_ms = l.state == 'Z' ? HURRIED_MS : LOOK_AROUND_MS;
     if (left_ms > look_ms) left_ms = look_ms;
     struct timespec timeout = {left_ms / 1000, left_ms % 1000 * 1000000};

@@ -58,6 +58,26 @@ size_t lupe_own_threads_list(pid_t out[LUPE_OWN_THREADS]) {
   return count;
 }
 
+bool lupe_own_threads_lives(size_t place) {
+  pid_t tid = atomic_load(&lupe_wiped_page->own[place]);
+  return tid != 0 && !has_ended(tid);
+}
+
+size_t lupe_own_threads_adopted(void) {
+  size_t count = 0;
+  for (size_t i = 0; i < LUPE_OWN_ADOPTED_MAX; i++) count += lupe_own_threads_lives(i);
+  return count;
+}
+
+void lupe_own_threads_expect(int change) {
+  atomic_fetch_add(&lupe_wiped_page->expected, change);
+}
+
+size_t lupe_own_threads_expected(void) {
+  int32_t count = atomic_load(&lupe_wiped_page->expected);
+  return count > 0 ? (size_t)count : 0; /* less: of a thread that began before there was a page */
+}
+
 uint32_t lupe_own_threads_changes(void) {
   return atomic_load(&lupe_wiped_page->own_changes);
 }

@@ -25,6 +25,16 @@ bool lupe_own_threads_have(pid_t tid);
 /* Returns how many there are. */
 size_t lupe_own_threads_list(pid_t out[LUPE_OWN_THREADS]);
 
+/* How many of those that have been adopted live. */
+size_t lupe_own_threads_adopted(void);
+
+/* Whether the thread in that place lives. Makes a system call. */
+bool lupe_own_threads_lives(size_t place);
+
+/* Threads that are lupe's without being in the list, counted up and down. */
+void lupe_own_threads_expect(int change);
+size_t lupe_own_threads_expected(void);
+
 /* Changes whenever the list does. */
 uint32_t lupe_own_threads_changes(void);
 

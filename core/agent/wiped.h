@@ -38,6 +38,7 @@ typedef struct lupe_wiped {
   _Atomic uint32_t writers;       /* in the midst of using a segment. Never less than there are */
   _Atomic pid_t own[LUPE_OWN_THREADS]; /* own_threads.h; 0: none */
   _Atomic uint32_t own_changes;
+  _Atomic int32_t expected; /* own_threads.h: threads that wait for lupe, and are not in the list */
 } lupe_wiped;
 
 /* NULL before lupe_wiped_create. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/agent/agent.h"
 #include "core/embed/error.h"
 #include "core/embed/host_loop.h"
 #include "core/embed/link.h"
@@ -92,16 +93,20 @@ static void on_knock(void) {
 
 /* ---- our own thread ----
  * It has the program's descriptor table, since the callback is the program's; for the same reason it is not
- * one of those whose memory is lupe's. Where the host has a loop it only knocks there: the link's reader
- * cannot, the loop's descriptors are not its own. */
+ * one of those whose memory is lupe's, and amid a callback it keeps a program alive that has no thread left.
+ * Where the host has a loop it only knocks there: the link's reader cannot, the loop's descriptors are not
+ * its own. */
 
 static void *events_main(void *unused) {
   pthread_setname_np(pthread_self(), "lupe-events");
+  lupe_agent_expect_thread(1);
   pthread_mutex_lock(&events.lock);
   uint64_t knocked = events.taken - events.count; /* by number: one event may be where another one was */
   while (!events.thread_ends) {
     if (events.head && !events.loop) {
+      lupe_agent_expect_thread(-1);
       tell_next();
+      lupe_agent_expect_thread(1);
     } else if (events.head && events.taken != knocked) {
       knocked = events.taken;
       lupe__host_loop_knock(events.loop);
@@ -110,6 +115,7 @@ static void *events_main(void *unused) {
     }
   }
   pthread_mutex_unlock(&events.lock);
+  lupe_agent_expect_thread(-1);
   return unused;
 }
 

@@ -29,12 +29,22 @@ describe("a program with lupe inside", function()
 
   local function alive(pid) return os.execute(("kill -0 %d 2>/dev/null"):format(pid)) == 0 end
 
-  --- Started, with a worker process at work, and then left waiting.
-  local function running(mode, words)
+  --- How often the agent's thread has waited for something; nil: there is none.
+  local function looks(pid)
+    local pipe = io.popen(("grep -l '^lupe-agent$' /proc/%d/task/*/comm 2>/dev/null"):format(pid))
+    local comm = pipe:read("*l")
+    pipe:close()
+    if not comm then return nil end
+    return tonumber(support.read_file((comm:gsub("comm$", "status"))):match("\nvoluntary_ctxt_switches:%s*(%d+)"))
+  end
+
+  --- Started, with a worker process at work, and then left waiting before what it does `after`.
+  local function running(mode, words, after)
     local go_on = support.temp_dir() .. "/go_on"
     local all = { "mode " .. mode, "start", "add_module m " .. support.write_file(go_on .. ".lua", "return {}") }
     for _, word in ipairs(words or {}) do all[#all + 1] = word end
     all[#all + 1] = "wait " .. go_on
+    for _, word in ipairs(after or {}) do all[#all + 1] = word end
     local process = embedding.spawn(all, { folder = folder })
     support.eventually(function() return process:stdout():find("add_module 0") end, 30, "it to run")
     local others = support.eventually(function()
@@ -54,6 +64,42 @@ describe("a program with lupe inside", function()
         for _, pid in ipairs(others) do
           support.eventually(function() return not alive(pid) end, 5, pid .. " to end")
         end
+      end)
+
+      --- The last thread of a program ends that does `words`, and before that writes to a file.
+      local function ends_with_its_last_thread(words)
+        local path = support.temp_dir() .. "/written"
+        local process, others, go_on = running(mode, words, { "write " .. path })
+        support.write_file(go_on, "")
+        assert.equal(0, (process:wait(5)))
+        assert.equal("on the last thread\nin an exit handler\n", support.read_file(path))
+        support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+        for _, pid in ipairs(others) do
+          support.eventually(function() return not alive(pid) end, 5, pid .. " to end")
+        end
+      end
+
+      it("ends with its last thread, where the first one has left by pthread_exit", function()
+        ends_with_its_last_thread({ "leave" })
+      end)
+
+      it("ends with its last thread, where there is a callback, too", function()
+        ends_with_its_last_thread({ "callback plain", "leave" })
+      end)
+
+      it("ends with its last thread, which has started lupe again after the first one left", function()
+        ends_with_its_last_thread({ "leave", "stop", "start",
+          "add_module m " .. support.write_file(support.temp_dir() .. "/m.lua", "return {}") })
+      end)
+
+      it("lives on while a thread of its own does", function()
+        local process, _, go_on = running(mode, { "callback plain", "leave" }, { "get /api/targets", "exit" })
+        support.eventually(function() return looks(process.pid) end, 10, "the agent's thread")
+        local before = looks(process.pid)
+        support.eventually(function() return looks(process.pid) >= before + 30 end, 20, "it to look around")
+        support.write_file(go_on, "")
+        assert.equal(0, (process:wait(10)))
+        assert.equal(0, one(embedding.parse(process:stdout()), "get").status)
       end)
 
       it("is killed", function()
