@@ -44,11 +44,16 @@ lupe__leader lupe__control_leader(void) {
   return l;
 }
 
+/* Threads of lupe's beside the agent's two. */
+static size_t count_others(void) {
+  return lupe_own_threads_adopted() + lupe_own_threads_expected();
+}
+
 /* Whether the program has ended but for lupe's threads. Its first one is a zombie then, and the last one that
  * left has started the one that outlives us: which is told whether it is the last, or there are others. */
 static bool is_deserted(const lupe__leader *l) {
   if (l->state != 'Z') return false;
-  size_t others = lupe_own_threads_adopted() + lupe_own_threads_expected();
+  size_t others = count_others();
   size_t own = 2 + lupe_own_threads_lives(LUPE_OWN_OUTLIVER) + others;
   if (l->threads > (long)own) return false;
   atomic_store(&lupe__control.deserted, others > 0);
@@ -182,8 +187,8 @@ static lupe_status converse(lupe_session *se, int *wake) {
   return serve(se, wake);
 }
 
-/* From a connection to its end. *comes_back: the runtime has said that it does. */
-static lupe_status one_session(const void *first_frame, bool *comes_back) {
+/* From a connection to its end. *comes_back: the runtime has said that it does. *welcomed: it was there. */
+static lupe_status one_session(const void *first_frame, bool *comes_back, bool *welcomed) {
   lupe_session se = {
       .socket = -1,
       .has_profiles = lupe__control.heap.sample_period_bytes != 0,
@@ -197,6 +202,7 @@ static lupe_status one_session(const void *first_frame, bool *comes_back) {
   int wake = -1;
   lupe_status status = converse(&se, &wake);
   *comes_back = se.comes_back;
+  *welcomed = se.welcomed;
   lupe_session_close(&se);
   if (wake >= 0) close(wake);
   return status;
@@ -217,17 +223,30 @@ static bool stay_away(int64_t pause_ms) {
   return true;
 }
 
+/* Where an embedded runtime has failed, its other threads wait for lupe_stop: somebody has to look whether
+ * the program ends. */
+static void watch(void) {
+  if (count_others() == 0 || atomic_load(&lupe__control.deserted)) return;
+  atomic_store(&lupe__control.away, true); /* no child looks for it */
+  lupe__control_enter(PHASE_STARTING);
+  while (stay_away(AWAY_MAX_MS)) continue;
+}
+
 /* A session, and where a daemon went away the next one. */
 static lupe_status live(const void *first_frame) {
   bool is_daemons = false;
   int64_t pause_ms = AWAY_FIRST_MS;
   lupe_status status = lupe_session_own_descriptors();
   while (status == LUPE_OK) {
-    bool comes_back;
-    status = one_session(first_frame, &comes_back);
+    bool comes_back, welcomed;
+    status = one_session(first_frame, &comes_back, &welcomed);
     if (comes_back) pause_ms = AWAY_FIRST_MS;
     is_daemons = is_daemons || comes_back;
-    if (!is_daemons || atomic_load(&lupe__control.leave) != STAY) return status;
+    if (atomic_load(&lupe__control.leave) != STAY) return status;
+    if (!is_daemons) {
+      if (welcomed) watch();
+      return status;
+    }
     atomic_store(&lupe__control.away, true);
     lupe__control_enter(PHASE_STARTING);
     do {

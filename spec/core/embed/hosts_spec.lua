@@ -92,6 +92,15 @@ describe("a program with lupe inside", function()
           "add_module m " .. support.write_file(support.temp_dir() .. "/m.lua", "return {}") })
       end)
 
+      it("ends with its last thread, also when no runtime or worker is left", function()
+        local path = support.temp_dir() .. "/written"
+        local process, others, go_on = running(mode, { "callback plain", "leave" }, { "write " .. path })
+        for _, pid in ipairs(others) do os.execute(("kill -9 %d 2>/dev/null"):format(pid)) end
+        support.write_file(go_on, "")
+        assert.equal(0, (process:wait(10)))
+        assert.equal("on the last thread\nin an exit handler\n", support.read_file(path))
+      end)
+
       it("lives on while a thread of its own does", function()
         local process, _, go_on = running(mode, { "callback plain", "leave" }, { "get /api/targets", "exit" })
         support.eventually(function() return looks(process.pid) end, 10, "the agent's thread")
