@@ -119,6 +119,11 @@ describe("a program with lupe inside", function()
         assert.equal(0, one(said, "stop").status)
       end)
 
+      it("exits on a thread that is to be cancelled, with the code that it gave", function()
+        embedding.run({ "mode " .. mode, "start", "exit_cancelled 7" }, { folder = folder, code = 7 })
+        support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+      end)
+
       it("ignores the ends of its children, or waits for any", function()
         for _, word in ipairs({ "ignore_children", "wait_children" }) do
           local said, lines = embedding.run({ "mode " .. mode, "start", word, "wait_children",
