@@ -27,6 +27,7 @@ static struct {
   pthread_t thread;
   lupe_embedded ends;
   int not_mine[2];
+  bool runs; /* until it was joined */
   atomic_bool ended;
   sem_t settled; /* the thread has its own descriptor table, or cannot have one */
   lupe_status status;
@@ -74,6 +75,11 @@ static void *open_beside(char *why, size_t why_bytes) {
 }
 
 lupe_status lupe__runtime_load(char *why, size_t why_bytes) {
+  if (runtime.runs && !lupe__runtime_join(0)) {
+    snprintf(why, why_bytes,
+             "the runtime that was stopped last has not ended yet: try again later, or use LUPE_MODE_HELPER");
+    return LUPE_EINUSE;
+  }
   if (run_runtime) return LUPE_OK;
   const dependency *which;
   const char *whose = foreign(&which);
@@ -147,7 +153,8 @@ lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char
   }
   while (sem_wait(&runtime.settled) != 0) continue;
   sem_destroy(&runtime.settled);
-  if (runtime.status == LUPE_OK) return LUPE_OK;
+  runtime.runs = runtime.status == LUPE_OK;
+  if (runtime.runs) return LUPE_OK;
   pthread_join(runtime.thread, NULL);
   snprintf(why, why_bytes, "the runtime's thread gets no descriptor table of its own");
   return runtime.status;
@@ -156,5 +163,10 @@ lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char
 bool lupe__runtime_join(int64_t wait_ms) {
   if (!lupe__wait_until(&runtime.ended, lupe__now_ms() + wait_ms)) return false;
   pthread_join(runtime.thread, NULL); /* it does nothing more */
+  runtime.runs = false;
   return true;
+}
+
+void lupe__runtime_forget(void) {
+  runtime.runs = false;
 }
