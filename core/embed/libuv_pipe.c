@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -25,7 +26,8 @@ typedef struct end {
 } end;
 
 static end ends[2] = {{.number = -1, .aside = -1}, {.number = -1, .aside = -1}};
-static bool has_before, has_after, has_pipe;
+static bool has_before, has_pipe;
+static atomic_bool has_after; /* before it, the first handler does nothing: nobody would put back */
 
 static bool same_file(const struct stat *a, const struct stat *b) {
   return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
@@ -53,7 +55,7 @@ static void set_aside(end *e, int above) {
  * by doing the same before it does. */
 static void before_libuv(void) {
   int next[2];
-  if (ends[0].number < 0) return;
+  if (!atomic_load(&has_after) || ends[0].number < 0) return;
   int above = ends[0].number > ends[1].number ? ends[0].number : ends[1].number;
   for (int i = 0; i < 2; i++) set_aside(&ends[i], above);
   for (int i = 0; i < 2; i++) close_number(ends[i].number);
@@ -139,7 +141,7 @@ lupe_status lupe__libuv_settle(void *library) {
   lupe_status status = has_pipe ? LUPE_OK : make_pipe(library);
   if (status != LUPE_OK) return status;
   has_pipe = true;
-  if (!has_after && pthread_atfork(NULL, NULL, after_libuv) != 0) return LUPE_ENOMEM;
-  has_after = true;
+  if (!atomic_load(&has_after) && pthread_atfork(NULL, NULL, after_libuv) != 0) return LUPE_ENOMEM;
+  atomic_store(&has_after, true);
   return LUPE_OK;
 }
