@@ -93,11 +93,30 @@ lupe_status lupe_agents_socket_make(lupe_agents_socket *out, char *error, size_t
 
 /* ---- paths that others know ---- */
 
+/* The folder was made just now, with what of its mode the umask has left. Who may rename in the folder around
+ * it could have put another one in its place. */
+static lupe_status set_mode(const char *folder, mode_t mode, char *error, size_t error_bytes) {
+  struct stat s;
+  lupe_status status = LUPE_OK;
+  int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return failed(folder, error, error_bytes);
+  if (fstat(fd, &s) != 0) {
+    status = failed(folder, error, error_bytes);
+  } else if (s.st_uid != geteuid() || (s.st_mode & 0777 & ~mode)) {
+    snprintf(error, error_bytes,
+             "%s was made just now, and is another folder already; choose another path by --socket", folder);
+    status = LUPE_EPERM;
+  } else if (fchmod(fd, mode) != 0) {
+    status = failed(folder, error, error_bytes);
+  }
+  close(fd);
+  return status;
+}
+
 /* Makes the folder, or looks at the one that is there. */
 static lupe_status check_folder(const char *folder, bool shared, char *error, size_t error_bytes) {
   mode_t mode = shared ? 0755 : 0700;
-  if (mkdir(folder, mode) == 0)
-    return chmod(folder, mode) == 0 ? LUPE_OK : failed(folder, error, error_bytes);
+  if (mkdir(folder, mode) == 0) return set_mode(folder, mode, error, error_bytes);
   if (errno != EEXIST) return failed(folder, error, error_bytes);
   struct stat s;
   if (lstat(folder, &s) != 0) return failed(folder, error, error_bytes);

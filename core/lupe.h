@@ -126,9 +126,10 @@ LUPE_API void lupe_free(void *text);
 
 /* Starts, and returns when the runtime is ready and the agent samples. NULL: all defaults. May be called
  * again after lupe_stop. Without jemalloc, or with one that does not profile, it starts too: lupe_about says
- * what is missing. LUPE_EINUSE: lupe runs in this process, started by lupe_start or by `lupe run`, or the
- * address to listen on is taken; LUPE_EINVAL: an option or a setting; LUPE_ENOENT: the daemon, or a part of
- * the installation; LUPE_EUNSUPPORTED, LUPE_ENOMEM, LUPE_EIO. Nothing is left running then. */
+ * what is missing. LUPE_EINUSE: lupe runs in this process, started by lupe_start or by `lupe run`, or has not
+ * ended yet though lupe_stop has given it up, or the address to listen on is taken; LUPE_EINVAL: an option or
+ * a setting; LUPE_ENOENT: the daemon, or a part of the installation; LUPE_EUNSUPPORTED, LUPE_ENOMEM,
+ * LUPE_EIO. Nothing is left running then. */
 LUPE_API lupe_status lupe_start(const lupe_options *options);
 /* Stops, and returns when no thread, descriptor or timer of lupe's is left in the process, and its callback
  * has returned; at most some seconds. Calls that wait on other threads are answered LUPE_ENOENT.

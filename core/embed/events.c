@@ -32,7 +32,8 @@ static struct {
   lupe__host_loop *loop; /* NULL: the callback comes on our own thread */
   bool has_thread, thread_ends;
   pthread_t thread;
-  bool calling; /* a callback is under way */
+  bool calling;  /* a callback is under way */
+  uint64_t call; /* its number, or that of the last one */
   pthread_t caller;
 } events = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
@@ -67,6 +68,7 @@ static void tell_next(void) {
   void *arg = events.arg;
   if (callback) {
     events.calling = true;
+    events.call++;
     events.caller = pthread_self();
     pthread_mutex_unlock(&events.lock);
     tell(e, callback, arg);
@@ -175,23 +177,24 @@ lupe_status lupe__events_begin(struct uv_loop_s *loop) {
 void lupe__events_end(void) {
   pthread_mutex_lock(&events.lock);
   events.taking = false;
-  while (events.calling && !is_caller()) pthread_cond_wait(&events.changed, &events.lock);
+  events.thread_ends = true; /* with the call that is under way, whatever waits behind it */
   for (event *e = events.head, *next; e; e = next) {
     next = e->next;
     free_event(e);
   }
   events.head = events.tail = NULL;
   events.count = 0;
-  bool joins = events.has_thread && !pthread_equal(events.thread, pthread_self());
-  events.thread_ends = true;
   pthread_cond_broadcast(&events.changed);
+  while (events.calling && !is_caller()) pthread_cond_wait(&events.changed, &events.lock);
+  bool joins = events.has_thread && !pthread_equal(events.thread, pthread_self());
   pthread_mutex_unlock(&events.lock);
-  if (joins) {
-    pthread_join(events.thread, NULL);
-    events.has_thread = false;
-  }
-  lupe__host_loop_close(events.loop);
+  if (joins) pthread_join(events.thread, NULL);
+  pthread_mutex_lock(&events.lock);
+  lupe__host_loop *loop = events.loop;
   events.loop = NULL;
+  if (joins) events.has_thread = false;
+  pthread_mutex_unlock(&events.lock);
+  lupe__host_loop_close(loop);
 }
 
 bool lupe__events_on_own_thread(void) {
@@ -228,7 +231,9 @@ lupe_status lupe_set_callback(lupe_event_cb callback, void *arg) {
   if (status == LUPE_OK) {
     events.callback = callback;
     events.arg = arg;
-    while (events.calling && !is_caller()) pthread_cond_wait(&events.changed, &events.lock);
+    const uint64_t former = events.call; /* not the next one, which is of the new callback already */
+    while (events.calling && events.call == former && !is_caller())
+      pthread_cond_wait(&events.changed, &events.lock);
   }
   bool tell_runtime = status == LUPE_OK && events.taking && told != (callback != NULL);
   pthread_mutex_unlock(&events.lock);

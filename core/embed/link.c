@@ -59,6 +59,7 @@ static struct {
 /* The link thread's own; set by lupe__link_open before there is one. */
 static struct {
   pthread_t thread, reader;
+  bool runs; /* until it was joined */
   lupe_mode mode;
   int calls, events;
   int64_t until_ms; /* closing: it gives up then */
@@ -292,8 +293,17 @@ static void *link_main(void *unused) {
 
 /* ---- from outside ---- */
 
+static void join_link(void) {
+  if (own.runs) pthread_join(own.thread, NULL);
+  own.runs = false;
+}
+
 lupe_status lupe__link_open(lupe_mode mode) {
   sigset_t all, before;
+  if (own.runs && !atomic_load(&state.ended)) {
+    return lupe__fail(LUPE_EINUSE, "what lupe_stop could not end in time has not ended yet: try again later");
+  }
+  join_link();
   own.mode = mode;
   own.calls = own.events = -1;
   own.until_ms = 0;
@@ -307,12 +317,13 @@ lupe_status lupe__link_open(lupe_mode mode) {
   int failed = start_thread(&own.thread, link_main);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (failed) return lupe__fail(LUPE_ENOMEM, "no thread can be started: %s", strerror(failed));
+  own.runs = true;
   pthread_mutex_lock(&state.lock);
   while (state.opening) pthread_cond_wait(&state.changed, &state.lock);
   lupe_status status = state.status;
   pthread_mutex_unlock(&state.lock);
   if (status == LUPE_OK) return status;
-  pthread_join(own.thread, NULL);
+  join_link();
   return lupe__fail(status, "%s", state.why);
 }
 
@@ -411,7 +422,7 @@ bool lupe__link_close(int64_t wait_ms, bool joins) {
   pthread_mutex_unlock(&state.lock);
   wake_link();
   if (!lupe__wait_until(&state.ended, until_ms + LATE_MS)) return false;
-  if (joins) pthread_join(own.thread, NULL);
+  if (joins) join_link();
   return !state.given_up;
 }
 
@@ -420,4 +431,6 @@ void lupe__link_forget(void) {
   state.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER; /* the parent's threads waited there */
   state.there = false;
   state.call = NULL;
+  own.runs = false;
+  lupe__runtime_forget();
 }

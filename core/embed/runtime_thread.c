@@ -16,6 +16,7 @@
 #include "core/agent/agent.h"
 #include "core/embed/beside.h"
 #include "core/embed/embedded.h"
+#include "core/embed/libuv_pipe.h"
 #include "core/embed/patience.h"
 
 enum { STACK_BYTES = 8 << 20 /* of which only what is touched is memory */ };
@@ -26,6 +27,7 @@ static struct {
   pthread_t thread;
   lupe_embedded ends;
   int not_mine[2];
+  bool runs; /* until it was joined */
   atomic_bool ended;
   sem_t settled; /* the thread has its own descriptor table, or cannot have one */
   lupe_status status;
@@ -57,30 +59,6 @@ static const char *foreign(const dependency **which) {
   return NULL;
 }
 
-/* As many as a loop takes. */
-static bool has_descriptors(void) {
-  int first[2], second[2];
-  if (pipe2(first, O_CLOEXEC) != 0) return false;
-  bool has = pipe2(second, O_CLOEXEC) == 0;
-  close(first[0]);
-  close(first[1]);
-  if (has) close(second[0]), close(second[1]);
-  return has;
-}
-
-/* libuv makes a pipe for its signals at its first loop, and has a fork handler that closes and opens it.
- * Where it gets none it aborts the program. */
-static lupe_status settle_libuv(void *library) {
-  if (!has_descriptors()) return LUPE_EIO;
-  int (*init)(void *) = (int (*)(void *))dlsym(library, "uv_loop_init");
-  int (*end)(void *) = (int (*)(void *))dlsym(library, "uv_loop_close");
-  size_t (*size)(void) = (size_t(*)(void))dlsym(library, "uv_loop_size");
-  _Alignas(16) char loop[4096];
-  if (!init || !end || !size || size() > sizeof loop || init(loop) != 0) return LUPE_EIO;
-  end(loop);
-  return LUPE_OK;
-}
-
 static void *open_beside(char *why, size_t why_bytes) {
   static const char *const places[] = {"liblupe-runtime.so", "lupe/liblupe-runtime.so",
                                        LUPE_LIB_DIR "/liblupe-runtime.so", NULL};
@@ -97,6 +75,11 @@ static void *open_beside(char *why, size_t why_bytes) {
 }
 
 lupe_status lupe__runtime_load(char *why, size_t why_bytes) {
+  if (runtime.runs && !lupe__runtime_join(0)) {
+    snprintf(why, why_bytes,
+             "the runtime that was stopped last has not ended yet: try again later, or use LUPE_MODE_HELPER");
+    return LUPE_EINUSE;
+  }
   if (run_runtime) return LUPE_OK;
   const dependency *which;
   const char *whose = foreign(&which);
@@ -115,9 +98,9 @@ lupe_status lupe__runtime_load(char *why, size_t why_bytes) {
     snprintf(why, why_bytes, "the runtime cannot be loaded: %s", dlerror());
     return LUPE_ENOENT;
   }
-  if (settle_libuv(library) != LUPE_OK) {
+  if (lupe__libuv_settle(library) != LUPE_OK) {
     snprintf(why, why_bytes,
-             "the runtime has no event loop: no descriptors are left, or libuv is not usable");
+             "the runtime has no event loop: no descriptors or memory are left, or libuv is not usable");
     return LUPE_EIO;
   }
   run_runtime = entry;
@@ -170,7 +153,8 @@ lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char
   }
   while (sem_wait(&runtime.settled) != 0) continue;
   sem_destroy(&runtime.settled);
-  if (runtime.status == LUPE_OK) return LUPE_OK;
+  runtime.runs = runtime.status == LUPE_OK;
+  if (runtime.runs) return LUPE_OK;
   pthread_join(runtime.thread, NULL);
   snprintf(why, why_bytes, "the runtime's thread gets no descriptor table of its own");
   return runtime.status;
@@ -179,5 +163,10 @@ lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char
 bool lupe__runtime_join(int64_t wait_ms) {
   if (!lupe__wait_until(&runtime.ended, lupe__now_ms() + wait_ms)) return false;
   pthread_join(runtime.thread, NULL); /* it does nothing more */
+  runtime.runs = false;
   return true;
+}
+
+void lupe__runtime_forget(void) {
+  runtime.runs = false;
 }

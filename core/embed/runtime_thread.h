@@ -11,8 +11,8 @@
 
 /* Opens the library, once in a process's life. While the caller has the program's descriptor table still:
  * libuv keeps two descriptors, and closes them in forked children by their numbers. LUPE_EUNSUPPORTED: the
- * program has a Lua of its own where everybody sees it; LUPE_ENOENT: the library is not there, or not whole.
- * `why` is written then. */
+ * program has a Lua of its own where everybody sees it; LUPE_ENOENT: the library is not there, or not whole;
+ * LUPE_EINUSE: a runtime that did not end in time still has not. `why` is written then. */
 lupe_status lupe__runtime_load(char *why, size_t why_bytes);
 
 /* Starts the thread, "lupe", with the runtime's ends of the link: it has its own copy of the caller's
@@ -23,5 +23,8 @@ lupe_status lupe__runtime_run(int calls, int events, const int not_mine[2], char
 
 /* Waits for its end. False: it has not ended in time. */
 bool lupe__runtime_join(int64_t wait_ms);
+
+/* In a forked child, which has no such thread. */
+void lupe__runtime_forget(void);
 
 #endif

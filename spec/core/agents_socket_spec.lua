@@ -9,6 +9,7 @@ ffi.cdef([[
 int setenv(const char *name, const char *value, int overwrite);
 int unsetenv(const char *name);
 int close(int fd);
+unsigned umask(unsigned mask);
 ]])
 local core = support.core()
 
@@ -108,5 +109,32 @@ describe("the folder of an agents' socket", function()
     assert.is_true(there(open .. "/agents"))
     assert.is_true(there(full .. "/kept"))
     assert.is_true(there(other .. "/agents"))
+  end)
+end)
+
+describe("the folder of a socket whose path others know", function()
+  after_each(support.cleanup)
+
+  it("is made with its mode whatever the umask, and not where a link is", function()
+    local base = support.temp_dir()
+    local function claim(folder, shared)
+      local out, text = ffi.new("lupe_agents_socket"), ffi.new("char[512]")
+      local status = tonumber(core.lupe_agents_socket_claim(out, folder .. "/agents", shared, text, 512))
+      if status == 0 then core.lupe_agents_socket_release(out) end
+      return status, ffi.string(text)
+    end
+    local function mode(folder)
+      return (support.run({ "stat", "-c", "%a", folder }).out:gsub("\n$", ""))
+    end
+    local before = ffi.C.umask(63) -- 077
+    local first, second = claim(base .. "/shared", true), claim(base .. "/own", false)
+    ffi.C.umask(before)
+    assert.same({ 0, 0 }, { first, second })
+    assert.same({ "755", "700" }, { mode(base .. "/shared"), mode(base .. "/own") })
+    assert(os.execute(("ln -s %s/own %s/link"):format(base, base)))
+    local status, text = claim(base .. "/link", true)
+    assert.equal(8, status)
+    assert.matches("is not a folder", text, 1, true)
+    assert.equal("700", mode(base .. "/own"))
   end)
 end)

@@ -74,6 +74,12 @@ describe("lupe_set_callback", function()
     end)
   end
 
+  it("waits for a call of the former callback, and for none of the new one", function()
+    local process = support.run({ support.fixture("embed_callbacks") }, { seconds = 40 })
+    assert.equal("the former one has returned\nthe new one is called, and set\n", process:stdout())
+    assert.equal(0, process.code)
+  end)
+
   it("knocks at the host's loop for each event, wherever its memory is", function()
     local process = support.run({ support.fixture("embed_knocks") }, { seconds = 40 })
     assert.equal("told 200 of 200\n", process:stdout())

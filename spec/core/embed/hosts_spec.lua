@@ -162,6 +162,23 @@ describe("a program with lupe inside", function()
         assert.equal("", sockets())
       end)
 
+      it("closes all descriptors, and its children have what it opens on the same numbers", function()
+        local said, lines = embedding.run({ "mode " .. mode, "start", "closefrom", "open_files",
+          "fork read_files;fork read_files", "read_files", "stop" })
+        local read = {}
+        for _, line in ipairs(lines) do
+          if line:find("^file") then read[#read + 1] = line end
+        end
+        -- The child's, the child's child's, and the parent's.
+        assert.equal(("file 0,file 1 cloexec,file 2,"):rep(3), table.concat(read, ",") .. ",")
+        assert.equal(0, one(said, "stop").status)
+      end)
+
+      it("exits on a thread that is to be cancelled, with the code that it gave", function()
+        embedding.run({ "mode " .. mode, "start", "exit_cancelled 7" }, { folder = folder, code = 7 })
+        support.eventually(function() return sockets() == "" end, 5, "no socket to be left")
+      end)
+
       it("ignores the ends of its children, or waits for any", function()
         for _, word in ipairs({ "ignore_children", "wait_children" }) do
           local said, lines = embedding.run({ "mode " .. mode, "start", word, "wait_children",

@@ -153,6 +153,15 @@ describe("lupe_start and lupe_stop", function()
     end
   end)
 
+  it("wait for a runtime that has not ended before there is another one", function()
+    local process = support.run({ support.fixture("embed_hangs") },
+      { env = { LUPE_SOCKET = false, LUPE_CONFIG = false, LUPE_LISTEN = false, XDG_RUNTIME_DIR = support.temp_dir() },
+        seconds = 60 })
+    assert.equal(("start 0\nstop %d\nstart %d the runtime that was stopped last has not ended yet: try again later, "
+      .. "or use LUPE_MODE_HELPER\nstart 0\nstop 0\n"):format(STATUS.EIO, STATUS.EINUSE), process:stdout())
+    assert.equal(0, process.code)
+  end)
+
   it("answer calls that wait on other threads when it stops", function()
     local said = embedding.run({ "start", "reader", "alloc 1000000", "stop", "join_reader" })
     assert.equal(0, one(said, "stop").status)
