@@ -269,6 +269,7 @@ end
 -- @param facts { url, socket, pid, version, tell = function(kind, rule, severity, text, json) }
 -- @return function(op, texts)
 function embedded.new(api, respond, facts)
+  collectgarbage("setpause", 120) -- garbage is the program's memory here
   local self = { api = api, app = api.app, host = api.app.host, facts = facts }
   listen(self)
   return function(op, texts)
