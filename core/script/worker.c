@@ -55,6 +55,7 @@ typedef struct process {
   bool all_sent;
   uint64_t cpu_before_ms;        /* of the head: the CPU time used when it was sent */
   uint64_t waited_ms, looked_ms; /* since then; and when that was counted */
+  uint64_t counted_ns;           /* of its CPU time, that its owner has among that of ended ones already */
   lupe__frame frame;             /* comes in */
 } process;
 
@@ -136,6 +137,9 @@ static void give_up(process *p) {
   w->process = NULL;
   uv_timer_stop(&w->timer);
   close_socket(p);
+  if (p->ended) return;
+  p->counted_ns = lupe_spawn_cpu_ns(p->program);
+  w->ended_cpu_ns += p->counted_ns;
 }
 
 static void kill_process(process *p) {
@@ -218,7 +222,8 @@ static void on_end(uv_poll_t *poll, int status, int events) {
   process *p = poll->data;
   lupe_spawn_end end;
   if (!lupe_spawn_wait(p->program, 0, &end)) return;
-  p->owner->ended_cpu_ns += lupe_spawn_cpu_ns(p->program);
+  uint64_t used_ns = lupe_spawn_cpu_ns(p->program);
+  if (used_ns > p->counted_ns) p->owner->ended_cpu_ns += used_ns - p->counted_ns;
   p->ended = true;
   lupe_worker *w = p->worker;
   if (w) read_frames(p); /* its last reply may be there still */
