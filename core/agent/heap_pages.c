@@ -111,14 +111,10 @@ static int set_default_decay(const char *name, ssize_t ms) {
 /* The arena for huge blocks gives back at once, and jemalloc starts a thread where it is told otherwise. */
 static int set_arena_decay(const char *of_first, unsigned arena, ssize_t ms) {
   ssize_t its = 0;
-  size_t mib[LUPE_MIB_MAX], length = LUPE_MIB_MAX, bytes = sizeof its;
   if (ms == LUPE_DECAY_SAME || !is_programs(arena)) return 0;
-  int error = mallctlnametomib(of_first, mib, &length);
-  if (error) return error;
-  mib[1] = arena;
-  if (mallctlbymib(mib, length, &its, &bytes, NULL, 0) != 0) return 0; /* it has not begun */
+  if (lupe_jemalloc_decay(of_first, arena, &its) != 0) return 0; /* it has not begun */
   if (its == 0 && arena == huge_arena()) return 0;
-  return mallctlbymib(mib, length, NULL, NULL, &ms, sizeof ms);
+  return lupe_jemalloc_set_decay(of_first, arena, ms);
 }
 
 int lupe_heap_set_decay(int32_t dirty_ms, int32_t muzzy_ms, uint32_t *arena) {

@@ -1,13 +1,8 @@
 #include "core/agent/proof_heap.h"
 
+#include "core/agent/jemalloc.h"
 #include "core/agent/proof_metadata.h"
 #include "core/agent/proof_samples.h"
-
-/* jemalloc's, weak as in heap.c. */
-extern int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length) __attribute__((weak));
-extern int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *new,
-                        size_t new_bytes) __attribute__((weak));
-extern size_t sallocx(const void *ptr, int flags) __attribute__((weak));
 
 enum {
   PAGE = 1 << LUPE_HEAP_PAGE_SHIFT,
@@ -32,7 +27,7 @@ typedef struct mapping {
   size_t extents_max;
   uint32_t slots_max;
   uint64_t counted; /* blocks below this one have their slots */
-  size_t query[8], query_length;
+  size_t query[LUPE_MIB_MAX], query_length;
   unsigned char *asked; /* by block: 0 not yet, 1 jemalloc knows of it, 2 it does not */
   uint64_t odd;
 } mapping;
