@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/store/maps_file.h"
 #include "core/store/run.h"
+#include "core/store/seconds.h"
 #include "core/wire/record.h"
 
 enum {
@@ -208,14 +209,14 @@ static bool read_record(const lupe_thread_sample *r, lupe_sample *out) {
   if (!isfinite(r->time_ms)) return false;
   if (r->kind == LUPE_RECORD_CPU) {
     if (r->period_ns < PERIOD_MIN_NS || r->period_ns > SECOND_NS) return false;
-    uint32_t most = (uint32_t)(LUPE_SAMPLE_SECONDS * UINT64_C(1000000000) / r->period_ns);
+    uint32_t most = (uint32_t)(LUPE_SECONDS_MAX * UINT64_C(1000000000) / r->period_ns);
     out->count = r->weight == 0 ? 1 : r->weight < most ? r->weight : most;
     out->ns = out->count * (uint64_t)r->period_ns;
     out->state = what == LUPE_THREAD_KERNEL ? LUPE_THREAD_KERNEL : LUPE_THREAD_USER;
     return true;
   }
   if (r->kind == LUPE_RECORD_WALL) {
-    uint64_t most = LUPE_SAMPLE_SECONDS * UINT64_C(1000000);
+    uint64_t most = LUPE_SECONDS_MAX * UINT64_C(1000000);
     out->ns = (r->weight < most ? r->weight : most) * 1000;
     out->state = what == LUPE_THREAD_WAITING ? r->state : LUPE_THREAD_RUNNING;
     out->switches = r->switches;
