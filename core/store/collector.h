@@ -1,9 +1,7 @@
-/* collector.h -- gathers one run: listens for agents, drains their rings, takes heap profiles in rounds
- * and publishes a snapshot after each.
- * A round asks every process for a profile at once; dumps are read and the snapshot is built on the
- * pool, one job at a time, so the loop is never held by them. Rounds come every heap interval, and less
- * often where taking them would cost more than its share of the overhead budget.
- * Owner and thread: the loop. */
+/* collector.h -- gathers one run: agents connect (connections.h), their rings are drained, heap profiles are
+ * taken in rounds (rounds.h), and the newest snapshot is kept (latest.h).
+ * Dumps are read and snapshots built on the pool, one job at a time (jobs.h), so the loop is never held by
+ * them. Owner and thread: the loop. */
 #ifndef LUPE_STORE_COLLECTOR_H
 #define LUPE_STORE_COLLECTOR_H
 
