@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "core/store/maps_file.h"
+#include "core/store/proc_stat.h"
 #include "core/store/run.h"
 #include "core/store/seconds.h"
 #include "core/wire/record.h"
@@ -162,13 +163,9 @@ static void set_name(lupe_sample_thread *thread, const char *name) {
 static bool read_name(int32_t pid, int32_t tid, lupe_sample_thread *thread) {
   char path[64], text[2 * LUPE_SAMPLE_NAME_BYTES];
   snprintf(path, sizeof path, "/proc/%d/task/%d/comm", (int)pid, (int)tid);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return false;
-  if (text[n - 1] == '\n') n--;
-  text[n] = '\0';
+  size_t n;
+  if (lupe__proc_read(AT_FDCWD, path, text, sizeof text, &n) != LUPE_OK || n == 0) return false;
+  if (text[n - 1] == '\n') text[n - 1] = '\0';
   set_name(thread, text);
   return true;
 }
