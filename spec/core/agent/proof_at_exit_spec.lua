@@ -11,10 +11,7 @@ describe("a leak proof at exit", function()
   local LIMITS = { interval_ms = 20, max_ms = 5000 }
 
   before_each(function() runtime = fake_runtime.new() end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
+  after_each(function() runtime:close() end)
 
   local function started(fixture, commands, after, limits)
     return proof_hosts.start(runtime, fixture, commands,

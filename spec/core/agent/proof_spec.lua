@@ -27,10 +27,7 @@ describe("a leak proof", function()
   local runtime
 
   before_each(function() runtime = fake_runtime.new() end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
+  after_each(function() runtime:close() end)
 
   local function start(count, kinds, options)
     local arguments = { tostring(count) }
