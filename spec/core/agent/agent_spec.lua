@@ -1,4 +1,5 @@
 --- The agent as a part of a program, which starts and stops it.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
 
@@ -301,14 +302,14 @@ describe("a program that has the agent in it", function()
     assert.are.same({ "start 0", "stop 0" }, { said[1], said[2] })
     assert.is_truthy(said[3]:find("threads 1, .*segments 0, timers 0"), said[3])
     assert.are.same({ "start 0", "stop 0" }, { said[4], said[6] })
-    assert.is_truthy(said[7]:find("threads 2, .*segments 0, timers 0"), said[7]) -- the first one is a zombie
+    assert.is_truthy(said[7]:find("threads 1, .*segments 0, timers 0"), said[7])
   end)
 
   -- memory that is written to --------------------------------------------------------------------
 
   it("keeps mapped what a thread is writing to, says so, and sees to it later", function()
     for _, later in ipairs({ "stop", "start=SOCKET" }) do
-      local program = guest({ "start=SOCKET", "write", "stop", "leftovers", "written", later, "stop", "leftovers" })
+      local program = guest({ "start=SOCKET", "write", "try_stop", "leftovers", "written", later, "stop", "leftovers" })
       serve(program)
       local said = lines(program)
       assert.are.same({ "start 0", "stop " .. AGAIN }, { said[1], said[2] })
@@ -328,8 +329,6 @@ describe("a program that has the agent in it", function()
     assert.is_truthy(said[4]:find("threads 1, .*segments 0, timers 0"), said[4])
   end)
 
-  -- storms -------------------------------------------------------------------------------------
-
   it("starts, stops and forks amid threads that allocate", function()
     for _, jemalloc in ipairs({ true, false }) do
       local program = guest({ "hammer=3", "storm=4,SOCKET", "stop", "mallctl" },
@@ -338,16 +337,6 @@ describe("a program that has the agent in it", function()
       assert.are.same({ 0, nil }, { program.code, program.signal }, program:stderr())
       assert.is_true(#met > 50)
       if jemalloc then assert.are.equal("unwinder jemalloc's, active 0", lines(program)[2]) end
-    end
-  end)
-
-  it("lets several threads start, stop and adopt at once, under each allocator", function()
-    -- A sanitizer is an allocator of its own, and knows nothing of signals that come at any time.
-    local allocators = support.sanitized and { false } or { fake_runtime.jemalloc, false }
-    for _, jemalloc in ipairs(allocators) do
-      local stress = support.run({ support.fixture("agent_stress"), "60", "3", support.sanitized and "0" or "900" },
-        { env = { LD_PRELOAD = jemalloc, MALLOC_CONF = "prof:true,prof_active:false,lg_prof_sample:10" } })
-      assert.are.same({ 0, "" }, { stress.code, stress.err }, stress.out)
     end
   end)
 end)
