@@ -1,4 +1,5 @@
 --- What the agent carries out when it is told to, in programs that run on.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")

@@ -1,4 +1,5 @@
 --- The agent's thread: it answers, it says farewell, and the program never notices it.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")

@@ -1,4 +1,5 @@
 --- CPU samples of real programs: how many there are, and what the program notices of them.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")

@@ -1,4 +1,5 @@
 --- What the agent sees of a program's heap, and what it says where it can see nothing.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local bit = require("bit")
 local fake_runtime = require("spec.core.agent.fake_runtime")

@@ -1,4 +1,5 @@
 --- A program changes its user and groups: the agent's thread must be told the same as the program's.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
 

@@ -1,4 +1,5 @@
 --- Spans and tags of real programs: what is counted, under which names, and where it is told.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local bit = require("bit")
 local buckets = require("lupe.span_buckets")

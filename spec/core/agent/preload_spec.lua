@@ -1,4 +1,5 @@
 --- The agent in a tree of processes: fork, exec, setuid, and where it has no business.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")

@@ -1,4 +1,5 @@
 --- The leak proof that a program makes as it exits, where that is wanted.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local proof_hosts = require("spec.core.agent.proof_hosts")
 local support = require("spec.support")

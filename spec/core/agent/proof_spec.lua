@@ -1,4 +1,5 @@
 --- What a leak proof finds, in programs of which it is known.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local bit = require("bit")
 local fake_runtime = require("spec.core.agent.fake_runtime")

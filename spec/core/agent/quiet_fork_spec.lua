@@ -1,4 +1,5 @@
 --- A leak proof, as the program sees it that it is made of: not at all.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local proof_hosts = require("spec.core.agent.proof_hosts")

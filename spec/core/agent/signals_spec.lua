@@ -1,4 +1,5 @@
 --- SIGPROF belongs to the program, where the program wants it.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
 
