@@ -19,13 +19,13 @@ local function start_under_lupe(flags, argv)
   return support.spawn(words)
 end
 
-local function ended(process, seconds)
+local function finished(process, seconds)
   process:wait(seconds or 60)
   process.out, process.err = process:stdout(), process:stderr()
   return process
 end
 
-local function under_lupe(flags, argv, seconds) return ended(start_under_lupe(flags, argv), seconds) end
+local function under_lupe(flags, argv, seconds) return finished(start_under_lupe(flags, argv), seconds) end
 
 local function printed(done)
   assert.equal(0, done.code, ("signal %s: %s"):format(tostring(done.signal), done.out .. done.err))
@@ -109,18 +109,18 @@ describe("a program that waits in calls that end with EINTR at a signal", functi
   end
 
   it("sees none from looks at what threads wait for, however many", function()
-    local done = ended(looked_at)
+    local done = finished(looked_at)
     assert.equal(0, interruptions(done), done.out)
     assert.is_true(printed(done).calls > 100)
   end)
 
   it("sees none while it waits, with CPU timers at the highest rate", function()
-    local done = ended(waiting)
+    local done = finished(waiting)
     assert.equal(0, interruptions(done), done.out)
   end)
 
   it("sees none where threads compute in between, with CPU timers at the highest rate", function()
-    local done = ended(computing)
+    local done = finished(computing)
     assert.equal(0, interruptions(done), done.out)
   end)
 end)

@@ -92,8 +92,8 @@ describe("a storm of allocations, exceptions, libraries, forks and threads", fun
 
   it("ends with every child reaped, at one sample per 4 KiB", function()
     local done = support.run({ support.built("lupe"), "run", "--report", "none", "--sample-bytes", "4K",
-      "--heap-interval", "0.5", "--", support.fixture("storm"), STORM_SECONDS, 8, support.built("spec/unwind_plugin.so") },
-      { seconds = 90 })
+      "--heap-interval", "0.5", "--", support.fixture("storm"), STORM_SECONDS, 8,
+      support.built("spec/unwind_plugin.so") }, { seconds = 90 })
     assert.equal(0, done.code, done.out .. done.err)
     assert.matches("failures 0", done.out)
   end)

