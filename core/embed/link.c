@@ -190,7 +190,8 @@ static void close_link(void) {
 static bool end_runtime(void) {
   int64_t left_ms = own.until_ms - lupe__now_ms();
   if (left_ms < 0) left_ms = 0;
-  return own.mode == LUPE_MODE_HELPER ? lupe__helper_end(left_ms) : lupe__runtime_join(left_ms);
+  if (own.mode == LUPE_MODE_HELPER) return lupe__helper_end(left_ms, !state.exiting);
+  return lupe__runtime_join(left_ms);
 }
 
 static lupe_status connect_to_runtime(char *why) {
