@@ -2,11 +2,14 @@
  * that it has started. */
 #include "core/embed/embedded.h"
 
+#include <errno.h>
 #include <lauxlib.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -18,6 +21,8 @@
 
 enum {
   TEXTS_MAX = 256,
+  /* With both workers and a program in it the runtime has 24 open, and more while it works. */
+  DESCRIPTORS = 32,
   RECORDED_MS = 2000, /* for the last frame of a recording */
 };
 
@@ -294,19 +299,44 @@ static void run(embedded *em) {
   lupe_vm_free(em->vm);
 }
 
+/* Whether there is room for the runtime's descriptors: found out here, it is one sentence, and not whatever
+ * the first call says that gets none. */
+static bool has_descriptors(char *text, size_t text_bytes) {
+  int fds[DESCRIPTORS], count = 0;
+  while (count < DESCRIPTORS && (fds[count] = eventfd(0, EFD_CLOEXEC)) >= 0) count++;
+  int error = errno;
+  for (int i = 0; i < count; i++) close(fds[i]);
+  if (count == DESCRIPTORS) return true;
+  struct rlimit limit = {0};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  snprintf(text, text_bytes,
+           "the runtime needs %d descriptors of its own and gets %d: %s; RLIMIT_NOFILE is %llu (`ulimit -n`)",
+           DESCRIPTORS, count, strerror(error), (unsigned long long)limit.rlim_cur);
+  return false;
+}
+
+/* After START, and to the end of it all. */
+static void serve(embedded *em) {
+  char text[256];
+  if (!has_descriptors(text, sizeof text)) {
+    lupe__runtime_link_reply_text(&em->link, LUPE_EIO, text);
+    return;
+  }
+  int error = uv_loop_init(&em->loop);
+  if (error != 0) {
+    snprintf(text, sizeof text, "no event loop: %s", uv_strerror(error));
+    lupe__runtime_link_reply_text(&em->link, LUPE_EIO, text);
+    return;
+  }
+  run(em);
+  uv_loop_close(&em->loop);
+}
+
 void lupe_embedded_main(const lupe_embedded *given) {
   embedded em = {.given = given};
   uid_t same;
   /* The pair's maker is the program, in each mode. */
   (void)lupe_channel_peer(given->calls, &em.host_pid, &same);
-  if (lupe__runtime_link_begin(&em.link, given->calls, given->events) == LUPE_EMBEDDED_START) {
-    if (uv_loop_init(&em.loop) == 0) {
-      run(&em);
-      uv_loop_close(&em.loop);
-    } else {
-      lupe__runtime_link_reply_text(&em.link, LUPE_EIO,
-                                    "no event loop: no descriptors are left, or a limit is reached");
-    }
-  }
+  if (lupe__runtime_link_begin(&em.link, given->calls, given->events) == LUPE_EMBEDDED_START) serve(&em);
   lupe__runtime_link_end(&em.link, em.stop_owed);
 }
