@@ -23,7 +23,8 @@ enum {
   TEXTS_MAX = 256,
   /* With both workers and a program in it the runtime has 24 open, and more while it works. */
   DESCRIPTORS = 32,
-  RECORDED_MS = 2000, /* for the last frame of a recording */
+  RECORDED_MS = 2000, /* for the last frame of a recording; of these */
+  LINES_MS = 100,     /* for the source lines in it that are not known yet: the program waits */
 };
 
 typedef struct embedded {
@@ -215,7 +216,7 @@ static void stop(embedded *em, const char *why) {
   }
   em->ending = (lupe_ending){.pid = em->host_pid, .unknown = why};
   uv_timer_start(&em->patience, on_patience, RECORDED_MS, 0);
-  lupe_runtime_report(em->runtime, &em->ending, on_recorded, em);
+  lupe_runtime_report(em->runtime, &em->ending, LINES_MS, on_recorded, em);
 }
 
 static void on_request(void *arg, uint32_t op) {

@@ -54,8 +54,9 @@ struct lupe_collector {
   bool unseen;       /* there are samples or a leak proof that `latest` lacks */
   double refresh_ms; /* Unix time when `latest` may be built anew for them */
   bool round_open, stopping, finishing;
-  uint64_t refused; /* connections */
-  bool deaf;        /* no new connection could be taken; the next look is at the next draining */
+  uint32_t lines_ms; /* of the last round; 0 before it */
+  uint64_t refused;  /* connections */
+  bool deaf;         /* no new connection could be taken; the next look is at the next draining */
   uint64_t serial, tick;
   uint64_t spent_ns;  /* on prof.dump in the open round, by all processes */
   double recorded_ms; /* when the memory series got its last row */
@@ -145,6 +146,7 @@ static void end_round_when_complete(lupe_collector *c) {
       .kind = LUPE_JOB_END_ROUND,
       .pid = c->finishing ? LUPE_TARGET_ALL : LUPE_TARGET_ALL_LIVE,
       .window_ms = c->finishing ? LUPE_WINDOW_MAX_MS : LUPE_WINDOW_MS,
+      .lines_ms = c->lines_ms,
       .done = after_round,
       .arg = c,
   };
@@ -607,11 +609,12 @@ no_path:
   return status;
 }
 
-void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg) {
+void lupe_collector_finish(lupe_collector *c, uint32_t lines_ms, lupe_collector_snapshot_cb done, void *arg) {
   accept_all(c);
   for (connection *k = c->connections; k; k = k->next) receive(k);
   record_memory(c);
   c->finishing = true;
+  c->lines_ms = lines_ms;
   c->finished = done;
   c->finished_arg = arg;
   uv_timer_stop(&c->rounds);
