@@ -312,7 +312,7 @@ describe("a leak proof", function()
 
   it("has one group for a lost chain of two million", function()
     local host = start(2000000, { "lost_chain" }, SOME)
-    local block = host:proof({ interval_ms = 0 })
+    local block = host:proof({ interval_ms = 0, max_ms = 50000 })
     local list, heads = of_size(block, 80), 0
     for _, o in ipairs(list) do
       assert(o.state == 3 and o.group == list[1].group)
