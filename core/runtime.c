@@ -228,11 +228,12 @@ static void on_last_snapshot(void *arg, lupe_status status, lupe_snapshot *snaps
   r->last = NULL;
 }
 
-void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, lupe_report_cb done, void *arg) {
+void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, uint32_t lines_ms, lupe_report_cb done,
+                         void *arg) {
   r->ending = ending;
   r->reported = done;
   r->reported_arg = arg;
-  lupe_collector_finish(r->collector, on_last_snapshot, r);
+  lupe_collector_finish(r->collector, lines_ms, on_last_snapshot, r);
 }
 
 /* -- life ------------------------------------------------------------------------------------- */

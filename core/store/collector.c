@@ -290,10 +290,10 @@ no_jobs:
   return status;
 }
 
-void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg) {
+void lupe_collector_finish(lupe_collector *c, uint32_t lines_ms, lupe_collector_snapshot_cb done, void *arg) {
   lupe_connections_receive(c->connections);
   record_memory(c);
-  lupe_rounds_finish(c->rounds, done, arg);
+  lupe_rounds_finish(c->rounds, lines_ms, done, arg);
 }
 
 static void on_timer_closed(uv_handle_t *handle) {

@@ -54,8 +54,8 @@ lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, uint32_t win
 
 /* The last round of a run: takes in what the ending processes `left`, their leak proofs too, asks those that
  * still run for a profile (at most two seconds), and gives the snapshot of all targets. No rounds come after
- * it. */
-void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg);
+ * it, so for that snapshot lines are looked for that are not known yet, for `lines_ms` at most. */
+void lupe_collector_finish(lupe_collector *c, uint32_t lines_ms, lupe_collector_snapshot_cb done, void *arg);
 
 /* What all agents are asked for from now on, those that connect later too. */
 void lupe_collector_set_rates(lupe_collector *c, uint32_t cpu_hz, uint32_t wall_hz);

@@ -18,6 +18,7 @@ struct lupe_rounds {
   lupe_rounds_options options;
   uv_timer_t next, deadline;
   bool open, finishing, closed;
+  uint32_t lines_ms;     /* of the last one; 0 before it */
   uint64_t serial, tick; /* of the open one */
   uint64_t spent_ns;     /* on prof.dump in it, by all processes */
   uint64_t pace_ms;      /* what the budget allows */
@@ -80,6 +81,7 @@ static void end(lupe_rounds *r) {
       .kind = LUPE_JOB_END_ROUND,
       .pid = r->finishing ? LUPE_TARGET_ALL : LUPE_TARGET_ALL_LIVE,
       .window_ms = r->finishing ? LUPE_WINDOW_MAX_MS : LUPE_WINDOW_MS,
+      .lines_ms = r->lines_ms,
       .done = after_round,
       .arg = r,
   };
@@ -175,9 +177,10 @@ void lupe_rounds_start(lupe_rounds *r, uv_loop_t *loop) {
   uv_timer_start(&r->next, on_due, lupe_aggregator_heap_interval_ms(r->options.aggregator), 0);
 }
 
-void lupe_rounds_finish(lupe_rounds *r, void (*done)(void *arg, lupe_status status, lupe_snapshot *snapshot),
-                        void *arg) {
+void lupe_rounds_finish(lupe_rounds *r, uint32_t lines_ms,
+                        void (*done)(void *arg, lupe_status status, lupe_snapshot *snapshot), void *arg) {
   r->finishing = true;
+  r->lines_ms = lines_ms;
   r->finished = done;
   r->finished_arg = arg;
   uv_timer_stop(&r->next);

@@ -43,10 +43,11 @@ void lupe_rounds_profiled(lupe_rounds *r, lupe_session *s, const lupe_profile_re
 void lupe_rounds_left(lupe_rounds *r);
 
 /* The last one, of all targets, those too that ended: asks those that still run for a profile (at most two
- * seconds) once the round that is open is over. No rounds come after it. `done` is called once on the loop;
- * on LUPE_OK `snapshot` is the callee's to release, else NULL. */
-void lupe_rounds_finish(lupe_rounds *r, void (*done)(void *arg, lupe_status status, lupe_snapshot *snapshot),
-                        void *arg);
+ * seconds) once the round that is open is over. No rounds come after it, so for its snapshot lines are looked
+ * for that are not known yet, for `lines_ms` at most. `done` is called once on the loop; on LUPE_OK
+ * `snapshot` is the callee's to release, else NULL. */
+void lupe_rounds_finish(lupe_rounds *r, uint32_t lines_ms,
+                        void (*done)(void *arg, lupe_status status, lupe_snapshot *snapshot), void *arg);
 
 /* Whether a snapshot comes of one soon: one is open, or it is the last. */
 bool lupe_rounds_open(const lupe_rounds *r);

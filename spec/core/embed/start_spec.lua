@@ -153,6 +153,42 @@ describe("lupe_start and lupe_stop", function()
     end
   end)
 
+  for _, mode in ipairs({ "process", "helper" }) do
+    it("say that a limit leaves too few descriptors, and start where it is raised (" .. mode .. ")", function()
+      local words, limits = { "mode " .. mode }, { 4, 5, 6, 8, 10, 12, 14, 15, 17, 19, 24, 36 }
+      for _, limit in ipairs(limits) do
+        words[#words + 1] = "limit_files " .. limit
+        words[#words + 1] = "start"
+      end
+      for _, word in ipairs({ "limit_files 256", "start", "get /api/targets", "stop" }) do words[#words + 1] = word end
+      local said = embedding.run(words)
+      for i, limit in ipairs(limits) do
+        local start = said.start[i]
+        assert.equal(STATUS.EIO, start.status, limit)
+        assert.is_truthy(start.text:find("descriptors", 1, true) or start.text:find("oo many open files", 1, true),
+          start.text)
+      end
+      assert.equal("the runtime needs 32 descriptors of its own and gets 31: Too many open files; RLIMIT_NOFILE is 36 "
+        .. "(`ulimit -n`)", said.start[#limits].text)
+      assert.same({ 0, 0, 0 }, { said.start[#limits + 1].status, one(said, "get").status, one(said, "stop").status })
+    end)
+  end
+
+  it("say that the program itself has no descriptors left, and start where it has closed some", function()
+    local words, lefts = { "mode process", "limit_files 64" }, { 0, 1, 3 }
+    for _, left in ipairs(lefts) do
+      for _, word in ipairs({ "fill_files " .. left, "start", "closefrom" }) do words[#words + 1] = word end
+    end
+    for _, word in ipairs({ "start", "get /api/targets", "stop" }) do words[#words + 1] = word end
+    local said = embedding.run(words)
+    for i in ipairs(lefts) do
+      assert.not_equal(STATUS.OK, said.start[i].status)
+      assert.is_truthy(said.start[i].text:find("no descriptors", 1, true)
+        or said.start[i].text:find("oo many open files", 1, true), said.start[i].text)
+    end
+    assert.same({ 0, 0, 0 }, { said.start[#lefts + 1].status, one(said, "get").status, one(said, "stop").status })
+  end)
+
   it("wait for a runtime that has not ended before there is another one", function()
     local process = support.run({ support.fixture("embed_hangs") },
       { env = { LUPE_SOCKET = false, LUPE_CONFIG = false, LUPE_LISTEN = false, XDG_RUNTIME_DIR = support.temp_dir() },
