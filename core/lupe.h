@@ -130,7 +130,7 @@ LUPE_API void lupe_free(void *text);
  * ended yet though lupe_stop has given it up, or the address to listen on is taken; LUPE_EINVAL: an option or
  * a setting; LUPE_ENOENT: the daemon, or a part of the installation; LUPE_ESCRIPT: what was added does not
  * load; LUPE_EUNSUPPORTED, LUPE_ENOMEM, LUPE_EIO. Nothing is left running then. While lupe runs, lines on
- * stderr that begin with "lupe: " tell of alerts, and of what is wrong with rules and routes. */
+ * stderr that begin with "lupe" tell of alerts, and of what is wrong with rules and routes. */
 LUPE_API lupe_status lupe_start(const lupe_options *options);
 /* Stops, and returns when no thread, descriptor or timer of lupe's is left in the process, and its callback
  * has returned; at most some seconds. Calls that wait on other threads are answered LUPE_ENOENT.
