@@ -135,6 +135,11 @@ static void http_figures(void *arg, lupe_http_figures *out) {
   *out = (lupe_http_figures){c.requests, c.responses, c.aborted, c.pending};
 }
 
+/* Of what has just failed. */
+static const char *text_of(lupe_status status) {
+  return status == LUPE_EIO ? strerror(errno) : lupe_status_text(status);
+}
+
 static lupe_status listen_on(lupe_runtime *r, const lupe_runtime_options *o, char *error,
                              size_t error_bytes) {
   lupe_status status = LUPE_EINUSE;
@@ -145,8 +150,7 @@ static lupe_status listen_on(lupe_runtime *r, const lupe_runtime_options *o, cha
   if (status == LUPE_OK) {
     r->port = lupe_http_server_port(r->http);
   } else {
-    snprintf(error, error_bytes, "cannot listen on %s port %u: %s%s", o->host, o->port,
-             status == LUPE_EIO ? strerror(errno) : lupe_status_text(status),
+    snprintf(error, error_bytes, "cannot listen on %s port %u: %s%s", o->host, o->port, text_of(status),
              status == LUPE_EINUSE
                  ? "; choose another by listen=ADDRESS:PORT (as --listen, in LUPE_LISTEN, or as a "
                    "setting of lupe_start), port 0 for any free one"
@@ -335,7 +339,7 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   };
   status = lupe_collector_create(&r->collector, o->loop, r->pool, r->aggregator, &collector);
   if (status != LUPE_OK) {
-    snprintf(error, error_bytes, "%s: %s", r->socket.path, lupe_status_text(status));
+    snprintf(error, error_bytes, "%s: %s", r->socket.path, text_of(status));
     goto no_collector;
   }
   /* It was made 0600; whoever may reach its folder may connect, and is looked at then. */
