@@ -54,8 +54,8 @@ typedef struct lupe_ending {
 typedef void (*lupe_report_cb)(void *arg, const char *text, size_t bytes);
 typedef void (*lupe_runtime_close_cb)(void *arg);
 
-/* Errors are explained in `error`. LUPE_EINUSE: the address or the socket is taken; LUPE_ESCRIPT; LUPE_EIO;
- * LUPE_ENOMEM. */
+/* Errors are explained in `error`. LUPE_EINUSE: the address or the socket is taken; LUPE_EINVAL: a setting;
+ * LUPE_ESCRIPT; LUPE_EIO; LUPE_ENOMEM. */
 lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *options, char *error,
                                 size_t error_bytes);
 const char *lupe_runtime_socket(const lupe_runtime *r); /* for LUPE_SOCKET of the program */

@@ -30,7 +30,7 @@ local NOT_RUN = {
   ["sudo apt install ./build/lupe_0.1.0_amd64.deb"] = "changes this machine; spec/package_spec.lua does it in a copy",
   ["lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
   ["lupe serve"] = "runs until it is ended; spec/end_to_end/serve_spec.lua",
-  ["cc app.c -o app $(pkg-config --cflags --libs lupe) -ljemalloc"] = "spec/docs_embedding_spec.lua",
+  ["cc -O2 app.c -o app $(pkg-config --cflags --libs lupe) -ljemalloc"] = "spec/docs_embedding_spec.lua",
   ["./app"] = "spec/docs_embedding_spec.lua",
   ["build/lupe run -- redis-server --save ''"] = "takes redis's own port; spec/end_to_end/redis_spec.lua",
 }

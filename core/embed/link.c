@@ -95,8 +95,9 @@ static lupe_status put(lupe__call *c) {
   if (c->status == LUPE_OK) return LUPE_OK;
   if (c->status == LUPE_ENOENT && closing) return lupe__fail(LUPE_ENOENT, "lupe was stopped meanwhile");
   if (c->status == LUPE_ENOENT) {
-    return lupe__fail(LUPE_ENOENT,
-                      "lupe's runtime has ended; what it had to say is on stderr. Call lupe_stop");
+    return lupe__fail(
+        LUPE_ENOENT, c->starts ? "lupe's runtime ended as it began; what it had to say is on stderr"
+                               : "lupe's runtime has ended; what it had to say is on stderr. Call lupe_stop");
   }
   if (c->status == LUPE_EIO) {
     return lupe__fail(LUPE_EIO, "the runtime did not answer within %d s, and is not asked any more",

@@ -148,7 +148,8 @@ static void close_link(void) {
 static bool end_runtime(void) {
   int64_t left_ms = lupe__link.until_ms - lupe__now_ms();
   if (left_ms < 0) left_ms = 0;
-  return lupe__link.mode == LUPE_MODE_HELPER ? lupe__helper_end(left_ms, !lupe__link.exiting) : lupe__runtime_join(left_ms);
+  return lupe__link.mode == LUPE_MODE_HELPER ? lupe__helper_end(left_ms, !lupe__link.exiting)
+                                             : lupe__runtime_join(left_ms);
 }
 
 static lupe_status connect_to_runtime(char *why) {

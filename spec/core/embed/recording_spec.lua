@@ -48,7 +48,7 @@ describe("the recording of an embedding program", function()
 
     it("says so where lupe_start cannot write there (" .. mode .. ")", function()
       local start = one(embedding.run({ "mode " .. mode, "set record=/nowhere/run.rec", "start" }), "start")
-      assert.not_equal(STATUS.OK, start.status)
+      assert.equal(STATUS.EINVAL, start.status)
       assert.matches("/nowhere/run.rec: No such file or directory", start.text, 1, true)
     end)
 

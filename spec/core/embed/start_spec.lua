@@ -74,6 +74,7 @@ describe("lupe_start and lupe_stop", function()
         local start = one(embedding.run({ "mode " .. mode, "set listen=127.0.0.1:" .. port, "start" }), "start")
         assert.equal(STATUS.EINUSE, start.status)
         assert.matches("cannot listen on 127.0.0.1 port " .. port, start.text, 1, true)
+        assert.matches("choose another by listen=ADDRESS:PORT", start.text, 1, true)
       end)
 
       it("let the agents of nobody else but the program's user in", function()
