@@ -116,6 +116,26 @@ describe("lupe serve", function()
     assert.equal("sh", json.name)
   end)
 
+  it("names the functions of a program that took the place of another one at its path", function()
+    local path = dir .. "/program"
+    --- Starts what lies there now, and waits for a function of it.
+    local function run(file, arguments, name)
+      assert.equal(0, os.execute(("cp %s %s"):format(file, path)))
+      local program = daemon:program(path .. " " .. arguments)
+      daemon:await_target(program.pid)
+      daemon:await("/api/profiling/allocations?target=" .. program.pid, function(answer)
+        for _, site in ipairs(answer.top_allocators) do
+          if site[1] == name then return true end
+        end
+      end)
+      program:kill(SIGKILL)
+      program:wait(20)
+    end
+    run(support.fixture("agent_host"), "keep=64,16384 wait=" .. dir .. "/never", "spec_leaf")
+    run(support.built("examples/leaky_server"), "--self-drive 60", "remember_session")
+    run(support.fixture("agent_host"), "keep=64,16384 wait=" .. dir .. "/never", "spec_leaf")
+  end)
+
   it("goes on after garbage on its socket, and after a connection that says nothing", function()
     local core = support.core()
     support.declare("core/lupe.h")
