@@ -278,6 +278,29 @@ describe("a program whose daemon went away", function()
     assert.equal(15, select(2, program:wait(20)))
   end)
 
+  it("has the children that it forked meanwhile seen by the next one, and theirs", function()
+    local words = "tell=DIR/there wait=DIR/go fork tell=DIR/child wait=DIR/fork fork keep=64,16384 wait=DIR/end"
+    local program = daemon:program(support.fixture("agent_host") .. " " .. words:gsub("DIR", dir))
+    daemon:await_target(program.pid)
+    support.eventually(function() return support.read_file(dir .. "/there") end, 10, "the program to wait")
+    daemon:stop(SIGKILL)
+    support.write_file(dir .. "/go", "")
+    support.eventually(function() return support.read_file(dir .. "/child") end, 10, "the child to wait")
+    support.write_file(dir .. "/fork", "")
+    daemon = lupe_serve.start({ dir = dir })
+    daemon:await_ready()
+    local live
+    daemon:await("/api/targets", function(answer)
+      live = 0
+      for _, target in ipairs(answer.targets) do
+        if target.live and target.connected and target.program_pid == program.pid then live = live + 1 end
+      end
+      return live == 3
+    end, 30)
+    support.write_file(dir .. "/end", "")
+    assert.equal(0, (program:wait(20)))
+  end)
+
   it("comes back with all its processes as the one program that it was", function()
     local program = daemon:program(("sh -c '%s & %s & wait'"):format(keeper(dir, "go"), keeper(dir, "go")))
     local function count()
