@@ -117,6 +117,10 @@ static lupe_status set_mode(const char *folder, mode_t mode, char *error, size_t
 static lupe_status check_folder(const char *folder, bool shared, char *error, size_t error_bytes) {
   mode_t mode = shared ? 0755 : 0700;
   if (mkdir(folder, mode) == 0) return set_mode(folder, mode, error, error_bytes);
+  if (errno == ENOENT) {
+    snprintf(error, error_bytes, "%s cannot be made: the folder around it is missing, too", folder);
+    return LUPE_EIO;
+  }
   if (errno != EEXIST) return failed(folder, error, error_bytes);
   struct stat s;
   if (lstat(folder, &s) != 0) return failed(folder, error, error_bytes);
@@ -129,6 +133,13 @@ static lupe_status check_folder(const char *folder, bool shared, char *error, si
              "%s belongs to user %u, who could take the place of the socket in it; choose another path by "
              "--socket",
              folder, (unsigned)s.st_uid);
+    return LUPE_EPERM;
+  }
+  if (s.st_mode & S_ISVTX) { /* such as /tmp: nobody is to be told to change that */
+    snprintf(error, error_bytes,
+             "%s is a folder that users share, and the socket needs one of its own; expected a path such as "
+             "%s/lupe/agents",
+             folder, folder);
     return LUPE_EPERM;
   }
   if (s.st_mode & 0022) {

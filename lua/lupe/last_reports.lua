@@ -36,6 +36,10 @@ function last_reports.new(app)
     queue = {}, working = false,
     counts = { made = 0, short = 0, skipped = 0, failed = 0 },
   }, last_reports)
+  if app.host.serves then -- it is better known now than when the first program has ended
+    local ok, message = self.store:prepare()
+    if not ok then app.host.log("warning", "no last reports can be kept: " .. message) end
+  end
   return self
 end
 
