@@ -89,6 +89,8 @@ describe("a daemon", function()
     tick(server)
     local report = listed(server).reports[1]
     assert.same({ 7, "redis-server", "exited", 12 }, { report.pid, report.name, report.how, report.lasted_seconds })
+    assert.equal("info: redis-server (process 7) has exited after 12 s; its last report is " .. report.url,
+      server.host.logged[#server.host.logged])
     local body = fake.request(server, "GET", report.url).json
     assert.equal(7, body.pid)
     assert.equal(12, body.duration_seconds)
