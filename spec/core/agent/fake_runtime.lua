@@ -205,7 +205,7 @@ end
 
 local function proof_limits(given)
   local limits = {
-    interval_ms = 50, max_ms = 20000, max_heap_bytes = 2 ^ 40, max_table_bytes = 2 ^ 30, min_free_bytes = 0,
+    interval_ms = 50, max_ms = 50000, max_heap_bytes = 2 ^ 40, max_table_bytes = 2 ^ 30, min_free_bytes = 0,
     min_free_share = 0,
   }
   for name, value in pairs(given or {}) do limits[name] = value end
