@@ -69,7 +69,7 @@ int main(int argc, char **argv) {
   lupe_symbolizer *s;
   lupe_image *image;
   lupe_status status = lupe_symbolizer_create(&s, NULL);
-  if (status == LUPE_OK) status = lupe_symbolizer_open(s, argv[2], NULL, NULL, &image);
+  if (status == LUPE_OK) status = lupe_symbolizer_open(s, argv[2], NULL, NULL, NULL, &image);
   if (status != LUPE_OK) fail("symbolizer", status);
   for (size_t i = 0; i < count; i++) {
     lupe_symbol symbol;

@@ -122,6 +122,10 @@ static lupe_status check_folder(const char *folder, bool shared, char *error, si
   lupe_status way = lupe_safe_way_check(around, error, error_bytes);
   if (way != LUPE_OK) return way;
   if (mkdir(folder, mode) == 0) return set_mode(folder, mode, error, error_bytes);
+  if (errno == ENOENT) {
+    snprintf(error, error_bytes, "%s cannot be made: the folder around it is missing, too", folder);
+    return LUPE_EIO;
+  }
   if (errno != EEXIST) return failed(folder, error, error_bytes);
   struct stat s;
   if (lstat(folder, &s) != 0) return failed(folder, error, error_bytes);
@@ -134,6 +138,13 @@ static lupe_status check_folder(const char *folder, bool shared, char *error, si
              "%s belongs to user %u, who could take the place of the socket in it; choose another path by "
              "--socket",
              folder, (unsigned)s.st_uid);
+    return LUPE_EPERM;
+  }
+  if (s.st_mode & S_ISVTX) { /* such as /tmp: nobody is to be told to change that */
+    snprintf(error, error_bytes,
+             "%s is a folder that users share, and the socket needs one of its own; expected a path such as "
+             "%s/lupe/agents",
+             folder, folder);
     return LUPE_EPERM;
   }
   if (s.st_mode & 0022) {

@@ -41,6 +41,13 @@ describe("the systemd unit", function()
     assert.equal("serve", command.command)
     assert.equal("/var/lib/" .. service.StateDirectory[1], command.config.state_dir)
     assert.equal("/run/" .. service.RuntimeDirectory[1] .. "/agents", command.config.socket)
+    assert.equal("127.0.0.1:7077", command.config.listen)
+    assert.is_true(command.config.listen_given) -- so no other port is tried
+  end)
+
+  it("is not started again and again with a setting that cannot be understood", function()
+    local done = support.run({ support.built("lupe"), "serve", "--memory-interval", "soon" })
+    assert.equal(service.RestartPreventExitStatus[1], tostring(done.code))
   end)
 
   it("leaves root two capabilities, and nothing of the system to write to", function()

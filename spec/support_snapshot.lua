@@ -446,7 +446,8 @@ function snapshots.sites(header)
     end
     site.top_stack = snapshots.column(header, "site_top_stack", "uint32_t")[i]
     site.name = snapshots.string(header, functions[site_function[i]].name)
-    sites[site.name] = site
+    local other = sites[site.name] -- of two files of one path
+    if not other or site.inuse_space >= other.inuse_space then sites[site.name] = site end
   end
   return sites
 end

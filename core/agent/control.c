@@ -165,7 +165,7 @@ static void start(lupe__phase wanted, int64_t wait_ms) {
   atomic_store(&lupe__control.outlived, false);
   atomic_store(&lupe__control.deserted, false);
   atomic_store(&lupe__control.stopping, false);
-  atomic_store(&lupe__control.away, false);
+  atomic_store(&lupe__control.given_up, false);
   atomic_store(&lupe__control.leave, STAY);
   atomic_store(&lupe__control.outcome, LUPE_OK);
   atomic_store(&lupe__control.proves_until, 0);
@@ -247,6 +247,8 @@ lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bo
   lupe__control.leave_allocator = leave_allocator;
   lupe_heap_prepare(leave_allocator, &lupe__control.heap);
   lupe__control.forked = false;
+  atomic_store(&lupe__control.comes_back, false);
+  atomic_store(&lupe__control.away, false);
   find_memory_functions();
   lupe_cpu_reopen();
   start(until_welcome ? PHASE_WELCOMED : PHASE_ONLINE, START_WAIT_MS);
@@ -259,7 +261,7 @@ lupe_status lupe_control_start(const char *socket_path, bool leave_allocator, bo
 void lupe_control_after_fork(void) {
   uint32_t parents = atomic_load(&lupe__control.current);
   if (parents == PHASE_NONE || parents == PHASE_FINISHED) return;
-  if (atomic_load(&lupe__control.stopping) || atomic_load(&lupe__control.away)) {
+  if (atomic_load(&lupe__control.stopping) || atomic_load(&lupe__control.given_up)) {
     forget_parents();
     lupe__control_unmap(&lupe__control.segment);
     lupe_heap_restore();
@@ -271,8 +273,10 @@ void lupe_control_after_fork(void) {
     lupe__control.parents_segment = lupe__control.segment;
     lupe__control.segment = NULL;
   }
-  /* Only root can change who it is before the thread has connected. */
-  start(PHASE_CONNECTED, geteuid() == 0 ? FORK_WAIT_MS : 0);
+  /* Only root can change who it is before the thread has connected. Nobody waits for who is away: the child
+   * looks for the daemon as its parent does. */
+  bool waits = geteuid() == 0 && !atomic_load(&lupe__control.away);
+  start(PHASE_CONNECTED, waits ? FORK_WAIT_MS : 0);
 }
 
 static void ask_to_leave(lupe__wish how) {

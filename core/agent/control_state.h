@@ -33,11 +33,13 @@ typedef struct lupe__control_state {
   bool forked;
   _Atomic pid_t pid; /* whose thread it is: differs in vforked and unhandled forked children */
   pthread_t thread;
-  atomic_bool joinable;            /* `thread` is, and nobody is about to */
-  atomic_bool outlived;            /* a thread that outlives it has been started */
-  atomic_bool deserted;            /* by all threads but lupe's, of which some would stay */
-  atomic_bool stopping;            /* by lupe_control_stop */
-  atomic_bool away;                /* a daemon is: the thread looks for it */
+  atomic_bool joinable;   /* `thread` is, and nobody is about to */
+  atomic_bool outlived;   /* a thread that outlives it has been started */
+  atomic_bool deserted;   /* by all threads but lupe's, of which some would stay */
+  atomic_bool stopping;   /* by lupe_control_stop */
+  atomic_bool comes_back; /* the runtime has said so: it is a daemon. Of a forked child's parent, too */
+  atomic_bool away;       /* a daemon is: the thread looks for it */
+  atomic_bool given_up;   /* a runtime inside of the program has failed: no child looks for it */
   _Atomic(lupe_segment *) segment; /* of this process; may be there still when the thread has finished */
   _Atomic(lupe_segment *) parents_segment; /* in a forked child: still mapped, to be unmapped */
   _Atomic uint32_t current;                /* phase; a futex */

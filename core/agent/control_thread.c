@@ -135,6 +135,7 @@ static lupe_status serve(lupe_session *se, int *wake) {
     if (leave != STAY) return status;
     if (se->busy) status = lupe_session_go_on(se);
     if (message) status = lupe_session_answer(se);
+    if (se->comes_back) atomic_store(&lupe__control.comes_back, true);
     if (status != LUPE_OK) return status;
     if (se->welcomed && atomic_load(&lupe__control.current) == PHASE_ONLINE)
       lupe__control_enter(PHASE_WELCOMED);
@@ -183,8 +184,12 @@ static lupe_status converse(lupe_session *se, int *wake) {
   return serve(se, wake);
 }
 
-/* From a connection to its end. *comes_back: the runtime has said that it does. *welcomed: it was there. */
-static lupe_status one_session(const void *first_frame, bool *comes_back, bool *welcomed) {
+/* How far a session came. */
+typedef struct course {
+  bool connected, welcomed;
+} course;
+
+static lupe_status one_session(const void *first_frame, course *out) {
   lupe_session se = {
       .socket = -1,
       .has_profiles = lupe__control.heap.sample_period_bytes != 0,
@@ -197,8 +202,7 @@ static lupe_status one_session(const void *first_frame, bool *comes_back, bool *
   };
   int wake = -1;
   lupe_status status = converse(&se, &wake);
-  *comes_back = se.comes_back;
-  *welcomed = se.welcomed;
+  *out = (course){.connected = se.socket >= 0, .welcomed = se.welcomed};
   lupe_session_close(&se);
   if (wake >= 0) close(wake);
   return status;
@@ -223,24 +227,25 @@ static bool stay_away(int64_t pause_ms) {
  * the program ends. */
 static void watch(void) {
   if (count_others() == 0 || atomic_load(&lupe__control.deserted)) return;
-  atomic_store(&lupe__control.away, true); /* no child looks for it */
+  atomic_store(&lupe__control.given_up, true);
   lupe__control_enter(PHASE_STARTING);
   while (stay_away(AWAY_MAX_MS)) continue;
 }
 
-/* A session, and where a daemon went away the next one. */
+/* A session, and where a daemon went away the next one. It may have gone before a forked child connected; but
+ * a child that it does not take in has nothing to look for. */
 static lupe_status live(const void *first_frame) {
-  bool is_daemons = false;
+  bool known = false;
   int64_t pause_ms = AWAY_FIRST_MS;
   lupe_status status = lupe_session_own_descriptors();
   while (status == LUPE_OK) {
-    bool comes_back, welcomed;
-    status = one_session(first_frame, &comes_back, &welcomed);
-    if (comes_back) pause_ms = AWAY_FIRST_MS;
-    is_daemons = is_daemons || comes_back;
+    course last;
+    status = one_session(first_frame, &last);
+    if (last.welcomed) pause_ms = AWAY_FIRST_MS;
+    known = known || last.welcomed;
     if (atomic_load(&lupe__control.leave) != STAY) return status;
-    if (!is_daemons) {
-      if (welcomed) watch();
+    if (!atomic_load(&lupe__control.comes_back) || (last.connected && !known)) {
+      if (last.welcomed) watch();
       return status;
     }
     atomic_store(&lupe__control.away, true);
@@ -248,7 +253,9 @@ static lupe_status live(const void *first_frame) {
     do {
       if (!stay_away(pause_ms)) return status;
       pause_ms = pause_ms < AWAY_MAX_MS / 2 ? pause_ms * 2 : AWAY_MAX_MS;
-    } while (!lupe__control_unmap(&lupe__control.segment)); /* whoever writes to it has all the time */
+      /* whoever writes to them has all the time */
+    } while (!lupe__control_unmap(&lupe__control.segment) ||
+             !lupe__control_unmap(&lupe__control.parents_segment));
     status = LUPE_OK;
   }
   return status;

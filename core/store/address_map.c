@@ -4,11 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/store/program_file.h"
+
 #define OFFSET_MASK ((UINT64_C(1) << 48) - 1)
 
 typedef struct range {
   uint64_t start, end; /* end is behind the last byte */
   uint64_t offset;     /* in the file, of `start` */
+  uint64_t device, inode;
   uint16_t module;
 } range;
 
@@ -71,12 +74,41 @@ static bool read_hex(const char **at, const char *end, char stop, uint64_t *out)
   return true;
 }
 
-static bool skip_decimal(const char **at, const char *end) {
+static bool read_decimal(const char **at, const char *end, uint64_t *out) {
   const char *p = *at;
-  while (p < end && *p >= '0' && *p <= '9') p++;
+  uint64_t value = 0;
+  for (; p < end && *p >= '0' && *p <= '9'; p++) value = value * 10 + (uint64_t)(*p - '0');
   if (p == *at || p - *at > 20) return false;
   *at = p;
+  *out = value;
   return true;
+}
+
+/* The range that an address is in, or NULL. */
+static const range *find(const lupe_address_map *m, uint64_t address) {
+  size_t low = 0, high = m->known.count; /* the first range that starts behind the address */
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (m->known.items[middle].start <= address)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low > 0 && address < m->known.items[low - 1].end ? &m->known.items[low - 1] : NULL;
+}
+
+static bool is_same_mapping(const range *a, const range *b) {
+  return a->inode == b->inode && a->device == b->device && a->start - a->offset == b->start - b->offset;
+}
+
+static uint16_t module_of(const lupe_address_map *m, const range *r, const char *path, size_t bytes) {
+  const range *before = r->inode != 0 ? find(m, r->start) : NULL;
+  if (before && is_same_mapping(before, r) &&
+      lupe_program_path_is_still(path, bytes, lupe_module_table_path(m->modules, before->module)))
+    return before->module;
+  lupe_file_version version = {.device = r->device, .inode = r->inode};
+  lupe_program_file_look(path, bytes, m->pid, &version);
+  return lupe_module_table_intern(m->modules, path, bytes, &version, m->pid);
 }
 
 void lupe_address_map_begin(lupe_address_map *m) {
@@ -87,15 +119,16 @@ lupe_status lupe_address_map_line(lupe_address_map *m, const char *line, size_t 
   const char *p = line, *end = line + bytes;
   if (p < end && end[-1] == '\n') end--;
   range r = {0};
-  uint64_t unused;
+  uint64_t major, minor;
   if (!read_hex(&p, end, '-', &r.start) || !read_hex(&p, end, ' ', &r.end)) return LUPE_ECORRUPT;
   if (r.start >= r.end || end - p < 5 || p[4] != ' ') return LUPE_ECORRUPT;
   bool executable = p[2] == 'x';
   if (!executable && p[2] != '-') return LUPE_ECORRUPT;
   p += 5;
   if (!read_hex(&p, end, ' ', &r.offset)) return LUPE_ECORRUPT;
-  if (!read_hex(&p, end, ':', &unused) || !read_hex(&p, end, ' ', &unused)) return LUPE_ECORRUPT;
-  if (!skip_decimal(&p, end)) return LUPE_ECORRUPT;
+  if (!read_hex(&p, end, ':', &major) || !read_hex(&p, end, ' ', &minor)) return LUPE_ECORRUPT;
+  if (!read_decimal(&p, end, &r.inode)) return LUPE_ECORRUPT;
+  r.device = major << 32 | minor;
   if (!executable) return LUPE_OK;
   while (p < end && *p == ' ') p++;
   if (m->fresh.count == LUPE_MAPPINGS_MAX) {
@@ -103,7 +136,7 @@ lupe_status lupe_address_map_line(lupe_address_map *m, const char *line, size_t 
     return LUPE_OK;
   }
   /* Anonymous code is kept too, as module 0: it hides what was mapped there before. */
-  r.module = lupe_module_table_intern(m->modules, p, (size_t)(end - p), m->pid);
+  r.module = module_of(m, &r, p, (size_t)(end - p));
   return append(&m->fresh, r) ? LUPE_OK : LUPE_ENOMEM;
 }
 
@@ -151,19 +184,6 @@ lupe_status lupe_address_map_commit(lupe_address_map *m) {
     }
   }
   return LUPE_OK;
-}
-
-/* The range that an address is in, or NULL. */
-static const range *find(const lupe_address_map *m, uint64_t address) {
-  size_t low = 0, high = m->known.count; /* the first range that starts behind the address */
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    if (m->known.items[middle].start <= address)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low > 0 && address < m->known.items[low - 1].end ? &m->known.items[low - 1] : NULL;
 }
 
 void lupe_address_map_set_tags(lupe_address_map *m, lupe_tag_frame_fn frame_of, void *arg) {

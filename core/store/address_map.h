@@ -2,9 +2,10 @@
  * Translates return addresses to store frames (stack_table.h): the module's id << 48 | the offset in its
  * file, of an address inside the calling instruction (one less than the return address).
  * Only executable mappings are kept. Mappings that are gone stay known until something else is mapped
- * there: samples of a library that was unloaded since still find it.
- * Owner: one target. Thread: one at a time. Bounded: LUPE_MAPPINGS_MAX; further ones are left out and
- * counted. */
+ * there: samples of a library that was unloaded since still find it. One that stays is of the module that it
+ * was of, though its file may have been replaced meanwhile, and be called "(deleted)" by now.
+ * Owner: one target. Thread: one at a time; looks at files, so never the loop's. Bounded: LUPE_MAPPINGS_MAX;
+ * further ones are left out and counted. */
 #ifndef LUPE_STORE_ADDRESS_MAP_H
 #define LUPE_STORE_ADDRESS_MAP_H
 

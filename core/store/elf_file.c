@@ -38,12 +38,11 @@ static bool same_content(const lupe_elf_file *f, const struct stat *st) {
          st->st_mtim.tv_sec == f->mtime.tv_sec && st->st_mtim.tv_nsec == f->mtime.tv_nsec;
 }
 
-static lupe_status wake(lupe_elf_file *f) {
-  if (f->fd >= 0 || f->memory) return LUPE_OK;
-  if (!f->path) return LUPE_ENOENT;
+static lupe_status wake_at(lupe_elf_file *f, const char *path) {
+  if (!path) return LUPE_ENOENT;
   int fd = -1;
   struct stat st = {0};
-  lupe_status status = open_regular(f->path, &fd, &st);
+  lupe_status status = open_regular(path, &fd, &st);
   if (status != LUPE_OK) return status;
   if (!same_content(f, &st)) {
     close(fd);
@@ -51,6 +50,12 @@ static lupe_status wake(lupe_elf_file *f) {
   }
   f->fd = fd;
   return LUPE_OK;
+}
+
+static lupe_status wake(lupe_elf_file *f) {
+  if (f->fd >= 0 || f->memory) return LUPE_OK;
+  lupe_status status = wake_at(f, f->path);
+  return status == LUPE_OK || wake_at(f, f->other_path) != LUPE_OK ? status : LUPE_OK;
 }
 
 bool lupe_elf_unchanged(lupe_elf_file *f) {
@@ -277,6 +282,11 @@ lupe_status lupe_elf_open_memory(const void *image, size_t bytes, lupe_elf_file 
   return status;
 }
 
+void lupe_elf_also(lupe_elf_file *f, const char *path) {
+  free(f->other_path);
+  f->other_path = strdup(path);
+}
+
 void lupe_elf_rest(lupe_elf_file *f) {
   if (!f->open || f->memory || f->fd < 0) return;
   close(f->fd);
@@ -287,5 +297,6 @@ void lupe_elf_close(lupe_elf_file *f) {
   if (!f->open) return;
   lupe_elf_rest(f);
   free(f->path);
+  free(f->other_path);
   *f = (lupe_elf_file){0};
 }

@@ -32,6 +32,7 @@ typedef struct lupe_elf_section {
 /* Embedded in its owner. All zero is a closed file. */
 typedef struct lupe_elf_file {
   char *path;            /* own copy; NULL for an image in memory */
+  char *other_path;      /* where else the same content may be; own copy; NULL: not known */
   const uint8_t *memory; /* borrowed; the vdso */
   int fd;                /* -1 while at rest */
   bool open;
@@ -56,6 +57,10 @@ lupe_status lupe_elf_open(const char *path, lupe_elf_file *out);
 lupe_status lupe_elf_open_memory(const void *image, size_t bytes, lupe_elf_file *out);
 
 void lupe_elf_close(lupe_elf_file *f); /* a closed file is a no-op */
+
+/* The same file may be there, too, when it is opened again and is not at its path any more: whose folder in
+ * /proc that was may have ended. Copied; left out where memory is short. */
+void lupe_elf_also(lupe_elf_file *f, const char *path);
 
 /* Gives the descriptor back; the next read opens the path again. */
 void lupe_elf_rest(lupe_elf_file *f);

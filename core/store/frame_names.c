@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/store/hash.h"
+#include "core/store/program_file.h"
 #include "core/store/symbolizer.h"
 #include "core/unwanted.h"
 #include "core/wire/message.h"
@@ -123,18 +124,19 @@ lupe_status lupe_frame_names_set_wrappers(lupe_frame_names *n, const lupe_wrappe
   return LUPE_OK;
 }
 
-/* Where else a module's file may be read, in the eyes of a process that maps it: its own file system, or,
- * for its deleted program, its exe link. */
+/* Where else a module's file may be read, in the eyes of a process that maps it: its exe link, which leads to
+ * its program even when that is deleted or another lies at its path; for other files, its own file system. */
 static const char *alternative_path(char *buffer, size_t bytes, const char *path, int32_t pid) {
-  static const char deleted[] = " (deleted)";
-  size_t length = strlen(path);
+  size_t plain = lupe_program_path_bytes(path);
+  bool deleted = path[plain] != '\0';
+  char target[PATH_MAX];
   if (pid <= 0 || path[0] != '/') return NULL;
-  if (length >= sizeof deleted && strcmp(path + length - (sizeof deleted - 1), deleted) == 0) {
-    char target[PATH_MAX];
-    snprintf(buffer, bytes, "/proc/%d/exe", (int)pid);
-    ssize_t n = readlink(buffer, target, sizeof target);
-    return n == (ssize_t)length && memcmp(target, path, length) == 0 ? buffer : NULL;
-  }
+  snprintf(buffer, bytes, "/proc/%d/exe", (int)pid);
+  ssize_t length = readlink(buffer, target, sizeof target - 1);
+  target[length > 0 ? length : 0] = '\0';
+  size_t compared = deleted ? strlen(target) : lupe_program_path_bytes(target);
+  if (compared == strlen(path) && memcmp(target, path, compared) == 0) return buffer;
+  if (deleted) return NULL;
   int n = snprintf(buffer, bytes, "/proc/%d/root%s", (int)pid, path);
   return n > 0 && (size_t)n < bytes ? buffer : NULL;
 }
@@ -159,8 +161,9 @@ static lupe_status image_of(lupe_frame_names *n, uint16_t module, lupe_image **o
     char buffer[PATH_MAX + 64];
     const char *alternative =
         alternative_path(buffer, sizeof buffer, path, lupe_module_table_pid(n->modules, module));
+    lupe_file_version version = lupe_module_table_version(n->modules, module);
     lupe_image *image;
-    lupe_status status = lupe_symbolizer_open(n->symbolizer, path, alternative, NULL, &image);
+    lupe_status status = lupe_symbolizer_open(n->symbolizer, path, alternative, NULL, &version, &image);
     if (status != LUPE_OK) return LUPE_OK; /* past its bound: the module's functions are [unknown] */
     n->images[module] = image;
   }

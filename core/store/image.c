@@ -34,13 +34,14 @@ static char *image_name(const char *path) {
 }
 
 lupe_status lupe__image_create(const char *path, const char *alternative, const char *build_id,
-                               struct lupe_image **out) {
+                               const lupe_file_version *version, struct lupe_image **out) {
   struct lupe_image *image = calloc(1, sizeof *image);
   if (!image) return LUPE_ENOMEM;
   image->path = strdup(path);
   image->alternative = alternative ? strdup(alternative) : NULL;
   image->build_id = build_id ? strdup(build_id) : NULL;
   image->name = image_name(path);
+  if (version) image->version = *version;
   bool whole =
       image->path && image->name && (!alternative || image->alternative) && (!build_id || image->build_id);
   if (!whole) {
@@ -79,7 +80,7 @@ static void open_code(struct lupe_image *image) {
   if (strcmp(image->path, "[vdso]") == 0) {
     open_vdso(image);
   } else {
-    lupe_program_file_open(image->path, image->alternative, image->build_id, &image->code);
+    lupe_program_file_open(image->path, image->alternative, image->build_id, &image->version, &image->code);
   }
 }
 

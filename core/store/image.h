@@ -11,6 +11,7 @@
 #include "core/lupe.h"
 #include "core/store/elf_file.h"
 #include "core/store/function_table.h"
+#include "core/store/module_table.h"
 
 /* A name that was handed out. `bytes` is how far the function reaches; UINT64_MAX where that is unknown. */
 typedef struct lupe_image_function {
@@ -23,6 +24,7 @@ typedef struct lupe_image_function {
 struct lupe_image {
   struct lupe_image *next; /* of the same hash */
   char *path, *alternative, *build_id;
+  lupe_file_version version;
   char *name;
   bool loaded;            /* its files were looked for, found or not */
   bool anonymous;         /* no file: [anon], [heap], JIT */
@@ -34,7 +36,7 @@ struct lupe_image {
 };
 
 lupe_status lupe__image_create(const char *path, const char *alternative, const char *build_id,
-                               struct lupe_image **out);
+                               const lupe_file_version *version, struct lupe_image **out);
 void lupe__image_free(struct lupe_image *image);
 
 /* Finds and reads the files. `limit_bytes` bounds the tables. Returns how many were left out by it. */

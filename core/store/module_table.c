@@ -14,6 +14,7 @@ enum {
 
 typedef struct module {
   char *path;
+  lupe_file_version version;
   int32_t pid;
 } module;
 
@@ -53,12 +54,15 @@ void lupe_module_table_free(lupe_module_table *t) {
   free(t);
 }
 
-/* The slot that holds the path, or the free one where it belongs. */
-static uint32_t find_slot(const lupe_module_table *t, const char *path, size_t bytes) {
-  uint32_t at = (uint32_t)lupe_hash_bytes(path, bytes) & (t->slot_count - 1);
+/* The slot that holds this version of the path, or the free one where it belongs. */
+static uint32_t find_slot(const lupe_module_table *t, const char *path, size_t bytes,
+                          const lupe_file_version *version) {
+  const uint64_t words[] = {lupe_hash_bytes(path, bytes), version->inode, (uint64_t)version->mtime_ns};
+  uint32_t at = (uint32_t)lupe_hash_words(words, sizeof words / sizeof *words) & (t->slot_count - 1);
   for (; t->slots[at]; at = (at + 1) & (t->slot_count - 1)) {
-    const char *other = t->modules[t->slots[at]].path;
-    if (strncmp(other, path, bytes) == 0 && other[bytes] == '\0') break;
+    const module *other = &t->modules[t->slots[at]];
+    bool same_path = strncmp(other->path, path, bytes) == 0 && other->path[bytes] == '\0';
+    if (same_path && lupe_file_version_is(&other->version, version)) break;
   }
   return at;
 }
@@ -75,31 +79,35 @@ static bool grow(lupe_module_table *t) {
   t->capacity *= 2;
   t->slot_count *= 2;
   for (uint32_t i = 1; i < t->count; i++) {
-    const char *path = t->modules[i].path;
-    t->slots[find_slot(t, path, strlen(path))] = (uint16_t)i;
+    const module *m = &t->modules[i];
+    t->slots[find_slot(t, m->path, strlen(m->path), &m->version)] = (uint16_t)i;
   }
   return true;
 }
 
-static uint16_t insert(lupe_module_table *t, const char *path, size_t bytes, int32_t pid) {
+static uint16_t insert(lupe_module_table *t, const char *path, size_t bytes, const lupe_file_version *version,
+                       int32_t pid) {
   if (t->count == LUPE_MODULES_MAX || t->path_bytes + bytes > PATH_BYTES_MAX) return LUPE_MODULE_UNKNOWN;
   if (t->count == t->capacity && !grow(t)) return LUPE_MODULE_UNKNOWN;
   char *copy = malloc(bytes + 1);
   if (!copy) return LUPE_MODULE_UNKNOWN;
   memcpy(copy, path, bytes);
   copy[bytes] = '\0';
-  t->modules[t->count] = (module){.path = copy, .pid = pid};
-  t->slots[find_slot(t, copy, bytes)] = (uint16_t)t->count;
+  t->modules[t->count] = (module){.path = copy, .version = *version, .pid = pid};
+  t->slots[find_slot(t, copy, bytes, version)] = (uint16_t)t->count;
   t->path_bytes += bytes;
   return (uint16_t)t->count++;
 }
 
-uint16_t lupe_module_table_intern(lupe_module_table *t, const char *path, size_t bytes, int32_t pid) {
+uint16_t lupe_module_table_intern(lupe_module_table *t, const char *path, size_t bytes,
+                                  const lupe_file_version *version, int32_t pid) {
+  static const lupe_file_version unknown = {0};
+  if (!version) version = &unknown;
   if (bytes == 0 || memchr(path, '\0', bytes)) return LUPE_MODULE_UNKNOWN;
   pthread_mutex_lock(&t->lock);
-  uint16_t id = t->slots[find_slot(t, path, bytes)];
+  uint16_t id = t->slots[find_slot(t, path, bytes, version)];
   if (!id) {
-    id = insert(t, path, bytes, pid);
+    id = insert(t, path, bytes, version, pid);
     if (!id) t->overflows++;
   }
   pthread_mutex_unlock(&t->lock);
@@ -125,6 +133,14 @@ int32_t lupe_module_table_pid(lupe_module_table *t, uint16_t id) {
   int32_t pid = id > 0 && id < t->count ? t->modules[id].pid : 0;
   pthread_mutex_unlock(&t->lock);
   return pid;
+}
+
+lupe_file_version lupe_module_table_version(lupe_module_table *t, uint16_t id) {
+  pthread_mutex_lock(&t->lock);
+  lupe_file_version version =
+      id > 0 && id < t->count ? t->modules[id].version : (lupe_file_version){.inode = 0};
+  pthread_mutex_unlock(&t->lock);
+  return version;
 }
 
 uint64_t lupe_module_table_overflows(lupe_module_table *t) {

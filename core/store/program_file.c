@@ -3,12 +3,19 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char deleted[] = " (deleted)";
 
 size_t lupe_program_path_bytes(const char *path) {
   size_t bytes = strlen(path), remark = sizeof deleted - 1;
   return bytes > remark && strcmp(path + bytes - remark, deleted) == 0 ? bytes - remark : bytes;
+}
+
+bool lupe_program_path_is_still(const char *path, size_t bytes, const char *known) {
+  size_t remark = sizeof deleted - 1, plain = strlen(known);
+  if (bytes == plain + remark && memcmp(path + plain, deleted, remark) == 0) bytes = plain;
+  return bytes == plain && memcmp(path, known, plain) == 0;
 }
 
 bool lupe_program_path_is_anonymous(const char *path) {
@@ -20,8 +27,35 @@ bool lupe_program_path_is_anonymous(const char *path) {
   return false;
 }
 
+static int64_t ns_of(struct timespec time) {
+  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+void lupe_program_file_look(const char *path, size_t bytes, int32_t pid, lupe_file_version *version) {
+  char there[PATH_MAX + 64];
+  struct stat s;
+  int root = snprintf(there, sizeof there, "/proc/%d/root", (int)pid);
+  if (bytes >= PATH_MAX || root < 0) return;
+  memcpy(there + root, path, bytes);
+  there[(size_t)root + bytes] = '\0';
+  const char *here = there + root;
+  if (version->inode == 0 || lupe_program_path_is_anonymous(here)) {
+    *version = (lupe_file_version){.inode = 0};
+    return;
+  }
+  if (here[lupe_program_path_bytes(here)] != '\0') return; /* deleted */
+  if (stat(there, &s) != 0 && stat(here, &s) != 0) return;
+  version->bytes = (uint64_t)s.st_size;
+  version->mtime_ns = ns_of(s.st_mtim);
+}
+
+static bool is_version(const lupe_elf_file *f, const lupe_file_version *version) {
+  if (!version || version->mtime_ns == 0) return true;
+  return f->bytes == version->bytes && ns_of(f->mtime) == version->mtime_ns;
+}
+
 lupe_status lupe_program_file_open(const char *path, const char *alternative, const char *build_id,
-                                   lupe_elf_file *out) {
+                                   const lupe_file_version *version, lupe_elf_file *out) {
   char plain[PATH_MAX];
   size_t bytes = lupe_program_path_bytes(path);
   bool was_deleted = path[bytes] != '\0';
@@ -34,8 +68,11 @@ lupe_status lupe_program_file_open(const char *path, const char *alternative, co
   const char *places[] = {alternative, by_path ? plain : NULL};
   for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
     if (!places[i] || lupe_elf_open(places[i], out) != LUPE_OK) continue;
-    if (!build_id || strcmp(build_id, out->build_id) == 0) return LUPE_OK;
-    lupe_elf_close(out); /* another build lies there now */
+    if (is_version(out, version) && (!build_id || strcmp(build_id, out->build_id) == 0)) {
+      if (i == 0 && by_path) lupe_elf_also(out, plain);
+      return LUPE_OK;
+    }
+    lupe_elf_close(out); /* another one lies there now */
   }
   return LUPE_ENOENT;
 }

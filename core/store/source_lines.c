@@ -90,7 +90,7 @@ lupe_status lupe_source_lines_open(lupe_source_lines **out, const lupe_source_fi
   const char *build_id = file->build_id && file->build_id[0] ? file->build_id : NULL;
   size_t limit_bytes = file->limit_bytes ? file->limit_bytes : LUPE_SOURCE_LINES_BYTES;
   lupe_elf_file code, separate;
-  lupe_status status = lupe_program_file_open(file->path, file->alternative, build_id, &code);
+  lupe_status status = lupe_program_file_open(file->path, file->alternative, build_id, NULL, &code);
   if (status != LUPE_OK) return status;
   lupe_source_lines *s = calloc(1, sizeof *s);
   status = LUPE_ENOMEM;

@@ -68,12 +68,15 @@ static bool same_text(const char *a, const char *b) {
 }
 
 lupe_status lupe_symbolizer_open(lupe_symbolizer *s, const char *path, const char *alternative,
-                                 const char *build_id, lupe_image **out) {
+                                 const char *build_id, const lupe_file_version *version, lupe_image **out) {
+  static const lupe_file_version unknown = {0};
   if (!path) return LUPE_EINVAL;
+  if (!version) version = &unknown;
   if (build_id && !build_id[0]) build_id = NULL;
   lupe_image **slot = &s->images[lupe_hash_bytes(path, strlen(path)) % HASH_SLOTS];
   for (lupe_image *image = *slot; image; image = image->next) {
-    if (same_text(image->path, path) && same_text(image->build_id, build_id)) {
+    if (same_text(image->path, path) && same_text(image->build_id, build_id) &&
+        lupe_file_version_is(&image->version, version)) {
       *out = image;
       return LUPE_OK;
     }
@@ -83,7 +86,7 @@ lupe_status lupe_symbolizer_open(lupe_symbolizer *s, const char *path, const cha
     return LUPE_ENOMEM;
   }
   lupe_image *image;
-  lupe_status status = lupe__image_create(path, alternative, build_id, &image);
+  lupe_status status = lupe__image_create(path, alternative, build_id, version, &image);
   if (status != LUPE_OK) return status;
   image->next = *slot;
   *slot = image;

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "core/lupe.h"
+#include "core/store/module_table.h"
 
 enum {
   LUPE_SYMBOLIZER_MAX_IMAGES = 4096,
@@ -51,17 +52,18 @@ typedef struct lupe_symbolizer_figures {
 lupe_status lupe_symbolizer_create(lupe_symbolizer **out, const char *debug_root);
 void lupe_symbolizer_free(lupe_symbolizer *s); /* NULL is a no-op; names and images end here */
 
-/* The image of a module, made on first use and found again by (path, build_id). Opens nothing yet:
+/* The image of a module, made on first use and found again by (path, build_id, version). Opens nothing yet:
  * the tables are built by the first resolve.
  *   path         as /proc/PID/maps has it, " (deleted)" included; names the module. "" is anonymous code.
  *   alternative  another path to the same file, tried first, or NULL: /proc/PID/root/PATH for a program in
  *                another mount namespace, /proc/PID/exe for a deleted one.
  *   build_id     lower-case hex that the file must carry to be believed, or NULL where it is unknown. A file
  *                marked "(deleted)" is read from its alternative, or by its path if this id matches.
+ *   version      NULL or all 0: not known. A file of another size or time of change is not believed.
  * Strings are copied. Returns LUPE_OK, LUPE_EINVAL (path NULL) or LUPE_ENOMEM (out of memory or of images).
  */
 lupe_status lupe_symbolizer_open(lupe_symbolizer *s, const char *path, const char *alternative,
-                                 const char *build_id, lupe_image **out);
+                                 const char *build_id, const lupe_file_version *version, lupe_image **out);
 
 /* Names the function around `file_offset`, which lies inside an instruction of it (a return address
  * less one). `image` NULL is code of unknown origin, named [unknown]. Always fills *out: whatever a file

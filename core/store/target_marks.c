@@ -54,7 +54,7 @@ static uint32_t number_of(lupe_target *t, uint32_t name) {
 lupe_frame lupe__target_tag_frame(void *arg, uint32_t number) {
   lupe_target *t = arg;
   lupe_aggregator *a = t->aggregator;
-  uint16_t module = lupe_module_table_intern(a->modules, tag_module, sizeof tag_module - 1, 0);
+  uint16_t module = lupe_module_table_intern(a->modules, tag_module, sizeof tag_module - 1, NULL, 0);
   uint32_t name = number_of(t, number);
   if (module == LUPE_MODULE_UNKNOWN || name == 0) return LUPE_FRAME_UNKNOWN;
   lupe_frame_names_set_tags(a->names, module, &a->mark_names);

@@ -58,19 +58,19 @@ local function command(app, pid, what, root)
   return count, spent_ms, failure
 end
 
-local function unused_bytes(app, pid)
-  local state = allocator_state(app.host, pid)
+local function unused_bytes(app, action)
+  local state = allocator_state(app.host, action.pid, action.root)
   return state and state.dirty_bytes + state.muzzy_bytes or 0
 end
 
 local function in_processes(count) return count == 1 and "1 process" or format.count(count) .. " processes" end
 
 function carry_out.purge(app, action)
-  local before = unused_bytes(app, action.pid)
+  local before = unused_bytes(app, action)
   local count, spent_ms, failure = command(app, action.pid, { name = "purge" }, action.root)
   if count == 0 then return nil, failure end
   return ("gave %s of unused pages back, in %s, %s%s"):format(
-    format.bytes(math.max(0, before - unused_bytes(app, action.pid))), in_processes(count),
+    format.bytes(math.max(0, before - unused_bytes(app, action))), in_processes(count),
     format.duration(spent_ms), failure and "; but " .. failure or "")
 end
 

@@ -8,6 +8,7 @@
 -- @module lupe.last_reports
 
 local async = require("lupe.async")
+local format = require("lupe.format")
 local json = require("lupe.json")
 local report = require("lupe.report")
 local snapshot_store = require("lupe.snapshot_store")
@@ -36,6 +37,10 @@ function last_reports.new(app)
     queue = {}, working = false,
     counts = { made = 0, short = 0, skipped = 0, failed = 0 },
   }, last_reports)
+  if app.host.serves then -- it is better known now than when the first program has ended
+    local ok, message = self.store:prepare()
+    if not ok then app.host.log("warning", "no last reports can be kept: " .. message) end
+  end
   return self
 end
 
@@ -114,6 +119,9 @@ local function keep(self, program)
   end)
   if not file then return nil, failure end
   self.heads[file.snapshot_id] = head
+  self.app.host.log("info", ("%s (process %d) %s after %s; its last report is %s"):format(program.name, program.pid,
+    head.how == "exited" and "has exited" or "was lost", format.duration(head.lasted_ms),
+    last_reports.url(file.snapshot_id)))
   return true
 end
 

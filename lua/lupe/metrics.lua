@@ -19,7 +19,7 @@ local function memory_metrics(out, host, figures)
   out:add("lupe_memory_virtual_bytes", "gauge", "Virtual memory.", figures.virtual_bytes)
   out:add("lupe_memory_shared_bytes", "gauge", "Resident pages of files and of shared memory.", figures.shared_bytes)
   out:add("lupe_threads", "gauge", "Threads.", figures.threads)
-  local cgroup = host.cgroup()
+  local cgroup = not host.serves and host.cgroup() -- a daemon's programs have one each
   if cgroup then
     out:add("lupe_memory_cgroup_limit_bytes", "gauge", "Memory limit of the control group.", cgroup.limit_bytes)
     out:add("lupe_memory_cgroup_used_bytes", "gauge", "Memory use of the control group.", cgroup.used_bytes)

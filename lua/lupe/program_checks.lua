@@ -1,13 +1,16 @@
---- The scheduled checks of a daemon: one program after the other, each as often as a run of it alone would be checked.
--- Loop thread.
+--- The scheduled checks of a daemon: one program after the other, each as often as a run of it alone would be checked,
+-- and before that where its memory comes nearer to a limit. Loop thread.
 -- @module lupe.program_checks
 
 local async = require("lupe.async")
+local pressure = require("lupe.pressure")
 local programs = require("lupe.programs")
+local threshold = require("lupe.threshold")
 
 local program_checks = {}
 program_checks.__index = program_checks
 
+local MIB = 2 ^ 20
 local FIRST_MS = 3000 -- what ends sooner is not worth a check
 
 --- @param app as `lupe.server` builds it: of it `host`, `analysis`, `views`
@@ -16,7 +19,9 @@ function program_checks.new(app, ended)
   return setmetatable({
     app = app, ended = ended, checking = false,
     looked_ms = app.host.started_ms, -- Unix; when it was looked who is there
-    known = {}, -- key -> { program, due_ms (monotonic), gone_ms (monotonic; since when it has no process) }
+    -- key -> { program, due_ms (monotonic), soon (it is due now), gone_ms (monotonic; since when it has no process),
+    -- thresholds (of its memory), level (how near that was to its limits) }
+    known = {},
   }, program_checks)
 end
 
@@ -32,7 +37,7 @@ end
 
 local function check(self, entry)
   local host, program = self.app.host, entry.program
-  self.checking = true
+  self.checking, entry.soon = true, false
   entry.due_ms = host.monotonic_ms() + host.config.leak_check_interval_secs * 1000
   async.spawn(function()
     local view = self.app.views:of_program(program.pid)
@@ -56,7 +61,11 @@ local function look(self)
   for _, program in ipairs(list) do
     local entry = self.known[program.key]
     if not entry and program.live then
-      entry = { due_ms = now + FIRST_MS, profiler = self.app.host.profiler() }
+      local config = self.app.config
+      entry = {
+        due_ms = now + FIRST_MS, profiler = self.app.host.profiler(), level = 0,
+        thresholds = threshold.new(config.memory_warning_mb, config.memory_alert_mb),
+      }
       self.known[program.key] = entry
     elseif not entry and program.first_ms > looked_ms then
       self.ended(program)
@@ -78,13 +87,58 @@ local function look(self)
   end
 end
 
+--- Has a program's next check come as soon as it can be.
+-- @param key of lupe.programs
+function program_checks:check_soon(key)
+  local entry = self.known[key]
+  if entry then entry.soon = true end
+end
+
+--- How the resident memory of a program's processes stands to the thresholds, and what is to be said of it.
+local function status_of(self, entry)
+  local bytes = 0
+  for _, target in ipairs(entry.program.targets) do
+    local figures = target.live and self.app.host.memory(target.pid)
+    bytes = bytes + (figures and figures.rss_bytes or 0)
+  end
+  return entry.thresholds:update("all", bytes / MIB)
+end
+
+--- How near the programs' memory is to its limits. Each has its own: what they hold together is nobody's.
+-- @return the status of the one that is nearest; array of sentences, with the program that each is about
+function program_checks:thresholds()
+  local worst, warnings = "normal", {}
+  for _, entry in pairs(self.known) do
+    local status, said = status_of(self, entry)
+    if pressure(status) > pressure(worst) then worst = status end
+    for _, words in ipairs(said) do
+      warnings[#warnings + 1] = ("%s (process %d): %s"):format(entry.program.name, entry.program.pid, words)
+    end
+  end
+  table.sort(warnings)
+  return worst, warnings
+end
+
+--- Now and then: a program whose memory has come nearer to a limit is checked before it is due.
+-- @param shares as lupe.pressure has them
+function program_checks:measure(shares)
+  for _, entry in pairs(self.known) do
+    local first = programs.first_live(entry.program.targets, entry.program.pid)
+    local level = first and pressure(status_of(self, entry), self.app.cgroup(first.pid), shares) or 0
+    entry.soon = entry.soon or level > entry.level
+    entry.level = level
+  end
+end
+
+local function due_ms(entry) return entry.soon and 0 or entry.due_ms end
+
 --- About once a second.
 function program_checks:tick()
   look(self)
   if self.checking or not self.app.analysis:ready() then return end
   local now, most_due = self.app.host.monotonic_ms(), nil
   for _, entry in pairs(self.known) do
-    if entry.program.live and now >= entry.due_ms and (not most_due or entry.due_ms < most_due.due_ms) then
+    if entry.program.live and now >= due_ms(entry) and (not most_due or due_ms(entry) < due_ms(most_due)) then
       most_due = entry
     end
   end

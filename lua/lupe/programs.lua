@@ -42,4 +42,16 @@ function programs.list(host)
   return list, by_key
 end
 
+--- The process that speaks for a program: the one that it began with, or where that has ended another one of it.
+-- @param targets as the host lists them, or those of the program
+-- @param root the process that it began with
+-- @return a live target, or nil
+function programs.first_live(targets, root)
+  local first
+  for _, target in ipairs(targets) do
+    if target.live and target.root_pid == root and (not first or target.pid == root) then first = target end
+  end
+  return first
+end
+
 return programs

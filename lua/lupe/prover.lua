@@ -1,12 +1,14 @@
 --- Has leak proofs run: those that a request asks for, those on a schedule (--proof=SECS), and the one at a process's
 -- exit (--proof=exit). A process has one at a time: who asks for another meanwhile waits for that one and gets what
--- it gives, so that the program is stopped once. Loop thread.
+-- it gives, so that the program is stopped once. A daemon's programs have a schedule each; of all that are due one
+-- process is proved at a time. Loop thread.
 --
 -- What a proof found is in the next snapshot that is taken, as `view.proof`.
 -- @module lupe.prover
 
 local async = require("lupe.async")
 local format = require("lupe.format")
+local programs = require("lupe.programs")
 local proof_words = require("lupe.proof_words")
 
 local prover = {}
@@ -21,7 +23,8 @@ function prover.new(app)
   local self = setmetatable({
     app = app, under_way = {}, -- pid -> callbacks of those who wait for its proof
     counts = {}, -- outcome's word -> times
-    pause_ms = 0, next_ms = nil,
+    pause_ms = 0,
+    every_ms = nil, due_ms = {}, -- where they are on schedule: between two, and when (monotonic) by `subjects` below
     limits = {
       interval_ms = config.proof_interval_ms, max_ms = config.proof_max_secs * 1000,
       max_heap_bytes = config.proof_max_heap_mb * MIB, max_table_bytes = config.proof_max_table_mb * MIB,
@@ -29,7 +32,8 @@ function prover.new(app)
     },
   }, prover)
   if type(config.proof) == "number" then
-    self.next_ms = host.monotonic_ms() + config.proof * 1000
+    self.every_ms = config.proof * 1000
+    self.due_ms.run = host.monotonic_ms() + self.every_ms
   elseif config.proof == "exit" then
     local limits = {}
     for name, value in pairs(self.limits) do limits[name] = value end
@@ -105,32 +109,62 @@ local function log_result(host, result, view)
     format.duration(reply.elapsed_ms), reply.pause_ms, format.bytes(reply.read_bytes), lost_of(view, result.pid)))
 end
 
---- All live processes, one after the other.
-local function round(self)
+--- What is on schedule by itself: the run, or each program of a daemon.
+-- @return array of { key, root = the process that the program began with, targets }
+local function subjects(host)
+  if not host.serves then return { { key = "run", targets = host.targets() } } end
   local list = {}
-  for _, target in ipairs(self.app.host.targets()) do
-    if target.live and target.connected and target.heap_state == "on" then list[#list + 1] = target end
+  for _, program in ipairs(programs.list(host)) do
+    if program.live then
+      list[#list + 1] = { key = program.key, root = program.pid, targets = program.targets }
+    end
   end
-  for _, target in ipairs(list) do
-    local result = self:run({ target })[1]
-    log_result(self.app.host, result, (self.app.views:renew()))
+  return list
+end
+
+--- The one that has been due for the longest time, or nil. A new one is due when it has been there for as long as two
+-- proofs are apart.
+local function most_due(self, now)
+  local due_ms, first = {}, nil
+  for _, subject in ipairs(subjects(self.app.host)) do
+    local at = self.due_ms[subject.key] or now + self.every_ms
+    due_ms[subject.key] = at
+    if at <= now and (not first or at < due_ms[first.key]) then first = subject end
   end
-  return #list
+  self.due_ms = due_ms -- without those that are gone
+  return first
+end
+
+--- All live processes of one that is due, one after the other.
+local function round(self, subject)
+  local found, views = 0, self.app.views
+  for _, target in ipairs(subject.targets) do
+    if target.live and target.connected and target.heap_state == "on" then
+      local result = self:run({ target })[1]
+      log_result(self.app.host, result, (subject.root and views:of_program(subject.root) or views:renew()))
+      found = found + 1
+    end
+  end
+  return found
 end
 
 --- About once a second: what is on schedule.
 function prover:tick()
-  local host = self.app.host
-  if not self.next_ms or self.on_schedule or host.monotonic_ms() < self.next_ms or not self:allowed() then return end
+  local app, now = self.app, self.app.host.monotonic_ms()
+  if not self.every_ms or self.on_schedule or not self:allowed() then return end
+  local subject = most_due(self, now)
+  if not subject then return end
   self.on_schedule = true
   async.spawn(round, function(ok, found, trace)
-    self.on_schedule, self.next_ms = false, host.monotonic_ms() + self.app.config.proof * 1000
+    self.on_schedule, self.due_ms[subject.key] = false, app.host.monotonic_ms() + self.every_ms
     if not ok then
-      host.log("error", "the leak proofs on schedule failed: " .. (trace or tostring(found)))
+      app.host.log("error", "the leak proofs on schedule failed: " .. (trace or tostring(found)))
+    elseif found > 0 and subject.root then
+      app.checks:check_soon(subject.key)
     elseif found > 0 then
-      self.app.analysis:check_soon()
+      app.analysis:check_soon()
     end
-  end, self)
+  end, self, subject)
 end
 
 --- Adds the families of leak proofs.

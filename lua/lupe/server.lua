@@ -58,11 +58,10 @@ end
 local function measure(app)
   app.totals:update()
   app.surroundings:of()
+  local shares = app.analysis:params_in_force(CGROUP_RULE)
+  if app.checks then return app.checks:measure(shares) end
   local figures, level = app.host.memory(), 0
-  if figures then
-    level = pressure(app.thresholds:update("all", figures.rss_bytes / 2 ^ 20), app.cgroup(),
-      app.analysis:params_in_force(CGROUP_RULE))
-  end
+  if figures then level = pressure(app.thresholds:update("all", figures.rss_bytes / 2 ^ 20), app.cgroup(), shares) end
   if level > (app.pressure or 0) then app.analysis:check_soon() end
   app.pressure = level
 end

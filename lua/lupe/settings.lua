@@ -181,7 +181,8 @@ return {
   {
     name = "socket", flag = "--socket", env = "LUPE_SERVE_SOCKET", type = "path", placeholder = "PATH",
     default_from = socket, default_doc = "/run/lupe/agents for root, else $XDG_RUNTIME_DIR/lupe/agents",
-    doc = "where programs connect to lupe serve: an absolute path, in a folder that is made where it is missing",
+    doc = "where programs connect to lupe serve: an absolute path, in a folder that is made where it is missing; "
+      .. "without XDG_RUNTIME_DIR the default is /tmp/lupe-UID/agents",
   },
   {
     name = "users", flag = "--users", env = "LUPE_SERVE_USERS", type = "text", placeholder = "NAME,...|all",

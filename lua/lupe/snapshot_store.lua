@@ -104,11 +104,19 @@ function snapshot_store:retain(fresh)
   end
 end
 
+--- Makes the directory, where it is missing.
+-- @return true; or nil, message, code
+function snapshot_store:prepare()
+  local ok, message, code = self.host.mkdir(self.directory, 448) -- 0700
+  if not ok then return nil, ("%s cannot be used: %s"):format(self.directory, message), code end
+  return true
+end
+
 --- Reserves a name and makes the directory.
 -- @return an entry of `pending`; or nil, message, code
 function snapshot_store:begin()
-  local ok, message, code = self.host.mkdir(self.directory, 448) -- 0700
-  if not ok then return nil, ("%s cannot be used: %s"):format(self.directory, message), code end
+  local ok, message, code = self:prepare()
+  if not ok then return nil, message, code end
   local now_ms = self.host.now_ms()
   local id = free_id(self, math.floor(now_ms / 1000))
   if not id then return nil, ("too many %ss in one second"):format(self.prefix), "EEXIST" end

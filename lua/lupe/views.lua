@@ -22,8 +22,7 @@ function views.new(host, surroundings)
   }, views)
 end
 
-local function wrap(self, pid, address, size, keepalive)
-  local extras = self.surroundings:of(pid)
+local function wrap(extras, address, size, keepalive)
   extras.keepalive = keepalive
   return assert(view.from_snapshot(address, size, extras))
 end
@@ -32,7 +31,7 @@ local function taken(self, pid, window_ms)
   local failure, address, size, keepalive = async.await(self.host.take_snapshot, pid, window_ms)
   if failure then return nil, failure end
   if not address then return nil, size end
-  return wrap(self, pid, address, size, keepalive)
+  return wrap(self.surroundings:of(pid), address, size, keepalive)
 end
 
 --- What one program of several is: its live processes, or where it has ended those that it had. Never kept, since who
@@ -44,7 +43,7 @@ function views:of_program(pid, window_ms)
   local failure, address, size, keepalive = async.await(self.host.take_program, pid, window_ms)
   if failure then return nil, failure end
   if not address then return nil, size end
-  return wrap(self, pid, address, size, keepalive)
+  return wrap(self.surroundings:of_program(pid), address, size, keepalive)
 end
 
 --- What `build` returns, which who asks for the same while it is under way gets too. Inside a task.
@@ -69,7 +68,7 @@ function views:merged()
   if not self.all then
     local address, size, keepalive = self.host.snapshot()
     if not address then return nil, size end
-    self.all = wrap(self, nil, address, size, keepalive)
+    self.all = wrap(self.surroundings:of(), address, size, keepalive)
   end
   return self.all
 end

@@ -7,6 +7,8 @@ local trend = require("lupe.memory_trend")
 
 local MIB = 2 ^ 20
 local WINDOW_MS = 60000
+local NO_CGROUP = "no cgroup with readable memory figures"
+local MANY_CGROUPS = "programs have control groups of their own: ask for one process, by ?target=PID"
 
 local PART = json.shape({ "part string", "mb number", "what string" })
 local CGROUP = json.shape({ "limit_mb number?", "used_mb number?" })
@@ -58,8 +60,14 @@ return {
       local has = figures.has_allocator
       if not has and not reason then reason = "jemalloc's figures have not been read yet" end
       local growth, growth_reason = trend.rss_slope(host.series(pid, host.now_ms() - WINDOW_MS))
-      local status, warnings = app.thresholds:update(pid or "all", figures.rss_bytes / MIB)
-      local cgroup = app.cgroup(pid)
+      local is_many = app.host.serves and not pid
+      local status, warnings
+      if is_many then
+        status, warnings = app.checks:thresholds()
+      else
+        status, warnings = app.thresholds:update(pid or "all", figures.rss_bytes / MIB)
+      end
+      local cgroup = not is_many and app.cgroup(pid) or nil
       return {
         rss_mb = mb(figures.rss_bytes),
         heap_mb = has and mb(figures.allocated_bytes) or nil,
@@ -76,7 +84,7 @@ return {
         reason = not has and reason or nil,
         growth_rate_reason = growth_reason,
         cgroup = cgroup and CGROUP({ limit_mb = mb(cgroup.limit_bytes), used_mb = mb(cgroup.used_bytes) }),
-        cgroup_reason = not cgroup and "no cgroup with readable memory figures" or nil,
+        cgroup_reason = not cgroup and (is_many and MANY_CGROUPS or NO_CGROUP) or nil,
         explain = explain(figures),
       }
     end,

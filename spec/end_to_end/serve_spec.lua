@@ -116,6 +116,26 @@ describe("lupe serve", function()
     assert.equal("sh", json.name)
   end)
 
+  it("names the functions of a program that took the place of another one at its path", function()
+    local path = dir .. "/program"
+    --- Starts what lies there now, and waits for a function of it.
+    local function run(file, arguments, name)
+      assert.equal(0, os.execute(("cp %s %s"):format(file, path)))
+      local program = daemon:program(path .. " " .. arguments)
+      daemon:await_target(program.pid)
+      daemon:await("/api/profiling/allocations?target=" .. program.pid, function(answer)
+        for _, site in ipairs(answer.top_allocators) do
+          if site[1] == name then return true end
+        end
+      end)
+      program:kill(SIGKILL)
+      program:wait(20)
+    end
+    run(support.fixture("agent_host"), "keep=64,16384 wait=" .. dir .. "/never", "spec_leaf")
+    run(support.built("examples/leaky_server"), "--self-drive 60", "remember_session")
+    run(support.fixture("agent_host"), "keep=64,16384 wait=" .. dir .. "/never", "spec_leaf")
+  end)
+
   it("goes on after garbage on its socket, and after a connection that says nothing", function()
     local core = support.core()
     support.declare("core/lupe.h")
@@ -258,6 +278,29 @@ describe("a program whose daemon went away", function()
     assert.equal(15, select(2, program:wait(20)))
   end)
 
+  it("has the children that it forked meanwhile seen by the next one, and theirs", function()
+    local words = "tell=DIR/there wait=DIR/go fork tell=DIR/child wait=DIR/fork fork keep=64,16384 wait=DIR/end"
+    local program = daemon:program(support.fixture("agent_host") .. " " .. words:gsub("DIR", dir))
+    daemon:await_target(program.pid)
+    support.eventually(function() return support.read_file(dir .. "/there") end, 10, "the program to wait")
+    daemon:stop(SIGKILL)
+    support.write_file(dir .. "/go", "")
+    support.eventually(function() return support.read_file(dir .. "/child") end, 10, "the child to wait")
+    support.write_file(dir .. "/fork", "")
+    daemon = lupe_serve.start({ dir = dir })
+    daemon:await_ready()
+    local live
+    daemon:await("/api/targets", function(answer)
+      live = 0
+      for _, target in ipairs(answer.targets) do
+        if target.live and target.connected and target.program_pid == program.pid then live = live + 1 end
+      end
+      return live == 3
+    end, 30)
+    support.write_file(dir .. "/end", "")
+    assert.equal(0, (program:wait(20)))
+  end)
+
   it("comes back with all its processes as the one program that it was", function()
     local program = daemon:program(("sh -c '%s & %s & wait'"):format(keeper(dir, "go"), keeper(dir, "go")))
     local function count()
@@ -294,6 +337,27 @@ describe("the socket of lupe serve", function()
     local lupe = refused("--socket", dir .. "/agents")
     assert.equal(125, lupe.code)
     assert.matches("has mode 0777: others could put their own socket in the place", lupe.err)
+  end)
+
+  it("needs a folder of its own, and one around that", function()
+    local dir = support.temp_dir()
+    os.execute("chmod 1777 " .. dir)
+    local lupe = refused("--socket", dir .. "/agents")
+    assert.equal(125, lupe.code)
+    assert.truthy(lupe.err:find(dir .. " is a folder that users share", 1, true), lupe.err)
+    assert.truthy(lupe.err:find("expected a path such as " .. dir .. "/lupe/agents", 1, true), lupe.err)
+    lupe = refused("--socket", dir .. "/some/where/agents")
+    assert.equal(125, lupe.code)
+    assert.truthy(lupe.err:find(dir .. "/some/where cannot be made: the folder around it is missing, too", 1, true))
+  end)
+
+  it("says at start where it cannot keep reports", function()
+    local file = support.write_file(support.temp_dir() .. "/state", "")
+    local daemon = lupe_serve.start({ flags = { "--state-dir", file } })
+    daemon:await_ready()
+    assert.equal(0, (daemon:stop()))
+    local said = ("no last reports can be kept: %s/reports cannot be used: "):format(file)
+    assert.truthy(daemon.process:stderr():find(said, 1, true), daemon.process:stderr())
   end)
 
   it("does not take the place of a file", function()

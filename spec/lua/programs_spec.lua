@@ -89,6 +89,8 @@ describe("a daemon", function()
     tick(server)
     local report = listed(server).reports[1]
     assert.same({ 7, "redis-server", "exited", 12 }, { report.pid, report.name, report.how, report.lasted_seconds })
+    assert.equal("info: redis-server (process 7) has exited after 12 s; its last report is " .. report.url,
+      server.host.logged[#server.host.logged])
     local body = fake.request(server, "GET", report.url).json
     assert.equal(7, body.pid)
     assert.equal(12, body.duration_seconds)
@@ -208,6 +210,97 @@ describe("a daemon", function()
     assert.equal(200, fake.request(server, "POST", "/api/profiling/leak-detection").status)
     assert.is_false(heard)
     assert.same({}, fake.request(server, "GET", "/api/findings").json.findings)
+  end)
+
+  --- Counts the checks of each program, by the process that it began with.
+  local function count_checks(server)
+    local counts, take = {}, server.host.take_program
+    server.host.take_program = function(pid, ...)
+      counts[pid] = (counts[pid] or 0) + 1
+      take(pid, ...)
+    end
+    return counts
+  end
+
+  --- Resident memory by process, in MiB.
+  local function hold(server, mb)
+    server.host.memory = function(pid)
+      if pid and mb[pid] then return fake.figures({ rss_bytes = mb[pid] * 2 ^ 20 }) end
+      local sum = 0
+      for _, one in pairs(mb) do sum = sum + one end
+      if not pid then return fake.figures({ rss_bytes = sum * 2 ^ 20 }) end
+    end
+  end
+
+  it("checks a program early whose memory comes nearer to a limit, and no other", function()
+    local server = daemon({ memory_interval_secs = 1 })
+    target(server, { pid = 7, name = "redis-server" })
+    target(server, { pid = 9, root_pid = 7, name = "redis-server" })
+    target(server, { pid = 8, name = "memcached" })
+    local mb = { [7] = 300, [9] = 300, [8] = 600 }
+    hold(server, mb)
+    for _ = 1, 60 do tick(server) end
+    local counts = count_checks(server)
+    for _ = 1, 5 do tick(server) end
+    assert.same({}, counts) -- together they are far above the limit, each is below it
+    mb[9] = 360
+    tick(server)
+    tick(server)
+    assert.same({ [7] = 1 }, counts)
+    for _ = 1, 5 do tick(server) end
+    assert.same({ [7] = 1 }, counts)
+    mb[9] = 460
+    tick(server)
+    assert.same({ [7] = 2 }, counts)
+  end)
+
+  it("checks a program early whose own control group is nearly full", function()
+    local server = daemon({ memory_interval_secs = 1 })
+    local used = { [7] = 0.1, [8] = 0.1 }
+    server.app.cgroup = function(pid)
+      return { limit_bytes = 2 ^ 30, used_bytes = assert(used[pid], "of nobody") * 2 ^ 30, reclaimable_bytes = 0 }
+    end
+    target(server, { pid = 7 })
+    target(server, { pid = 8 })
+    for _ = 1, 60 do tick(server) end
+    local counts = count_checks(server)
+    used[8] = 0.9
+    tick(server)
+    tick(server)
+    assert.same({ [8] = 1 }, counts)
+  end)
+
+  it("says how near its programs are to the limits one by one, and has no control group for all of them", function()
+    local server = daemon()
+    target(server, { pid = 7, name = "redis-server" })
+    target(server, { pid = 8, name = "memcached" })
+    local mb = { [7] = 400, [8] = 600 }
+    hold(server, mb)
+    tick(server)
+    local told = fake.request(server, "GET", "/api/profiling/memory").json
+    assert.same({ 1000, "normal", {} }, { told.rss_mb, told.threshold_status, told.warnings })
+    assert.equal("programs have control groups of their own: ask for one process, by ?target=PID", told.cgroup_reason)
+    mb[8] = 660
+    told = fake.request(server, "GET", "/api/profiling/memory").json
+    assert.equal("warning", told.threshold_status)
+    assert.same({ "memcached (process 8): rss_mb 660.0 is above the warning limit of 650 MiB" }, told.warnings)
+    assert.equal(1024, fake.request(server, "GET", "/api/profiling/memory?target=8").json.cgroup.limit_mb)
+    assert.is_nil(fake.request(server, "GET", "/metrics").body:find("lupe_memory_cgroup", 1, true))
+  end)
+
+  it("knows the surroundings of a program whose first process has ended, as of a server in the background", function()
+    local server = daemon()
+    local first = target(server, { pid = 7 })
+    target(server, { pid = 9, root_pid = 7 })
+    target(server, { pid = 8 })
+    server.host.cgroup = function(pid) return { limit_bytes = pid, used_bytes = 0, reclaimable_bytes = 0 } end
+    server.host.allocator = function(pid) return { dirty_bytes = pid, muzzy_bytes = 0, arena_count = 1 } end
+    local both = server.app.surroundings:of_program(7)
+    assert.same({ 7, 16, 2 }, { both.cgroup.limit_bytes, both.allocator.dirty_bytes, both.allocator.arena_count })
+    ends(server, first)
+    local left = server.app.surroundings:of_program(7)
+    assert.same({ 9, 9 }, { left.cgroup.limit_bytes, left.allocator.dirty_bytes })
+    assert.is_nil(server.app.surroundings:of_program(5).cgroup)
   end)
 
   it("has its counts in the metrics", function()

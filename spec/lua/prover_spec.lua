@@ -110,6 +110,35 @@ describe("leak proofs", function()
       logged(server.host, "leak proof"))
   end)
 
+  it("on schedule are each program's own where there are several, and followed by its check alone", function()
+    local server = server_of({ proof = 20 }, {
+      serves = true, target_list = { fake.target({ pid = 7 }), fake.target({ pid = 9, root_pid = 7 }) },
+    })
+    local checked, take = {}, server.host.take_program
+    server.host.take_program = function(pid, ...)
+      checked[#checked + 1] = pid
+      take(pid, ...)
+    end
+    pass(server, 10)
+    table.insert(server.host.target_list, fake.target({ pid = 8 }))
+    pass(server, 10)
+    assert.same({}, server.host.proofs)
+    checked = {}
+    pass(server, 1)
+    assert.same({ 7, 9 }, pids(server.host))
+    assert.same({ 7, 7 }, checked) -- what the log says of each
+    checked = {}
+    pass(server, 1)
+    assert.same({ 7 }, checked) -- the check
+    pass(server, 8)
+    assert.same({ 7, 9 }, pids(server.host))
+    pass(server, 1)
+    assert.same({ 7, 9, 8 }, pids(server.host))
+    server.host.target_list = { server.host.target_list[3] }
+    pass(server, 40)
+    assert.same({ 7, 9, 8, 8, 8 }, pids(server.host))
+  end)
+
   it("are not run where profiling is off", function()
     local server = server_of({ proof = 5, enable_profiling = false })
     pass(server, 10)

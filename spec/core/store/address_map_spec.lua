@@ -123,10 +123,57 @@ describe("an address map", function()
   end)
 end)
 
+describe("an address map's modules", function()
+  local PLACE = "00400000-00401000 r-xp 00000000 "
+  local modules, path
+  before_each(function()
+    modules, path = modules_of(), support.temp_dir() .. "/program"
+    support.write_file(path, "one")
+  end)
+
+  teardown(support.cleanup)
+
+  --- The module that a map takes a line for.
+  local function module_in(map, text)
+    read(map, { PLACE .. text })
+    return tonumber(core.lupe_address_map_frame(map, 0x400010) / 0x1000000000000ULL)
+  end
+
+  local function module(text) return module_in(map_of(modules), text) end
+
+  it("are others where another file is mapped from the same path later", function()
+    local first = module("fe:00 77 " .. path)
+    assert.are.equal(first, module("fe:00 77 " .. path))
+    assert.are_not.equal(first, module("fe:00 78 " .. path))
+    assert.are_not.equal(first, module("fe:01 77 " .. path))
+    support.write_file(path, "longer") -- in place
+    local second = module("fe:00 77 " .. path)
+    assert.are_not.equal(first, second)
+    assert.are.equal(0, os.execute("touch -d 2020-01-01 " .. path))
+    assert.are_not.equal(second, module("fe:00 77 " .. path))
+    assert.are_not.equal(module("fe:00 77 " .. path .. " (deleted)"), module("fe:00 78 " .. path .. " (deleted)"))
+    assert.are.equal(path, ffi.string(core.lupe_module_table_path(modules, second)))
+  end)
+
+  it("stay what they are in a process whose file is replaced while it runs", function()
+    local map = map_of(modules)
+    local first = module_in(map, "fe:00 77 " .. path)
+    support.write_file(path, "longer")
+    assert.are.equal(first, module_in(map, "fe:00 77 " .. path))
+    assert.are.equal(first, module_in(map, "fe:00 77 " .. path .. " (deleted)"))
+    assert.are_not.equal(first, module_in(map, "fe:00 78 " .. path))
+  end)
+
+  it("are one for code without a file, whose memory is another in each process", function()
+    assert.are.equal(module("00:01 5 /memfd:jit (deleted)"), module("00:01 6 /memfd:jit (deleted)"))
+    assert.are.equal(module("00:00 0 [vdso]"), module("00:00 0 [vdso]"))
+  end)
+end)
+
 describe("the module table", function()
   it("gives one id to a path, and 0 to what comes after 65,535 of them", function()
     local modules = modules_of()
-    local function intern(path) return core.lupe_module_table_intern(modules, path, #path, 1) end
+    local function intern(path) return core.lupe_module_table_intern(modules, path, #path, nil, 1) end
     for i = 1, 65535 do assert(intern("/lib/" .. i) == i) end
     assert.are.equal(0, intern("/lib/65536"))
     assert.are.equal(0, intern("/lib/65537"))
@@ -138,8 +185,8 @@ describe("the module table", function()
 
   it("takes a path without an end for nothing", function()
     local modules = modules_of()
-    assert.are.equal(0, core.lupe_module_table_intern(modules, "", 0, 1))
-    assert.are.equal(0, core.lupe_module_table_intern(modules, "a\0b", 3, 1))
+    assert.are.equal(0, core.lupe_module_table_intern(modules, "", 0, nil, 1))
+    assert.are.equal(0, core.lupe_module_table_intern(modules, "a\0b", 3, nil, 1))
     assert.are.equal("", ffi.string(core.lupe_module_table_path(modules, 9)))
   end)
 end)

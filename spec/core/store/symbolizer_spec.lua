@@ -25,9 +25,9 @@ local function symbolizer(debug_root)
   return out[0]
 end
 
-local function open(s, path, alternative, build_id)
+local function open(s, path, alternative, build_id, version)
   local out = ffi.new("lupe_image *[1]")
-  assert.are.equal(core.LUPE_OK, core.lupe_symbolizer_open(s, path, alternative, build_id, out))
+  assert.are.equal(core.LUPE_OK, core.lupe_symbolizer_open(s, path, alternative, build_id, version, out))
   return out[0]
 end
 
@@ -206,7 +206,7 @@ describe("the symbolizer", function()
     local s = symbolizer()
     assert.are.equal(open(s, "/a/b.so"), open(s, "/a/b.so"))
     assert.are_not.equal(open(s, "/a/b.so"), open(s, "/a/b.so", nil, "abcd"))
-    assert.are.equal(core.LUPE_EINVAL, core.lupe_symbolizer_open(s, nil, nil, nil, ffi.new("lupe_image *[1]")))
+    assert.are.equal(core.LUPE_EINVAL, core.lupe_symbolizer_open(s, nil, nil, nil, nil, ffi.new("lupe_image *[1]")))
   end)
 
   it("serves more modules than it keeps files open for", function()
@@ -223,6 +223,37 @@ describe("the symbolizer", function()
       own = own + (link:find(folder .. "/copy", 1, true) and 1 or 0)
     end
     assert.is_true(own > 0 and own <= 8, own .. " open")
+  end)
+
+  it("reads on from the other place of a file where its first one is gone", function()
+    local s, at = symbolizer(), addresses("program")
+    sh("mkdir ended && ln program lasting && ln program ended/lasting")
+    local image = open(s, folder .. "/lasting", folder .. "/ended/lasting")
+    assert.are.equal("quiet", resolve(s, image, at.quiet).name)
+    sh("rm -r ended")
+    for i = 1, 8 do -- so many files stay open
+      sh("cp program other%d", i)
+      resolve(s, open(s, folder .. "/other" .. i), at.main)
+    end
+    assert.are.equal("first_exported", resolve(s, image, at.first_exported).name)
+  end)
+
+  it("does not take another file at a module's path for the module's", function()
+    local s, at = symbolizer(), addresses("program")
+    sh("cp program replaced")
+    local bytes = #support.read_file(folder .. "/replaced")
+    local nanoseconds = sh("stat -c %%.9Y replaced"):gsub("%D", "")
+    local function of(size, time)
+      return ffi.new("lupe_file_version", { device = 1, inode = 2, bytes = size, mtime_ns = time })
+    end
+    local time = ffi.cast("int64_t", tonumber(nanoseconds:sub(1, -10))) * 1000000000LL + tonumber(nanoseconds:sub(-9))
+    local path = folder .. "/replaced"
+    local image = open(s, path, nil, nil, of(bytes, time))
+    assert.are.equal("quiet", resolve(s, image, at.quiet).name)
+    assert.are.equal(image, open(s, path, nil, nil, of(bytes, time)))
+    assert.is_false(resolve(s, open(s, path, nil, nil, of(bytes + 1, time)), at.quiet).named)
+    assert.is_false(resolve(s, open(s, path, nil, nil, of(bytes, time + 1)), at.quiet).named)
+    assert.are.equal("quiet", resolve(s, open(s, path, nil, nil, of(0, 0)), at.quiet).name)
   end)
 
   it("finds the vdso's functions", function()
