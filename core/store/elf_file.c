@@ -55,7 +55,11 @@ static lupe_status wake_at(lupe_elf_file *f, const char *path) {
 static lupe_status wake(lupe_elf_file *f) {
   if (f->fd >= 0 || f->memory) return LUPE_OK;
   lupe_status status = wake_at(f, f->path);
-  return status == LUPE_OK || wake_at(f, f->other_path) != LUPE_OK ? status : LUPE_OK;
+  if (status == LUPE_OK || wake_at(f, f->other_path) != LUPE_OK) return status;
+  char *path = f->other_path; /* where it is now */
+  f->other_path = f->path;
+  f->path = path;
+  return LUPE_OK;
 }
 
 bool lupe_elf_unchanged(lupe_elf_file *f) {

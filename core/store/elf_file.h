@@ -31,7 +31,7 @@ typedef struct lupe_elf_section {
 
 /* Embedded in its owner. All zero is a closed file. */
 typedef struct lupe_elf_file {
-  char *path;            /* own copy; NULL for an image in memory */
+  char *path;            /* by which it was opened last; own copy; NULL for an image in memory */
   char *other_path;      /* where else the same content may be; own copy; NULL: not known */
   const uint8_t *memory; /* borrowed; the vdso */
   int fd;                /* -1 while at rest */

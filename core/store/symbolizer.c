@@ -206,7 +206,10 @@ const char *lupe_symbolizer_file(lupe_symbolizer *s, lupe_image *image, const ch
   wake(s, image);
   if (!image->code.open || !image->code.path) return NULL;
   /* A build id tells that a file is the right one whenever it is opened, at this or another path. */
-  if (!image->code.build_id[0] && !lupe_elf_unchanged(&image->code)) return NULL;
+  if (!image->code.build_id[0]) {
+    lupe_elf_rest(&image->code); /* what is at its path counts, not what is open */
+    if (!lupe_elf_unchanged(&image->code)) return NULL;
+  }
   *out_build_id = image->code.build_id;
   return image->code.path;
 }

@@ -74,9 +74,9 @@ void lupe_symbolizer_resolve(lupe_symbolizer *s, lupe_image *image, uint64_t fil
  * Never NULL; the symbolizer's. Reads the file on first use. */
 const char *lupe_symbolizer_build_id(lupe_symbolizer *s, lupe_image *image);
 
-/* Where debug information of the image is to be looked for: the path that its file was opened by, and its
- * build id
- * ("" none). NULL: there is no file, or it is another one by now. The symbolizer's. */
+/* Where debug information of the image is to be looked for: the path that its file is to be opened by, and
+ * its build id ("" none). NULL: there is no file, or it is another one by now. The symbolizer's; good until
+ * the image is used again. */
 const char *lupe_symbolizer_file(lupe_symbolizer *s, lupe_image *image, const char **out_build_id);
 const char *lupe_symbolizer_debug_root(const lupe_symbolizer *s);
 
