@@ -56,7 +56,6 @@ static void record_memory(lupe_collector *c) {
 
 static void on_profiled(void *arg, lupe_session *s, const lupe_profile_reply *reply, int fd) {
   lupe_collector *c = arg;
-  if (fd >= 0) lupe_session_measure(s); /* what the allocator said at the same moment */
   /* The last one of a process that exits: its figures would miss the series. */
   if (reply->serial == 0) record_memory(c);
   lupe_rounds_profiled(c->rounds, s, reply, fd);

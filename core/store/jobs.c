@@ -54,7 +54,7 @@ static void run(lupe_work *w) {
       lupe_aggregator_end_round(a);
       if (j->lines_ms > 0)
         (void)lupe_aggregator_find_lines(a, LUPE_LINES_ALL,
-                                         lupe_monotonic_ns() + (int64_t)j->lines_ms * 1000000);
+                                         lupe_clock_ns(CLOCK_MONOTONIC) + j->lines_ms * INT64_C(1000000));
       j->status = lupe_aggregator_snapshot(a, j->pid, e->time_ms, j->window_ms, &j->snapshot);
       break;
     case LUPE_JOB_SNAPSHOT:
