@@ -28,7 +28,7 @@ typedef enum lupe__wish { STAY, LEAVE_POLITELY, LEAVE_SILENTLY } lupe__wish;
 /* Written by the thread that starts the agent's, before it does; `current`, `leave` and `segment` by both. */
 typedef struct lupe__control_state {
   char path[sizeof((struct sockaddr_un *)0)->sun_path];
-  lupe_heap_info heap; /* and by the agent's while `away` */
+  lupe_heap_info heap; /* and by the agent's after a daemon was away */
   bool leave_allocator;
   bool forked;
   _Atomic pid_t pid; /* whose thread it is: differs in vforked and unhandled forked children */

@@ -161,10 +161,8 @@ static lupe_status serve(lupe_session *se, int *wake) {
 static lupe_status converse(lupe_session *se, int *wake) {
   lupe_status status = lupe_session_connect(se, lupe__control.path);
   if (status != LUPE_OK) return status;
-  if (atomic_load(&lupe__control.away)) {
-    lupe_heap_prepare(lupe__control.leave_allocator, &lupe__control.heap);
-    atomic_store(&lupe__control.away, false);
-  }
+  if (!lupe_heap_prepared()) lupe_heap_prepare(lupe__control.leave_allocator, &lupe__control.heap);
+  atomic_store(&lupe__control.away, false);
   *wake = open_wake();
   lupe_sampler_open(&se->sampler);
   lupe__control_enter(PHASE_CONNECTED);

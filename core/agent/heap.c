@@ -22,6 +22,7 @@ static lupe_heap_info info;
 static struct { /* what was there before us; written by lupe_heap_prepare */
   backtrace_hook *hook;
   bool active;
+  bool due; /* to be put back */
 } theirs;
 static _Thread_local uint32_t cached_tid;
 
@@ -104,7 +105,12 @@ static lupe_heap_state find_state(bool switched_off) {
 void lupe_heap_prepare(bool switched_off, lupe_heap_info *out) {
   info = (lupe_heap_info){.allocator = "system"};
   info.state = find_state(switched_off);
+  theirs.due = true;
   *out = info;
+}
+
+bool lupe_heap_prepared(void) {
+  return theirs.due;
 }
 
 /* ---- switching ---- */
@@ -123,9 +129,11 @@ void lupe_heap_activate(bool on) {
 
 void lupe_heap_restore(void) {
   lupe_heap_arm(NULL);
-  if (!profiling()) return;
-  lupe_jemalloc_set("prof.active", theirs.active);
-  if (info.state == LUPE_HEAP_ON && theirs.hook) set_hook(theirs.hook);
+  if (profiling() && theirs.due) {
+    lupe_jemalloc_set("prof.active", theirs.active);
+    if (info.state == LUPE_HEAP_ON && theirs.hook) set_hook(theirs.hook);
+  }
+  theirs.due = false;
 }
 
 const lupe_heap_info *lupe_heap_found(void) {

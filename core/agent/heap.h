@@ -29,6 +29,7 @@ typedef struct lupe_heap_info {
  * `switched_off`: look, but touch nothing. After lupe_wiped_create; again after lupe_heap_restore. Thread:
  * any, one at a time; allocates (and frees) a block. */
 void lupe_heap_prepare(bool switched_off, lupe_heap_info *out);
+bool lupe_heap_prepared(void); /* and not restored since; of a forked child's parent, too */
 
 /* From now on samples go to `s`, which must stay mapped; NULL: nowhere. A forked child starts with NULL,
  * without any call. A push that began before may still be under way afterwards. Thread: any. */
@@ -38,8 +39,8 @@ void lupe_heap_arm(lupe_segment *s);
  * malloc. */
 void lupe_heap_activate(bool on);
 
-/* No sample comes from now on; prof.active and the hook are what they were before lupe_heap_prepare. Thread:
- * any but inside malloc. */
+/* No sample comes from now on; prof.active and the hook are what they were before lupe_heap_prepare. Once:
+ * what the program sets afterwards is its own. Thread: any but inside malloc. */
 void lupe_heap_restore(void);
 
 /* What lupe_heap_prepare found out; all zeros before. */

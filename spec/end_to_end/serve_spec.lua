@@ -301,6 +301,32 @@ describe("a program whose daemon went away", function()
     assert.equal(0, (program:wait(20)))
   end)
 
+  --- How often the agent's thread of a process has slept.
+  local function sleeps_of(pid)
+    for tid in support.run({ "ls", ("/proc/%d/task"):format(pid) }).out:gmatch("%d+") do
+      local status = support.read_file(("/proc/%d/task/%s/status"):format(pid, tid)) or ""
+      local sleeps = status:match("^Name:%s+lupe%-agent\n.*\nvoluntary_ctxt_switches:%s+(%d+)")
+      if sleeps then return tonumber(sleeps) end
+    end
+    error("no thread of the agent's")
+  end
+
+  it("has the allocator's profiling for itself meanwhile", function()
+    local words = "tell=DIR/there wait=DIR/go active=1 tell=DIR/set wait=DIR/end isactive=1"
+    local program = daemon:program(support.fixture("agent_host") .. " " .. words:gsub("DIR", dir))
+    daemon:await_target(program.pid)
+    support.eventually(function() return support.read_file(dir .. "/there") end, 10, "the program to wait")
+    daemon:stop(SIGKILL)
+    support.sleep(0.7) -- its thread has noticed, as above
+    support.write_file(dir .. "/go", "")
+    support.eventually(function() return support.read_file(dir .. "/set") end, 10, "the program to go on")
+    -- It sleeps for a second at most: between so many it has looked for the daemon.
+    local before = sleeps_of(program.pid)
+    support.eventually(function() return sleeps_of(program.pid) >= before + 4 end, 30, "its thread to look")
+    support.write_file(dir .. "/end", "")
+    assert.equal(0, (program:wait(20)))
+  end)
+
   it("comes back with all its processes as the one program that it was", function()
     local program = daemon:program(("sh -c '%s & %s & wait'"):format(keeper(dir, "go"), keeper(dir, "go")))
     local function count()
