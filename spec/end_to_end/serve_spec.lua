@@ -130,6 +130,7 @@ describe("lupe serve", function()
       end)
       program:kill(SIGKILL)
       program:wait(20)
+      daemon:await_report(program.pid) -- none is due any more when the next program comes
     end
     run(support.fixture("agent_host"), "keep=64,16384 wait=" .. dir .. "/never", "spec_leaf")
     run(support.built("examples/leaky_server"), "--self-drive 60", "remember_session")
