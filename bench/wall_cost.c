@@ -1,5 +1,5 @@
 // flags: -O2
-// sources: core/agent/wall.c core/agent/thread_table.c core/agent/unwind*.c core/wire/ring.c
+// sources: core/agent/wall.c core/agent/kernel_text.c core/agent/thread_table.c core/agent/unwind*.c core/wire/ring.c
 /* wall_cost.c -- what looking at 16 waiting threads takes of the agent's thread, in CPU time: at threads that
  * stand still, and at threads that have run since the last look, ten calls deep. Prints nanoseconds per look
  * and the share of a core at 20 looks a second. usage: wall_cost [TICKS] */

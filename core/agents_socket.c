@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/safe_way.h"
 #include "core/wire/channel.h"
 
 enum {
@@ -116,6 +117,10 @@ static lupe_status set_mode(const char *folder, mode_t mode, char *error, size_t
 /* Makes the folder, or looks at the one that is there. */
 static lupe_status check_folder(const char *folder, bool shared, char *error, size_t error_bytes) {
   mode_t mode = shared ? 0755 : 0700;
+  char around[LUPE_SOCKET_PATH_BYTES];
+  snprintf(around, sizeof around, "%.*s", (int)(strrchr(folder, '/') - folder) + 1, folder);
+  lupe_status way = lupe_safe_way_check(around, error, error_bytes);
+  if (way != LUPE_OK) return way;
   if (mkdir(folder, mode) == 0) return set_mode(folder, mode, error, error_bytes);
   if (errno == ENOENT) {
     snprintf(error, error_bytes, "%s cannot be made: the folder around it is missing, too", folder);

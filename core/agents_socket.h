@@ -22,8 +22,9 @@ typedef struct lupe_agents_socket {
 lupe_status lupe_agents_socket_make(lupe_agents_socket *out, char *error, size_t error_bytes);
 
 /* A path that others know. Its folder is made where it is missing: 0700, or with `shared`, where other users'
- * programs are to connect, 0755; else it must be ours, and nobody else's to write to. What a runtime that
- * died left at the path is removed. Errors are explained in `error`: LUPE_EINUSE: a runtime listens there;
+ * programs are to connect, 0755; else it must be ours, and nobody else's to write to. The folders around it
+ * must be such that nobody could put another one in its place (safe_way.h). What a runtime that died left at
+ * the path is removed. Errors are explained in `error`: LUPE_EINUSE: a runtime listens there;
  * LUPE_EINVAL: the path is no good; LUPE_EPERM: the folder is not safe; LUPE_EIO. */
 lupe_status lupe_agents_socket_claim(lupe_agents_socket *out, const char *path, bool shared, char *error,
                                      size_t error_bytes);

@@ -1,5 +1,5 @@
-/* clock.h -- the system's clocks in lupe's units. Thread: any; lupe_clock_ns also inside malloc and in signal
- * handlers. */
+/* clock.h -- the system's clocks in lupe's units. Thread: any; lupe_clock_ns and lupe_monotonic_ns also
+ * inside malloc and in signal handlers. */
 #ifndef LUPE_CLOCK_H
 #define LUPE_CLOCK_H
 
@@ -10,6 +10,11 @@ static inline int64_t lupe_clock_ns(clockid_t clock) {
   struct timespec t = {0};
   clock_gettime(clock, &t);
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Of the clock that is never set. */
+static inline uint64_t lupe_monotonic_ns(void) {
+  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
 }
 
 /* Unix time, in milliseconds with a fraction, as it was at the first call plus what has passed since: the

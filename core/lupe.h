@@ -14,8 +14,8 @@
  *
  * In a forked child none runs, and functions that ask one answer LUPE_ENOENT. What the child does is seen all
  * the same, by its parent's lupe: as a process of its own, once it has lived for 0.1 s without exec. A child
- * may call lupe_start itself (with an address of its own to listen on): it has a lupe of its own then, and
- * the parent's sees it no more.
+ * may call lupe_start itself (where an address to listen on is set, with another one): it has a lupe of its
+ * own then, and the parent's sees it no more.
  *
  * With LUPE_DISABLE defined before it is included, this header is all there is: everything compiles to
  * nothing, no library is needed, and every function that can fail answers LUPE_EUNSUPPORTED. */
@@ -101,7 +101,7 @@ typedef struct lupe_event {
   const char *rule;     /* its id, such as "leak.steady-growth" */
   const char *severity; /* "info", "low", "medium", "high" or "critical" */
   const char *text;     /* in words, one line */
-  const char *json;     /* all of it: an element of /api/findings, or of its alerts */
+  const char *json;     /* all of it, as an element of /api/findings; of an alert, too */
 } lupe_event;
 
 typedef void (*lupe_event_cb)(void *arg, const lupe_event *event);
@@ -128,8 +128,9 @@ LUPE_API void lupe_free(void *text);
  * again after lupe_stop. Without jemalloc, or with one that does not profile, it starts too: lupe_about says
  * what is missing. LUPE_EINUSE: lupe runs in this process, started by lupe_start or by `lupe run`, or has not
  * ended yet though lupe_stop has given it up, or the address to listen on is taken; LUPE_EINVAL: an option or
- * a setting; LUPE_ENOENT: the daemon, or a part of the installation; LUPE_EUNSUPPORTED, LUPE_ENOMEM,
- * LUPE_EIO. Nothing is left running then. */
+ * a setting; LUPE_ENOENT: the daemon, or a part of the installation; LUPE_ESCRIPT: what was added does not
+ * load; LUPE_EUNSUPPORTED, LUPE_ENOMEM, LUPE_EIO. Nothing is left running then. While lupe runs, lines on
+ * stderr that begin with "lupe" tell of alerts, and of what is wrong with rules and routes. */
 LUPE_API lupe_status lupe_start(const lupe_options *options);
 /* Stops, and returns when no thread, descriptor or timer of lupe's is left in the process, and its callback
  * has returned; at most some seconds. Calls that wait on other threads are answered LUPE_ENOENT.
@@ -148,8 +149,8 @@ LUPE_API lupe_status lupe_about(char **out_json);
 /* The report of `lupe run --report=json`, as of now. */
 LUPE_API lupe_status lupe_report(char **out_json);
 /* Writes a snapshot, as POST /api/profiling/snapshot does, to a file (mode 0600, written aside and renamed;
- * one that is there is replaced). Relative paths count from the working folder at the call. LUPE_ENOSPC,
- * LUPE_EPERM, LUPE_EIO. */
+ * one that is there is replaced). Relative paths count from the working folder at the call. It is JSON: what
+ * `lupe report` reads is a recording, by the setting "record". LUPE_ENOSPC, LUPE_EPERM, LUPE_EIO. */
 LUPE_API lupe_status lupe_save_snapshot(const char *path);
 /* Runs one rule on what is in memory now: { "rule", "findings": [...], "elapsed_ms" }. LUPE_ENOENT: no such
  * rule; LUPE_ESCRIPT: it failed, lupe_error says where. */

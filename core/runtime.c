@@ -40,6 +40,7 @@ struct lupe_runtime {
   lupe_http_server *http;
   lupe_host *host;
   uv_timer_t tick;
+  bool refused; /* the settings name what is not there */
   bool closing;
   unsigned open_parts; /* while it closes */
   int app;             /* registry reference of what lua/lupe/server.lua made */
@@ -90,7 +91,8 @@ static int make_app(lua_State *L) {
   lua_pushboolean(L, r->serves);
   lua_setfield(L, -2, "serves");
   lua_call(L, 1, 2);
-  if (lua_isnil(L, -2)) return lua_error(L); /* what is wrong with the settings */
+  r->refused = lua_isnil(L, -2);
+  if (r->refused) return lua_error(L); /* what is wrong with the settings */
   lua_pop(L, 1);
   r->app = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
@@ -133,6 +135,11 @@ static void http_figures(void *arg, lupe_http_figures *out) {
   *out = (lupe_http_figures){c.requests, c.responses, c.aborted, c.pending};
 }
 
+/* Of what has just failed. */
+static const char *text_of(lupe_status status) {
+  return status == LUPE_EIO ? strerror(errno) : lupe_status_text(status);
+}
+
 static lupe_status listen_on(lupe_runtime *r, const lupe_runtime_options *o, char *error,
                              size_t error_bytes) {
   lupe_status status = LUPE_EINUSE;
@@ -143,9 +150,11 @@ static lupe_status listen_on(lupe_runtime *r, const lupe_runtime_options *o, cha
   if (status == LUPE_OK) {
     r->port = lupe_http_server_port(r->http);
   } else {
-    snprintf(error, error_bytes, "cannot listen on %s port %u: %s%s", o->host, o->port,
-             status == LUPE_EIO ? strerror(errno) : lupe_status_text(status),
-             status == LUPE_EINUSE ? "; choose another by --listen ADDRESS:PORT" : "");
+    snprintf(error, error_bytes, "cannot listen on %s port %u: %s%s", o->host, o->port, text_of(status),
+             status == LUPE_EINUSE
+                 ? "; choose another by listen=ADDRESS:PORT (as --listen, in LUPE_LISTEN, or as a "
+                   "setting of lupe_start), port 0 for any free one"
+                 : "");
   }
   return status;
 }
@@ -228,11 +237,12 @@ static void on_last_snapshot(void *arg, lupe_status status, lupe_snapshot *snaps
   r->last = NULL;
 }
 
-void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, lupe_report_cb done, void *arg) {
+void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, uint32_t lines_ms, lupe_report_cb done,
+                         void *arg) {
   r->ending = ending;
   r->reported = done;
   r->reported_arg = arg;
-  lupe_collector_finish(r->collector, on_last_snapshot, r);
+  lupe_collector_finish(r->collector, lines_ms, on_last_snapshot, r);
 }
 
 /* -- life ------------------------------------------------------------------------------------- */
@@ -330,7 +340,7 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   };
   status = lupe_collector_create(&r->collector, o->loop, r->pool, r->aggregator, &collector);
   if (status != LUPE_OK) {
-    snprintf(error, error_bytes, "%s: %s", r->socket.path, lupe_status_text(status));
+    snprintf(error, error_bytes, "%s: %s", r->socket.path, text_of(status));
     goto no_collector;
   }
   /* It was made 0600; whoever may reach its folder may connect, and is looked at then. */
@@ -354,6 +364,7 @@ lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *
   r->tick.data = r;
   status = lupe_host_create(&r->host, &services, error, error_bytes);
   if (status == LUPE_OK) status = lupe_vm_run(o->vm, make_app, r, error, error_bytes);
+  if (r->refused) status = LUPE_EINVAL;
   if (status != LUPE_OK) {
     lupe_runtime_close(r, NULL, NULL); /* frees r as the loop runs on */
     return status;

@@ -54,8 +54,8 @@ typedef struct lupe_ending {
 typedef void (*lupe_report_cb)(void *arg, const char *text, size_t bytes);
 typedef void (*lupe_runtime_close_cb)(void *arg);
 
-/* Errors are explained in `error`. LUPE_EINUSE: the address or the socket is taken; LUPE_ESCRIPT; LUPE_EIO;
- * LUPE_ENOMEM. */
+/* Errors are explained in `error`. LUPE_EINUSE: the address or the socket is taken; LUPE_EINVAL: a setting;
+ * LUPE_ESCRIPT; LUPE_EIO; LUPE_ENOMEM. */
 lupe_status lupe_runtime_create(lupe_runtime **out, const lupe_runtime_options *options, char *error,
                                 size_t error_bytes);
 const char *lupe_runtime_socket(const lupe_runtime *r); /* for LUPE_SOCKET of the program */
@@ -65,8 +65,10 @@ void lupe_runtime_push(const lupe_runtime *r, lua_State *L);
 /* Whether an agent ever spoke for this process. */
 bool lupe_runtime_saw(const lupe_runtime *r, pid_t pid);
 
-/* The last profiles are taken in, the rules run, and the report is written by Lua. Once. */
-void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, lupe_report_cb done, void *arg);
+/* The last profiles are taken in, the rules run, and the report is written by Lua. Once. Source lines that
+ * are not known yet are looked for, `lines_ms` at most: what is left then is told without. */
+void lupe_runtime_report(lupe_runtime *r, const lupe_ending *ending, uint32_t lines_ms, lupe_report_cb done,
+                         void *arg);
 /* Stops everything and frees `r`; then calls `done`: no thread, process or descriptor of its own is left, and
  * after one more turn of the loop no handle. What runs on a thread of the pool ends first (reading a dump,
  * writing a snapshot: nothing interrupts them); what waits there does not begin. */

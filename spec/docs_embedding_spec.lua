@@ -5,6 +5,8 @@ local support = require("spec.support")
 local PAGE = assert(support.read_file(support.root .. "/docs/embedding.md"))
 local README = assert(support.read_file(support.root .. "/README.md"))
 local WARNINGS = { "-Wall", "-Wextra", "-Wshadow", "-Werror" }
+local LIBRARIES = "^[^\n]*%$%(pkg%-config %-%-cflags %-%-libs lupe%) ([^\n]*)" -- what else a command links
+local COMMAND = assert(PAGE:match("\n%$ (cc app%.c %-o app %$%([^\n]*)"))
 
 -- Calls what the parts of programs on the page define, all but what would write outside of the working folder.
 local CALLS = [[
@@ -35,7 +37,8 @@ end
 local function is_program(text) return text:find("\nint main%(") ~= nil end
 
 --- Compiles one block; returns the path of what came out.
-local function compile(folder, name, text, words)
+-- @tparam[opt] string command as shown, that links the program
+local function compile(folder, name, text, words, command)
   local source, out = support.write_file(folder .. "/" .. name, text), folder .. "/" .. name .. ".out"
   support.write_file(folder .. "/lupe.h", assert(support.read_file(support.root .. "/core/lupe.h")))
   local argv = { name:match("%.cc$") and "c++" or "cc", "-O2", "-isystem", folder }
@@ -45,10 +48,10 @@ local function compile(folder, name, text, words)
   for _, word in ipairs({ source, "-o", out }) do argv[#argv + 1] = word end
   -- Linked from here on: libraries come after what needs them.
   if words[1] ~= "-c" then
-    for _, word in ipairs({ "-L" .. support.build_dir, "-Wl,-rpath," .. support.build_dir, "-llupe",
-      "-Wl,--no-as-needed", "-ljemalloc" }) do
+    for _, word in ipairs({ "-L" .. support.build_dir, "-Wl,-rpath," .. support.build_dir, "-llupe" }) do
       argv[#argv + 1] = word
     end
+    for word in (command or COMMAND):match(LIBRARIES):gmatch("%S+") do argv[#argv + 1] = word end
   end
   local done = support.run(argv, { seconds = 60 })
   assert.equal(0, done.code, text .. done.err)
@@ -112,9 +115,9 @@ describe("the README's own program", function()
     local section = assert(README:match("\n## In your own program\n(.-)\n## "), "no such section in the README")
     local text, command, shown = section:match("\n```c\n(.-)```.-\n```console\n%$ ([^\n]*)\n(.-)```")
     assert.truthy(text, "no C program and command in the README")
-    assert.truthy(command:find("pkg-config --cflags --libs lupe", 1, true))
+    assert.matches("^cc %-O2 app%.c %-o app ", command) -- inlined, a function is not in the advice
     local folder = support.temp_dir()
-    local program = compile(folder, "app.c", text, {})
+    local program = compile(folder, "app.c", text, {}, command)
     local done = support.run({ program }, { cwd = folder, seconds = 60,
       env = { LUPE_LISTEN = "127.0.0.1:" .. support.free_port(), LUPE_SOCKET = false } })
     assert.equal(0, done.code, done.err)

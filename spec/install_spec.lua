@@ -42,6 +42,24 @@ describe("an installed lupe", function()
     run:finish(15)
   end)
 
+  it("has examples that are built by the commands of docs/embedding.md", function()
+    local doc = prefix .. "/share/doc/lupe"
+    local page = assert(support.read_file(doc .. "/docs/embedding.md"))
+    local libraries = support.run({ "sh", "-c", "echo " .. prefix .. "/lib/*/lupe" }).out:match("^(.-)/lupe\n$")
+    local env = { PKG_CONFIG_PATH = libraries .. "/pkgconfig", LD_LIBRARY_PATH = libraries }
+    local count = 0
+    for command in page:gmatch("\n%$ (c[c+]+ %-O2 %-g [^\n]*)") do
+      local done = support.run({ "sh", "-c", command }, { cwd = doc, env = env, seconds = 60 })
+      assert.same({ 0, "" }, { done.code, done.err }, command)
+      count = count + 1
+    end
+    assert.equal(4, count)
+    env.LUPE_LISTEN, env.LUPE_SOCKET, env.LUPE_CONFIG = "127.0.0.1:0", false, false
+    local ran = support.run({ "./own_rules" }, { cwd = doc, env = env, seconds = 60 })
+    assert.equal(0, ran.code, ran.err)
+    assert.matches("\n200 {", ran.out)
+  end)
+
   it("tells its version and its help", function()
     assert.matches("^lupe %d+%.%d+%.%d+\n$", support.run({ prefix .. "/bin/lupe", "--version" }).out)
     assert.matches("Usage: lupe run", support.run({ prefix .. "/bin/lupe", "--help" }).out)

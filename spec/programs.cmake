@@ -7,7 +7,8 @@
 # and its name says what it is:
 #   NAME.c, NAME.cc    a program, NAME
 #   NAME_plugin.c      a module to dlopen, NAME_plugin.so
-#   fuzz_NAME.c        a libFuzzer program; only where clang is installed (clang builds it, its sources too)
+#   fuzz_NAME.c        a libFuzzer program; only where clang is installed (clang builds it, its sources too), and the
+#                      same in every build
 #   NAME_stress.c      a program, and a second one under ThreadSanitizer, tsan/NAME_stress, which ./dev test
 #                      runs once for every line "// run: ARGUMENTS", or once without arguments
 # Programs are built without sanitizers, in every build: they are what lupe profiles, and jemalloc and
@@ -49,10 +50,12 @@ function(lupe_add_by_hand target output compiler flags)
   add_custom_target(${target} DEPENDS ${output})
 endfunction()
 
-# Adds every program of `folder`. `all` is a target that builds them; `tsan` one for the second builds.
-function(lupe_add_programs folder all tsan)
+# Adds every program of `folder`. `all` is a target that builds them; those for clang have one of their own, `fuzz`, and
+# the second builds `tsan`.
+function(lupe_add_programs folder all tsan fuzz)
   add_custom_target(${all})
   add_custom_target(${tsan})
+  add_custom_target(${fuzz})
   find_program(LUPE_CLANG NAMES clang clang-14 clang-16 clang-19)
   file(GLOB files CONFIGURE_DEPENDS ${folder}/*.c ${folder}/*.cc)
   foreach(file IN LISTS files)
@@ -62,7 +65,7 @@ function(lupe_add_programs folder all tsan)
       if(LUPE_CLANG)
         set(flags -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
         lupe_add_by_hand(clang-${name} ${CMAKE_CURRENT_BINARY_DIR}/${name} ${LUPE_CLANG} "${flags}")
-        add_dependencies(${all} clang-${name})
+        add_dependencies(${fuzz} clang-${name})
       endif()
       continue()
     endif()

@@ -160,6 +160,9 @@ function snapshots.run(options)
   return setmetatable({ a = a, cpu_hz = options and options.cpu_hz }, run)
 end
 
+--- The same with a store that is somebody else's.
+function snapshots.run_on(a) return setmetatable({ a = a }, run) end
+
 local WRAPPER_KINDS = { name = 0, prefix = 1, module = 2 }
 
 --- `list`: { { "name" | "prefix" | "module", text }, ... }

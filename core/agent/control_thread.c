@@ -13,6 +13,7 @@
 
 #include "core/agent/control.h"
 #include "core/agent/control_state.h"
+#include "core/agent/kernel_text.h"
 #include "core/agent/own_memory.h"
 #include "core/agent/own_threads.h"
 #include "core/agent/session.h"
@@ -29,12 +30,7 @@ lupe__leader lupe__control_leader(void) {
   lupe__leader l = {0};
   char path[64], text[1024];
   snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)lupe__control.pid);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return l;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return l;
-  text[n] = '\0';
+  if (lupe_kernel_text_read(AT_FDCWD, path, text, sizeof text) <= 0) return l;
   char *p = strrchr(text, ')'); /* the name before it may hold anything */
   lupe__leader found;
   if (p && sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu",

@@ -196,7 +196,7 @@ void lupe_cpu_begin(lupe_segment *s, uint32_t hz) {
   lupe_wiped *page = lupe_wiped_page;
   while (cpu.random == 0) {
     if (getrandom(&cpu.random, sizeof cpu.random, GRND_NONBLOCK) != (ssize_t)sizeof cpu.random) {
-      cpu.random = (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC) << 16 ^ (uint64_t)gettid();
+      cpu.random = lupe_monotonic_ns() << 16 ^ (uint64_t)gettid();
     }
   }
   lupe_cpu_hold hold = lupe_cpu_take_hold();

@@ -30,10 +30,6 @@ enum {
 static atomic_bool ignored; /* whether a signal that is not ours is */
 static atomic_bool marks;   /* what lupe_context_in_system_call asks */
 
-static uint64_t now_ns(void) {
-  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
-}
-
 static void count(_Atomic uint64_t *counter, uint64_t by) {
   atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
@@ -140,11 +136,11 @@ void lupe_cpu_handler(int number, siginfo_t *info, void *context) {
           .tid = (uint32_t)value_of(info),
           .weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0),
           .state = lupe_context_in_system_call(context, marks) ? LUPE_THREAD_KERNEL : LUPE_THREAD_USER,
-          .start_ns = now_ns(),
+          .start_ns = lupe_monotonic_ns(),
       };
       take(&e, stack_left(context));
       count(&s->counters.cpu_samples, e.weight);
-      count(&s->counters.handler_ns, now_ns() - e.start_ns);
+      count(&s->counters.handler_ns, lupe_monotonic_ns() - e.start_ns);
     }
     lupe_wiped_leave();
   }

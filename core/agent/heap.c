@@ -1,7 +1,6 @@
 #include "core/agent/heap.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/agent/jemalloc.h"
+#include "core/agent/own_maps.h"
 #include "core/agent/tag.h"
 #include "core/agent/unwind.h"
 #include "core/agent/wiped.h"
@@ -25,10 +25,6 @@ static struct { /* what was there before us; written by lupe_heap_prepare */
 } theirs;
 static _Thread_local uint32_t cached_tid;
 
-static uint64_t now_ns(void) {
-  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
-}
-
 static void count(_Atomic uint64_t *counter, uint64_t by) {
   atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
@@ -40,7 +36,7 @@ static void on_sample(void **frames, unsigned *out_count, unsigned max) {
   int saved_errno = errno;
   bool truncated = false;
   lupe_segment *s = lupe_wiped_enter(&lupe_wiped_page->heap_segment);
-  uint64_t start_ns = s ? now_ns() : 0;
+  uint64_t start_ns = s ? lupe_monotonic_ns() : 0;
   if (max > LUPE_MAX_FRAMES) max = LUPE_MAX_FRAMES;
   size_t tags = lupe_tag_count();
   if (tags >= max) tags = 0;
@@ -65,7 +61,7 @@ static void on_sample(void **frames, unsigned *out_count, unsigned max) {
     lupe_ring_push(s, &fields, (const uint64_t *)frames);
     count(&s->counters.heap_samples, 1);
     if (truncated) count(&s->counters.truncated_stacks, 1);
-    count(&s->counters.hook_ns, now_ns() - start_ns);
+    count(&s->counters.hook_ns, lupe_monotonic_ns() - start_ns);
   }
   lupe_wiped_leave();
   errno = saved_errno;
@@ -142,34 +138,17 @@ void lupe_heap_after_fork_in_child(void) {
 
 /* ---- profiles ---- */
 
-static int write_all(int fd, const char *text, size_t bytes) {
-  while (bytes > 0) {
-    ssize_t n = write(fd, text, bytes);
-    if (n < 0 && errno != EINTR) return errno;
-    if (n > 0) text += n, bytes -= (size_t)n;
-  }
-  return 0;
-}
-
 /* jemalloc copies /proc/PID/maps to the end of a dump. That is empty once the first thread has left by
  * pthread_exit, and no address could be told then: a thread that lives still sees them. */
 static int append_missing_mappings(int fd) {
   static const char title[] = "\nMAPPED_LIBRARIES:\n";
-  char text[4096];
+  char text[sizeof title];
   off_t end = lseek(fd, 0, SEEK_END), from = end - (off_t)(sizeof title - 1);
   if (from < 0 || pread(fd, text, sizeof title - 1, from) != (ssize_t)sizeof title - 1) return 0;
   if (memcmp(text, title, sizeof title - 1) != 0) return 0;
-  int maps = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
+  int maps = lupe_own_maps_open();
   if (maps < 0) return 0; /* no worse than before */
-  int error = 0;
-  ssize_t n;
-  while (error == 0 && (n = read(maps, text, sizeof text)) != 0) {
-    if (n > 0) {
-      error = write_all(fd, text, (size_t)n);
-    } else if (errno != EINTR) {
-      error = errno;
-    }
-  }
+  int error = lupe_own_maps_copy(maps, fd);
   close(maps);
   return error;
 }

@@ -24,10 +24,6 @@ static _Atomic uint32_t step;            /* 1: an arena gives back; a futex */
 static _Atomic uint32_t forks;           /* threads in the midst of one */
 static _Thread_local uint32_t own_forks; /* a signal handler may fork amid a fork */
 
-static uint64_t now_ns(void) {
-  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
-}
-
 /* ---- around fork ---- */
 
 static void end_step(void) {
@@ -38,9 +34,9 @@ static void end_step(void) {
 void lupe_heap_pages_before_fork(void) {
   if (own_forks++ == 0) atomic_fetch_add(&forks, 1);
   if (!atomic_load(&step)) return; /* nor a system call, behind a filter */
-  const uint64_t deadline_ns = now_ns() + STEP_WAIT_MS * UINT64_C(1000000);
+  const uint64_t deadline_ns = lupe_monotonic_ns() + STEP_WAIT_MS * UINT64_C(1000000);
   uint64_t now;
-  while (atomic_load(&step) && (now = now_ns()) < deadline_ns) {
+  while (atomic_load(&step) && (now = lupe_monotonic_ns()) < deadline_ns) {
     struct timespec left = {0, (long)(deadline_ns - now)};
     lupe_system_call(SYS_futex, (long)&step, FUTEX_WAIT_PRIVATE, 1, (long)&left, 0, 0);
   }
@@ -111,14 +107,10 @@ static int set_default_decay(const char *name, ssize_t ms) {
 /* The arena for huge blocks gives back at once, and jemalloc starts a thread where it is told otherwise. */
 static int set_arena_decay(const char *of_first, unsigned arena, ssize_t ms) {
   ssize_t its = 0;
-  size_t mib[LUPE_MIB_MAX], length = LUPE_MIB_MAX, bytes = sizeof its;
   if (ms == LUPE_DECAY_SAME || !is_programs(arena)) return 0;
-  int error = mallctlnametomib(of_first, mib, &length);
-  if (error) return error;
-  mib[1] = arena;
-  if (mallctlbymib(mib, length, &its, &bytes, NULL, 0) != 0) return 0; /* it has not begun */
+  if (lupe_jemalloc_decay(of_first, arena, &its) != 0) return 0; /* it has not begun */
   if (its == 0 && arena == huge_arena()) return 0;
-  return mallctlbymib(mib, length, NULL, NULL, &ms, sizeof ms);
+  return lupe_jemalloc_set_decay(of_first, arena, ms);
 }
 
 int lupe_heap_set_decay(int32_t dirty_ms, int32_t muzzy_ms, uint32_t *arena) {

@@ -46,10 +46,22 @@ uint64_t lupe_jemalloc_read(lupe_jemalloc_name *n, size_t position, size_t index
   return mallctlbymib(n->mib, n->length, &value, &bytes, NULL, 0) == 0 ? value : 0;
 }
 
-int lupe_jemalloc_act(const char *of_first, unsigned arena) {
-  size_t mib[LUPE_MIB_MAX], length = LUPE_MIB_MAX;
+static int with_arena(const char *of_first, unsigned arena, ssize_t *old, ssize_t *new) {
+  size_t mib[LUPE_MIB_MAX], length = LUPE_MIB_MAX, bytes = sizeof *old;
   int error = mallctlnametomib(of_first, mib, &length);
   if (error) return error;
   mib[1] = arena;
-  return mallctlbymib(mib, length, NULL, NULL, NULL, 0);
+  return mallctlbymib(mib, length, old, old ? &bytes : NULL, new, new ? sizeof *new : 0);
+}
+
+int lupe_jemalloc_act(const char *of_first, unsigned arena) {
+  return with_arena(of_first, arena, NULL, NULL);
+}
+
+int lupe_jemalloc_decay(const char *of_first, unsigned arena, ssize_t *ms) {
+  return with_arena(of_first, arena, ms, NULL);
+}
+
+int lupe_jemalloc_set_decay(const char *of_first, unsigned arena, ssize_t ms) {
+  return with_arena(of_first, arena, NULL, &ms);
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Weak: bound by the loader where the process has it, else NULL. */
 extern int mallctl(const char *name, void *old, size_t *old_bytes, void *new, size_t new_bytes)
@@ -13,6 +14,7 @@ extern int mallctl(const char *name, void *old, size_t *old_bytes, void *new, si
 extern int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length) __attribute__((weak));
 extern int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *new,
                         size_t new_bytes) __attribute__((weak));
+extern size_t sallocx(const void *block, int flags) __attribute__((weak));
 
 #define LUPE_ALL_ARENAS 4096 /* jemalloc's MALLCTL_ARENAS_ALL */
 enum { LUPE_MIB_MAX = 8 };
@@ -40,5 +42,9 @@ uint64_t lupe_jemalloc_read(lupe_jemalloc_name *n, size_t position, size_t index
 
 /* Has an arena do what "arena.0.purge" and its like name. 0 or an errno. */
 int lupe_jemalloc_act(const char *of_first, unsigned arena);
+/* How long an arena keeps pages that hold nothing, of "arena.0.dirty_decay_ms" or its muzzy like; -1: for
+ * ever. 0 or an errno: the arena has not begun, or there is no such name. */
+int lupe_jemalloc_decay(const char *of_first, unsigned arena, ssize_t *ms);
+int lupe_jemalloc_set_decay(const char *of_first, unsigned arena, ssize_t ms);
 
 #endif

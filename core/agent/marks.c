@@ -13,8 +13,6 @@
 #include "core/agent/unwind_x86_64.h"
 
 enum {
-  PAGE = 4096,
-  BYTES = (sizeof(lupe_marks) + PAGE - 1) & -PAGE,
   SESSION_MAX = (1 << 24) - 1, /* of a free list's head */
 };
 
@@ -92,7 +90,7 @@ void lupe_marks_give_block(uint32_t session, uint32_t number, const lupe_span_bl
 /* So that no write finds the machine without memory, which would be a fault. A kernel that cannot tell
  * (before 5.14) gives the pages as they are written to. */
 static bool is_there(const lupe_span_block *block) {
-  uintptr_t from = (uintptr_t)block & -(uintptr_t)PAGE, to = (uintptr_t)(block + 1);
+  uintptr_t from = (uintptr_t)block & -(uintptr_t)LUPE_PAGE_BYTES, to = (uintptr_t)(block + 1);
   long failed = lupe_system_call(SYS_madvise, (long)from, (long)(to - from), MADV_POPULATE_WRITE, 0, 0, 0);
   return failed == 0 || failed == -EINVAL || failed == -ENOSYS || failed == -EPERM;
 }
@@ -128,7 +126,8 @@ lupe_span_block *lupe_marks_take_block(uint32_t session, uint32_t number, lupe_m
 
 /* NULL: no. Not by the C library's function: a program may have one of its own, which keeps books. */
 static void *map(void *at, long protection, long how, int fd) {
-  long mapped = lupe_system_call(SYS_mmap, (long)at, BYTES, protection, how | MAP_NORESERVE, fd, 0);
+  long mapped =
+      lupe_system_call(SYS_mmap, (long)at, LUPE_MARKS_BYTES, protection, how | MAP_NORESERVE, fd, 0);
   return mapped < 0 && mapped > -4096 ? NULL : (void *)mapped;
 }
 
@@ -142,7 +141,7 @@ static lupe_status make(int *out_fd) {
   int fd = memfd_create("lupe-marks", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return errno == ENOMEM ? LUPE_ENOMEM : LUPE_EIO;
   /* What is written to without asking is there from the beginning. */
-  if (ftruncate(fd, BYTES) != 0 || fallocate(fd, 0, 0, offsetof(lupe_marks, blocks)) != 0 ||
+  if (ftruncate(fd, LUPE_MARKS_BYTES) != 0 || fallocate(fd, 0, 0, offsetof(lupe_marks, blocks)) != 0 ||
       fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
     lupe_status status = errno == ENOMEM || errno == ENOSPC ? LUPE_ENOMEM : LUPE_EIO;
     close(fd);
@@ -162,7 +161,7 @@ static lupe_status put(place *p, int fd) {
   if (!map(segment, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd)) return LUPE_ENOMEM;
   segment->magic = LUPE_MARKS_MAGIC;
   segment->version = LUPE_MARKS_VERSION;
-  segment->bytes = BYTES;
+  segment->bytes = LUPE_MARKS_BYTES;
   return LUPE_OK;
 }
 

@@ -2,7 +2,6 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/types.h>
 
 #include "core/agent/jemalloc.h"
 
@@ -19,22 +18,15 @@ int lupe_own_memory_arena(void) {
   return atomic_load(&arena);
 }
 
-/* What a check or a profile took is not to stand as the program's memory until the next one. */
-static void set_decay(const char *of_first, size_t its, ssize_t ms) {
-  lupe_jemalloc_name name = lupe_jemalloc_look_up(of_first);
-  if (name.length <= 2) return;
-  name.mib[1] = its;
-  mallctlbymib(name.mib, name.length, NULL, NULL, &ms, sizeof ms);
-}
-
 /* Of two threads that come first at the same time, the second one's arena goes. */
 static int find_arena(void) {
   unsigned fresh = 0;
   int seen = atomic_load(&arena);
   if (seen != LUPE_NO_ARENA) return seen;
   if (!lupe_jemalloc_get("arenas.create", &fresh, sizeof fresh)) return LUPE_NO_ARENA;
-  set_decay("arena.0.dirty_decay_ms", fresh, DIRTY_MS);
-  set_decay("arena.0.muzzy_decay_ms", fresh, 0);
+  /* What a check or a profile took is not to stand as the program's memory until the next one. */
+  lupe_jemalloc_set_decay("arena.0.dirty_decay_ms", fresh, DIRTY_MS);
+  lupe_jemalloc_set_decay("arena.0.muzzy_decay_ms", fresh, 0);
   if (atomic_compare_exchange_strong(&arena, &seen, (int)fresh)) return (int)fresh;
   lupe_jemalloc_act("arena.0.destroy", fresh);
   return seen;

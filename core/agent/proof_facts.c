@@ -14,6 +14,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "core/agent/kernel_text.h"
+#include "core/agent/own_maps.h"
 #include "core/agent/proof_lines.h"
 #include "core/wire/proof.h"
 
@@ -43,16 +45,6 @@ static void keep(lupe_proof_facts *f, uint64_t pointer, uint32_t hidden) {
     f->pointers[f->pointer_count++] = pointer;
   else
     f->hidden |= hidden;
-}
-
-/* A file of /proc, cut to what fits. Returns its length, or -1. */
-static ssize_t read_file(int folder, const char *path, char *text, size_t capacity) {
-  int fd = openat(folder, path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -1;
-  ssize_t n = read(fd, text, capacity - 1);
-  close(fd);
-  if (n >= 0) text[n] = '\0';
-  return n;
 }
 
 /* Calls `look` for every entry of a folder that is a number. False: it cannot be read. */
@@ -94,16 +86,16 @@ static bool is_vfork(long number, const uint64_t *arguments) {
   return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == (ssize_t)sizeof flags && (flags & CLONE_VFORK);
 }
 
-/* The line is "running", or "-1 SP PC", or "NUMBER six arguments SP PC". */
 /* "SigBlk:\t0000000040000000" */
 static bool blocks_sigsys(int folder, const char *name) {
   char path[64], text[4096];
   snprintf(path, sizeof path, "%s/status", name);
-  if (read_file(folder, path, text, sizeof text) <= 0) return false;
+  if (lupe_kernel_text_read(folder, path, text, sizeof text) <= 0) return false;
   const char *blocked = strstr(text, "\nSigBlk:");
   return blocked && (strtoull(blocked + 8, NULL, 16) >> (SIGSYS - 1) & 1) != 0;
 }
 
+/* The line of `syscall` is "running", or "-1 SP PC", or "NUMBER six arguments SP PC". */
 static void look_at_thread(void *arg, int folder, const char *name) {
   search *s = arg;
   lupe_proof_facts *f = s->facts;
@@ -117,7 +109,7 @@ static void look_at_thread(void *arg, int folder, const char *name) {
   *t = (lupe_proof_thread){.tid = tid};
   if (!blocks_sigsys(folder, name)) s->open_to_sigsys++;
   snprintf(path, sizeof path, "%s/syscall", name);
-  if (read_file(folder, path, line, sizeof line) <= 0) return;
+  if (lupe_kernel_text_read(folder, path, line, sizeof line) <= 0) return;
   char *at;
   long number = strtol(line, &at, 10);
   if (at == line) return; /* it runs */
@@ -213,8 +205,7 @@ static void look_at_mapping(void *arg, const lupe_proof_mapping *m) {
 }
 
 static void look_at_mappings(lupe_proof_facts *f) {
-  if (!lupe_proof_mappings_read("/proc/thread-self/maps", look_at_mapping, f))
-    f->hidden |= LUPE_HIDDEN_NOT_FORKED;
+  if (!lupe_proof_mappings_read(LUPE_OWN_MAPS, look_at_mapping, f)) f->hidden |= LUPE_HIDDEN_NOT_FORKED;
 }
 
 lupe_status lupe_proof_facts_gather(lupe_proof_facts *out, const pid_t *own, size_t own_count,

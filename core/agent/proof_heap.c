@@ -1,16 +1,10 @@
 #include "core/agent/proof_heap.h"
 
+#include "core/agent/jemalloc.h"
 #include "core/agent/proof_metadata.h"
 #include "core/agent/proof_samples.h"
 
-/* jemalloc's, weak as in heap.c. */
-extern int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length) __attribute__((weak));
-extern int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_bytes, void *new,
-                        size_t new_bytes) __attribute__((weak));
-extern size_t sallocx(const void *ptr, int flags) __attribute__((weak));
-
 enum {
-  PAGE = 1 << LUPE_HEAP_PAGE_SHIFT,
   EXTENTS_MAX = 1 << 26,
   SLOTS_MAX = 1 << 12, /* 4 TiB */
   BLOCKS = 1 << (47 - LUPE_HEAP_BLOCK_SHIFT),
@@ -32,7 +26,7 @@ typedef struct mapping {
   size_t extents_max;
   uint32_t slots_max;
   uint64_t counted; /* blocks below this one have their slots */
-  size_t query[8], query_length;
+  size_t query[LUPE_MIB_MAX], query_length;
   unsigned char *asked; /* by block: 0 not yet, 1 jemalloc knows of it, 2 it does not */
   uint64_t odd;
 } mapping;
@@ -78,7 +72,7 @@ static void add_extent(mapping *m, uint64_t base, const answer *a) {
   h->extents[h->extent_count] = (lupe_proof_extent){
       .base = base,
       .description = sound ? (uint64_t)a->regions << 48 : 0,
-      .pages = (uint32_t)(a->bytes / PAGE),
+      .pages = (uint32_t)(a->bytes / LUPE_HEAP_PAGE_BYTES),
       .first = (uint32_t)a->free_regions,
   };
   *page_entry(m, base) = (uint32_t)++h->extent_count;
@@ -86,7 +80,8 @@ static void add_extent(mapping *m, uint64_t base, const answer *a) {
 }
 
 static bool plausible(const answer *a, uint64_t base, uint64_t end) {
-  return a->bytes % PAGE == 0 && a->bytes <= end - base && a->bytes / PAGE <= UINT32_MAX;
+  return a->bytes % LUPE_HEAP_PAGE_BYTES == 0 && a->bytes <= end - base &&
+         a->bytes / LUPE_HEAP_PAGE_BYTES <= UINT32_MAX;
 }
 
 static void walk(mapping *m, lupe_proof_span span) {
@@ -100,11 +95,12 @@ static void walk(mapping *m, lupe_proof_span span) {
     }
     uint64_t end = block_end < span.hi ? block_end : span.hi;
     size_t count = 0;
-    for (uint64_t next = at; next < end && count < BATCH; next += PAGE) addresses[count++] = next;
+    for (uint64_t next = at; next < end && count < BATCH; next += LUPE_HEAP_PAGE_BYTES)
+      addresses[count++] = next;
     if (!ask(m, addresses, count, answers)) lupe_proof_give_up(m->heap->scan, LUPE_PROOF_NOT_UNDERSTOOD, 0);
     uint64_t next = at;
-    for (size_t i = 0; i < count; i = (size_t)((next - at) / PAGE)) {
-      next += PAGE;
+    for (size_t i = 0; i < count; i = (size_t)((next - at) / LUPE_HEAP_PAGE_BYTES)) {
+      next += LUPE_HEAP_PAGE_BYTES;
       if (answers[i].bytes == 0) continue;
       if (plausible(&answers[i], addresses[i], span.hi)) {
         add_extent(m, addresses[i], &answers[i]);
@@ -127,7 +123,7 @@ static void for_each_area(mapping *m, void (*take)(mapping *m, lupe_proof_span a
     if (kind != LUPE_ROOT_ANONYMOUS && kind != LUPE_ROOT_STACK) continue;
     while (i < r->count && r->list[i].span.lo == span.hi && r->list[i].kind == LUPE_ROOT_ANONYMOUS)
       span.hi = r->list[i++].span.hi;
-    span.lo = (span.lo + PAGE - 1) & -(uint64_t)PAGE;
+    span.lo = (span.lo + LUPE_HEAP_PAGE_BYTES - 1) & -(uint64_t)LUPE_HEAP_PAGE_BYTES;
     if (span.lo < span.hi && span.hi <= LUPE_HEAP_ADDRESS_MASK) take(m, span); /* jemalloc's are not above */
   }
 }
@@ -135,7 +131,7 @@ static void for_each_area(mapping *m, void (*take)(mapping *m, lupe_proof_span a
 /* An extent has a page at least. */
 static void count_area(mapping *m, lupe_proof_span area) {
   uint64_t first = area.lo >> LUPE_HEAP_BLOCK_SHIFT, end = ((area.hi - 1) >> LUPE_HEAP_BLOCK_SHIFT) + 1;
-  m->extents_max += (area.hi - area.lo + PAGE - 1) / PAGE;
+  m->extents_max += (area.hi - area.lo + LUPE_HEAP_PAGE_BYTES - 1) / LUPE_HEAP_PAGE_BYTES;
   if (first < m->counted) first = m->counted; /* areas ascend */
   if (end > first) m->slots_max += (uint32_t)(end - first);
   m->counted = end;
@@ -201,7 +197,8 @@ static void search_part(void *arg, lupe_proof_span part) {
     const uint32_t *entry = lupe_proof_heap_entry(h, d[1]);
     if (!entry || *entry == 0) continue;
     lupe_proof_extent *e = &h->extents[*entry - 1];
-    if (e->base != (d[1] & -(uint64_t)PAGE) || (d[2] & -(uint64_t)PAGE) != (uint64_t)e->pages * PAGE)
+    if (e->base != (d[1] & -(uint64_t)LUPE_HEAP_PAGE_BYTES) ||
+        (d[2] & -(uint64_t)LUPE_HEAP_PAGE_BYTES) != (uint64_t)e->pages * LUPE_HEAP_PAGE_BYTES)
       continue;
     describe(e, d);
   }
@@ -235,7 +232,7 @@ static size_t first_extent(const lupe_proof_heap *h, uint64_t address) {
   while (low < high) {
     size_t middle = (low + high) / 2;
     const lupe_proof_extent *e = &h->extents[middle];
-    if (lupe_extent_base(e) + (uint64_t)e->pages * PAGE <= address)
+    if (lupe_extent_base(e) + (uint64_t)e->pages * LUPE_HEAP_PAGE_BYTES <= address)
       low = middle + 1;
     else
       high = middle;
@@ -249,7 +246,7 @@ void lupe_proof_heap_gaps(const lupe_proof_heap *h, lupe_proof_span span,
   for (size_t i = first_extent(h, span.lo); i < h->extent_count && lupe_extent_base(&h->extents[i]) < span.hi;
        i++) {
     const lupe_proof_extent *e = &h->extents[i];
-    uint64_t base = lupe_extent_base(e), end = base + (uint64_t)e->pages * PAGE;
+    uint64_t base = lupe_extent_base(e), end = base + (uint64_t)e->pages * LUPE_HEAP_PAGE_BYTES;
     bool understood = (e->description & (LUPE_EXTENT_USED | LUPE_EXTENT_FREE)) != 0;
     if (h->regions != 0 && !understood) continue; /* described by nobody: read as a gap */
     if (base > at) take_foreign(h, (lupe_proof_span){at, base}, take, arg);
@@ -270,7 +267,7 @@ static void search_all(mapping *m) {
 static bool settle_slab(lupe_proof_heap *h, lupe_proof_extent *e) {
   uint32_t regions = lupe_extent_regions(e);
   unsigned class = lupe_extent_description(e)[0] >> 20 & 0xff;
-  uint64_t bytes = (uint64_t)e->pages * PAGE;
+  uint64_t bytes = (uint64_t)e->pages * LUPE_HEAP_PAGE_BYTES;
   if (class >= LUPE_HEAP_CLASSES || e->pages > SLAB_PAGES_MAX) return false;
   lupe_proof_class *c = &h->classes[class];
   if (c->size_bytes == 0) {
@@ -320,7 +317,7 @@ static void settle(mapping *m) {
     first += lupe_extent_regions(e);
     if (first > UINT32_MAX) lupe_proof_give_up(h->scan, LUPE_PROOF_TABLES, 0);
     for (uint32_t page = 0; page < e->pages; page++)
-      *page_entry(m, base + (uint64_t)page * PAGE) = (uint32_t)i + 1;
+      *page_entry(m, base + (uint64_t)page * LUPE_HEAP_PAGE_BYTES) = (uint32_t)i + 1;
     lupe_proof_charge(h->scan, e->pages * sizeof *h->pages);
   }
   h->regions = first;
@@ -336,7 +333,7 @@ static void find_bounds(lupe_proof_heap *h) {
   if (h->extent_count == 0) return;
   const lupe_proof_extent *last = &h->extents[h->extent_count - 1];
   h->lo = h->extents[0].base;
-  h->hi = last->base + (uint64_t)last->pages * PAGE;
+  h->hi = last->base + (uint64_t)last->pages * LUPE_HEAP_PAGE_BYTES;
 }
 
 void lupe_proof_heap_map(lupe_proof_heap *out, lupe_proof_scan *s, const lupe_proof_roots *roots) {

@@ -27,6 +27,7 @@
 
 enum {
   LUPE_HEAP_PAGE_SHIFT = 12,
+  LUPE_HEAP_PAGE_BYTES = 1 << LUPE_HEAP_PAGE_SHIFT,
   LUPE_HEAP_BLOCK_SHIFT = 30, /* what jemalloc has never used of the address space it cannot be asked about */
   LUPE_HEAP_BLOCK_PAGES = 1 << (LUPE_HEAP_BLOCK_SHIFT - LUPE_HEAP_PAGE_SHIFT),
   LUPE_HEAP_CLASSES = 64, /* of regions */

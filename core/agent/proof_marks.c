@@ -7,7 +7,6 @@
 #include "core/agent/proof_samples.h"
 
 enum {
-  PAGE = 4096,
   WAITING_MAX = 1 << 24,
   WAITING_STEP = 1 << 14,
   DRAIN_FROM = 1 << 16,
@@ -115,7 +114,7 @@ static void read_object(lupe_proof_marks *m, uint32_t visit) {
     find_words(m, at, m->heap->classes[lupe_extent_class(e)].size_bytes, visit);
     return;
   }
-  uint64_t bytes = (uint64_t)e->pages * PAGE, end = lupe_extent_base(e) + bytes;
+  uint64_t bytes = (uint64_t)e->pages * LUPE_HEAP_PAGE_BYTES, end = lupe_extent_base(e) + bytes;
   uint64_t next = at + LUPE_PROOF_STEP_BYTES;
   if (next < end) lupe_proof_marks_push(m, v->extent, v->part + 1, v->holder);
   lupe_proof_span span = {v->part > 0 ? at - LUPE_PROOF_OVERLAP_BYTES : at, next < end ? next : end};
@@ -173,7 +172,7 @@ static void leave_out_cached(lupe_proof_marks *m, lupe_proof_span cached) {
 
 /* Whether a root's pointer into `e` is a thread cache's, and leads nowhere. */
 static bool is_cache(lupe_proof_marks *m, const lupe_proof_word *word, lupe_proof_extent *e, bool alone) {
-  uint64_t base = lupe_extent_base(e), end = base + (uint64_t)e->pages * PAGE;
+  uint64_t base = lupe_extent_base(e), end = base + (uint64_t)e->pages * LUPE_HEAP_PAGE_BYTES;
   lupe_proof_span cached;
   lupe_proof_cache kind = lupe_proof_cache_bin(word->at, m->root_part, &cached);
   if (kind != LUPE_PROOF_CACHE_IN_USE) return kind == LUPE_PROOF_CACHE_EMPTY;

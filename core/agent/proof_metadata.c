@@ -1,7 +1,6 @@
 #include "core/agent/proof_metadata.h"
 
 enum {
-  PAGE = 1 << LUPE_HEAP_PAGE_SHIFT,
   ALIGNMENT = 2 << 20,
   BLOCKS_MAX = 1 << 14,
 };
@@ -43,7 +42,8 @@ void lupe_proof_metadata_find(lupe_proof_heap *h) {
     for (; at < root.hi && root.hi - at >= ALIGNMENT; at += ALIGNMENT) {
       const uint32_t *entry = lupe_proof_heap_entry(h, at);
       if (entry && *entry != 0) continue; /* an object is there */
-      lupe_proof_present(roots, LUPE_ROOT_ANONYMOUS, (lupe_proof_span){at, at + PAGE}, PAGE, look, &s);
+      lupe_proof_present(roots, LUPE_ROOT_ANONYMOUS, (lupe_proof_span){at, at + LUPE_HEAP_PAGE_BYTES},
+                         LUPE_HEAP_PAGE_BYTES, look, &s);
     }
   }
 }

@@ -8,14 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/agent/kernel_text.h"
+
 static bool read_text(const char *path, char *text, size_t capacity) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  ssize_t n = read(fd, text, capacity - 1);
-  close(fd);
-  if (n <= 0) return false;
-  text[n] = '\0';
-  return true;
+  return lupe_kernel_text_read(AT_FDCWD, path, text, capacity) > 0;
 }
 
 /* The number after `name` at the beginning of a line. */

@@ -9,13 +9,13 @@
 
 #include "core/agent/control.h"
 #include "core/agent/proof_words.h"
+#include "core/agent/unwind_x86_64.h"
 #include "core/agent/wiped.h"
 
 enum {
   ROOTS_MAX = 1 << 18,
-  PAGE = 4096,
   WINDOW_PAGES = LUPE_PROOF_WINDOW_PAGES, /* of which pagemap or mincore tell at once */
-  WINDOW_BYTES = WINDOW_PAGES * PAGE,
+  WINDOW_BYTES = WINDOW_PAGES * LUPE_PAGE_BYTES,
   WINDOWS = 64, /* kept */
   CONTROL_BLOCK_ALIGNMENT = 64,
   SELF_WORD = 2, /* of it: its own address, as in word 0 */
@@ -155,7 +155,7 @@ static void note_own_stack(search *s, lupe_proof_span mapping) {
 }
 
 static bool is_wiped_page(lupe_proof_span span) {
-  return span.lo == (uintptr_t)lupe_wiped_page && span.hi == span.lo + PAGE;
+  return span.lo == (uintptr_t)lupe_wiped_page && span.hi == span.lo + LUPE_PAGE_BYTES;
 }
 
 /* Programs close memory that they will open again, with pointers in it. Whether there is anything to read. */
@@ -253,7 +253,7 @@ static const uint64_t *look_at_pagemap(const lupe_proof_roots *roots, uint64_t w
   if (roots->pagemap_fd < 0) return NULL;
   lupe_proof_window *kept = &roots->windows[window / WINDOW_BYTES % WINDOWS];
   if (kept->of == window) return kept->told;
-  off_t place = (off_t)(window / PAGE * sizeof kept->told[0]);
+  off_t place = (off_t)(window / LUPE_PAGE_BYTES * sizeof kept->told[0]);
   kept->of = 0;
   if (pread(roots->pagemap_fd, kept->told, sizeof kept->told, place) != (ssize_t)sizeof kept->told)
     return NULL;
@@ -267,13 +267,13 @@ static void look_at_pages(const lupe_proof_roots *roots, lupe_proof_root_kind ki
                           unsigned char *holds) {
   memset(holds, 1, pages);
   if (kind == LUPE_ROOT_SHARED) {
-    if (mincore((void *)(uintptr_t)at, pages * PAGE, holds) != 0) memset(holds, 1, pages);
+    if (mincore((void *)(uintptr_t)at, pages * LUPE_PAGE_BYTES, holds) != 0) memset(holds, 1, pages);
     return;
   }
   uint64_t window = at & -(uint64_t)WINDOW_BYTES;
   const uint64_t *told = look_at_pagemap(roots, window);
   if (!told) return;
-  told += (at - window) / PAGE;
+  told += (at - window) / LUPE_PAGE_BYTES;
   for (size_t i = 0; i < pages; i++) {
     bool of_file = kind == LUPE_ROOT_DATA && (told[i] & PAGEMAP_OF_FILE) != 0;
     bool holds_any = (told[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0;
@@ -285,9 +285,9 @@ void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind
                         size_t step, void (*take_part)(void *arg, lupe_proof_span part), void *arg) {
   unsigned char holds[WINDOW_PAGES];
   uint64_t taken = 0; /* up to where */
-  for (uint64_t at = span.lo & -(uint64_t)PAGE; at < span.hi;) {
-    size_t pages = (span.hi - at + PAGE - 1) / PAGE;
-    size_t left = WINDOW_PAGES - at / PAGE % WINDOW_PAGES;
+  for (uint64_t at = span.lo & -(uint64_t)LUPE_PAGE_BYTES; at < span.hi;) {
+    size_t pages = (span.hi - at + LUPE_PAGE_BYTES - 1) / LUPE_PAGE_BYTES;
+    size_t left = WINDOW_PAGES - at / LUPE_PAGE_BYTES % WINDOW_PAGES;
     if (pages > left) pages = left;
     look_at_pages(roots, kind, at, pages, holds);
     lupe_proof_pass(roots->scan, pages);
@@ -297,14 +297,14 @@ void lupe_proof_present(const lupe_proof_roots *roots, lupe_proof_root_kind kind
         continue;
       }
       size_t first = i;
-      while (i < pages && (holds[i] & 1) != 0 && (i - first) * PAGE < step) i++;
-      lupe_proof_span part = {at + first * PAGE, at + i * PAGE};
+      while (i < pages && (holds[i] & 1) != 0 && (i - first) * LUPE_PAGE_BYTES < step) i++;
+      lupe_proof_span part = {at + first * LUPE_PAGE_BYTES, at + i * LUPE_PAGE_BYTES};
       if (part.lo < span.lo) part.lo = span.lo;
       if (part.hi > span.hi) part.hi = span.hi;
       if (part.lo == taken) part.lo -= LUPE_PROOF_OVERLAP_BYTES;
       taken = part.hi;
       take_part(arg, part);
     }
-    at += pages * PAGE;
+    at += pages * LUPE_PAGE_BYTES;
   }
 }

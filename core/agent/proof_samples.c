@@ -1,12 +1,11 @@
 #include "core/agent/proof_samples.h"
 
+#include "core/agent/jemalloc.h"
+
 enum {
   CONTEXT_NONE = 1,
   FRAMES_MAX = 128, /* of jemalloc */
 };
-
-/* jemalloc's, weak as in heap.c. */
-extern size_t sallocx(const void *ptr, int flags) __attribute__((weak));
 
 size_t lupe_proof_stack(uint64_t stack, const uint64_t **out_frames) {
   const uint64_t *words = (const uint64_t *)(uintptr_t)stack;

@@ -11,6 +11,7 @@
 #include "core/agent/heap.h"
 #include "core/agent/heap_pages.h"
 #include "core/agent/marks.h"
+#include "core/agent/own_maps.h"
 #include "core/clock.h"
 #include "core/wire/channel.h"
 #include "core/wire/ring.h"
@@ -68,14 +69,8 @@ static lupe_status say(lupe_session *se, uint32_t type, const void *body, size_t
   return status;
 }
 
-/* Who names the addresses needs to know what was mapped. A thread that lives: the process's own is empty once
- * its first thread has left by pthread_exit. */
-static int open_maps(void) {
-  return open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
-}
-
 static lupe_status send_maps(lupe_session *se) {
-  int maps = open_maps();
+  int maps = lupe_own_maps_open();
   if (maps < 0) return LUPE_OK; /* no /proc: stacks stay addresses */
   lupe_status status = say(se, LUPE_MAPS, NULL, 0, maps);
   close(maps);
@@ -111,16 +106,10 @@ lupe_status lupe_session_seal(int fd) {
 
 /* A copy: the kernel shows nothing any more when the process is gone. */
 static lupe_status send_last_maps(lupe_session *se) {
-  char text[4096];
-  ssize_t n = -1;
   lupe_status status = LUPE_OK;
-  int maps = open_maps(), copy = memfd_create("lupe-maps", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (maps >= 0 && copy >= 0) {
-    while ((n = read(maps, text, sizeof text)) > 0) {
-      if (write(copy, text, (size_t)n) != n) break;
-    }
-  }
-  if (n == 0 && lupe_session_seal(copy) == LUPE_OK) status = say(se, LUPE_MAPS, NULL, 0, copy);
+  int maps = lupe_own_maps_open(), copy = memfd_create("lupe-maps", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  bool whole = maps >= 0 && copy >= 0 && lupe_own_maps_copy(maps, copy) == 0;
+  if (whole && lupe_session_seal(copy) == LUPE_OK) status = say(se, LUPE_MAPS, NULL, 0, copy);
   if (maps >= 0) close(maps);
   if (copy >= 0) close(copy);
   return status;

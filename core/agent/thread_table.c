@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/agent/kernel_text.h"
+
 enum {
   INDEX_SIZE = 2 * LUPE_THREADS_MAX, /* a power of two, never more than half full */
   ENTRIES_BYTES = 8192,              /* of the directory, read at once */
@@ -199,12 +201,7 @@ lupe_status lupe_thread_table_status(const lupe_thread_table *t, pid_t tid, lupe
                     blocked_title[] = "\nSigBlk:\t";
   char name[32], text[STATUS_BYTES];
   snprintf(name, sizeof name, "%d/status", (int)tid);
-  int fd = openat(t->folder, name, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return LUPE_ENOENT;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return LUPE_ENOENT;
-  text[n] = '\0';
+  if (lupe_kernel_text_read(t->folder, name, text, sizeof text) <= 0) return LUPE_ENOENT;
   const char *state = strstr(text, state_title), *blocked = strstr(text, blocked_title),
              *queue = strstr(text, queue_title);
   if (!state || !blocked) return LUPE_ENOENT;

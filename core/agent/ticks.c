@@ -4,7 +4,8 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "core/agent/kernel_text.h"
 
 enum {
   READINGS = 5,
@@ -32,16 +33,14 @@ static moment now(void) {
   return best;
 }
 
+#define CLOCK_SOURCE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+
 /* What the processor promises is not enough: the kernel also looks whether it is true. */
 static bool counter_is_even(void) {
   unsigned a, b, c, d;
-  char name[16] = "";
+  char name[16];
   if (!__get_cpuid(0x80000007, &a, &b, &c, &d) || (d & 1U << 8) == 0) return false;
-  int fd = open("/sys/devices/system/clocksource/clocksource0/current_clocksource", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  ssize_t n = read(fd, name, sizeof name - 1);
-  close(fd);
-  return n > 0 && strcmp(name, "tsc\n") == 0;
+  return lupe_kernel_text_read(AT_FDCWD, CLOCK_SOURCE, name, sizeof name) > 0 && strcmp(name, "tsc\n") == 0;
 }
 
 /* Only the agent's thread. */

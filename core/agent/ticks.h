@@ -16,7 +16,7 @@ enum { LUPE_TICKS_ARE_NS = 1 };
 uint64_t lupe_ticks_measure(void);
 
 static inline uint64_t lupe_ticks_now(uint64_t scale) {
-  return scale != LUPE_TICKS_ARE_NS ? __builtin_ia32_rdtsc() : (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
+  return scale != LUPE_TICKS_ARE_NS ? __builtin_ia32_rdtsc() : lupe_monotonic_ns();
 }
 
 static inline uint64_t lupe_ticks_ns(uint64_t ticks, uint64_t scale) {

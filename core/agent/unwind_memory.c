@@ -17,7 +17,6 @@ enum {
   SCAN_TO = 2048,           /* bytes of struct pthread searched; it is larger in every glibc since 2.35 */
   ABOVE_TCB_MAX = 64 << 10, /* of a thread's stack block: the TCB, what is left of alignment */
   STACK_BYTES_MIN = 16 << 10,
-  PAGE_BYTES = 4096,
   LOWEST_ADDRESS = 4096, /* below, nothing is ever mapped (unknown registers lead there) */
 };
 #define STACK_BYTES_MAX (UINT64_C(1) << 36)
@@ -52,7 +51,7 @@ static bounds find_thread_stack(void) {
     uint64_t above = block + bytes - tcb;
     if (above == 0 || above > ABOVE_TCB_MAX || above >= bytes) continue;
     uint64_t guard = words[i + 2];
-    if (guard >= bytes - above || guard % PAGE_BYTES != 0) guard = 0;
+    if (guard >= bytes - above || guard % LUPE_PAGE_BYTES != 0) guard = 0;
     return (bounds){.low = block + guard, .high = tcb};
   }
   return (bounds){0, 0};

@@ -1,6 +1,6 @@
 /* unwind_x86_64.h -- what the unwinder knows about x86-64: register numbers, the packed form of an unwind
- * row, the kernel's signal frame, the raw system call and the entry that reads the caller's registers.
- * Another architecture brings a file with the same names. */
+ * row, the kernel's signal frame and pages, the raw system call and the entry that reads the caller's
+ * registers. Another architecture brings a file with the same names. */
 #ifndef LUPE_AGENT_UNWIND_X86_64_H
 #define LUPE_AGENT_UNWIND_X86_64_H
 
@@ -16,6 +16,8 @@ enum { LUPE_DWARF_BX = 3, LUPE_DWARF_BP = 6, LUPE_DWARF_SP = 7, LUPE_DWARF_RA = 
 
 /* struct rt_sigframe as seen from __restore_rt: a fixed part of the kernel's interface. */
 enum { LUPE_SIGFRAME_BP = 120, LUPE_SIGFRAME_BX = 128, LUPE_SIGFRAME_SP = 160, LUPE_SIGFRAME_PC = 168 };
+
+enum { LUPE_PAGE_BYTES = 4096 }; /* the smallest that is mapped, protected or told of */
 
 /* Between these a program's code can lie. */
 #define LUPE_CODE_LOWEST UINT64_C(0x1000)

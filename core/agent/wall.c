@@ -42,10 +42,6 @@ typedef enum answer {
   ANSWER_REFUSED, /* its files are not for us to read */
 } answer;
 
-static uint64_t now_ns(void) {
-  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
-}
-
 static void count(_Atomic uint64_t *counter) {
   atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
@@ -188,7 +184,7 @@ void lupe_wall_look(lupe_wall *w, lupe_wall_thread *t, uint64_t longest_ns) {
     answer got = see(w, t, runs, &seen, &settled);
     if (got != ANSWER_GONE) note_unread(w, t, got == ANSWER_REFUSED);
     if (got != ANSWER_LINE) {
-      t->looked_ns = now_ns(); /* nothing is known about the time until now */
+      t->looked_ns = lupe_monotonic_ns(); /* nothing is known about the time until now */
       return;
     }
     gather(w, t, &seen);
@@ -196,7 +192,7 @@ void lupe_wall_look(lupe_wall *w, lupe_wall_thread *t, uint64_t longest_ns) {
     if (runs > t->runs && t->runs != 0) t->switches += runs - t->runs;
     t->runs = runs;
   }
-  uint64_t now = now_ns(), elapsed = now - t->looked_ns;
+  uint64_t now = lupe_monotonic_ns(), elapsed = now - t->looked_ns;
   t->gathered_ns += elapsed < longest_ns ? elapsed : longest_ns;
   t->looked_ns = now;
   count(&w->segment->counters.wall_looks);
@@ -230,7 +226,7 @@ void lupe_wall_thread_start(lupe_wall *w, lupe_wall_thread *t, pid_t tid) {
   t->tid = tid;
   t->syscall_fd = t->schedstat_fd = -1;
   t->unread = t->settled = false;
-  t->looked_ns = now_ns();
+  t->looked_ns = lupe_monotonic_ns();
   t->gathered_ns = t->switches = 0;
   t->state = NOTHING_GATHERED;
   t->depth = 0;

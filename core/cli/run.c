@@ -22,6 +22,7 @@ enum {
   HANDSHAKE_MS = 3000, /* a program that has not been heard of by then is not being profiled */
   KILL_MS = 5000,      /* from SIGTERM to SIGKILL after --duration */
   PATIENCE_MS = 1000,  /* silence while the last report is made */
+  LINES_MS = 2000,     /* for the source lines in it that are not known yet */
 };
 
 typedef struct run {
@@ -95,7 +96,7 @@ static void on_child_exit(void *arg, int status) {
     return;
   }
   uv_timer_start(&r->patience, on_patience, PATIENCE_MS, 0);
-  lupe_runtime_report(r->runtime, &r->ending, on_report, r);
+  lupe_runtime_report(r->runtime, &r->ending, LINES_MS, on_report, r);
 }
 
 static void on_duration(uv_timer_t *timer) {

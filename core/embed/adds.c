@@ -83,8 +83,9 @@ static lupe_status add_file(lupe_embedded_op op, const char *name, const char *t
   if (!name || !is_name(name, is_file)) {
     return lupe__fail(LUPE_EINVAL,
                       "name is \"%.100s\", expected such as \"%s\": letters, digits, '_', '-', '.', "
-                      "at most %d",
-                      name ? name : "", is_file ? "queue_depth.lua" : "queue", NAME_MAX_BYTES);
+                      "at most %d%s",
+                      name ? name : "", is_file ? "queue_depth.lua" : "queue", NAME_MAX_BYTES,
+                      is_file ? "" : "; a module is named without \".lua\"");
   }
   if (!text) return lupe__fail(LUPE_EINVAL, "%s: text is NULL, expected that of a file of Lua", name);
   if (strnlen(text, TEXT_MAX + 1) > TEXT_MAX) {

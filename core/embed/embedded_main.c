@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
-#include "core/embed/event_queue.h"
+#include "core/embed/runtime_link.h"
 #include "core/paths.h"
 #include "core/runtime.h"
 #include "core/wire/channel.h"
@@ -19,86 +21,31 @@
 
 enum {
   TEXTS_MAX = 256,
-  RECORDED_MS = 2000, /* for the last frame of a recording */
+  /* With both workers and a program in it the runtime has 24 open, and more while it works. */
+  DESCRIPTORS = 32,
+  RECORDED_MS = 2000, /* for the last frame of a recording; of these */
+  LINES_MS = 100,     /* for the source lines in it that are not known yet: the program waits */
 };
 
 typedef struct embedded {
   const lupe_embedded *given;
+  lupe__runtime_link link;
   uv_loop_t loop;
-  uv_poll_t calls, events;
   lupe_vm *vm;
   lupe_paths paths;
   lupe_runtime *runtime;
-  lupe__frame frame; /* comes in */
-  char *reply;       /* goes out; NULL: none */
-  size_t reply_bytes, sent;
-  bool busy;     /* a request is being worked on */
-  bool stopping; /* STOP was asked, or the other side is gone */
-  bool stop_owed;
-  bool closing; /* of the runtime; nothing comes after it */
+  bool stop_owed; /* STOP was asked */
+  bool closing;   /* of the runtime; nothing comes after it */
   pid_t host_pid;
   lupe_ending ending;  /* what the recording's last frame says */
   uv_timer_t patience; /* with that frame */
-  lupe__event_queue queue;
-  int handler; /* registry: lua/lupe/embedded.lua's function */
+  uint32_t op;         /* of the request that is being handled */
+  int handler;         /* registry: lua/lupe/embedded.lua's function */
   char url[96];
   lua_Integer heap_interval_ms, memory_interval_ms, cpu_hz, wall_hz, port;
   bool port_given, profile, leave_allocator, records;
   char host[64];
 } embedded;
-
-/* -- replies ---------------------------------------------------------------------------------- */
-
-static void on_calls(uv_poll_t *poll, int status, int events);
-static void stop(embedded *em, const char *why);
-
-/* Makes `bytes` of texts, each with its NUL, the reply to what was asked last. */
-static void reply(embedded *em, lupe_status status, const char *texts, size_t bytes) {
-  const uint32_t number = status;
-  em->busy = false;
-  free(em->reply);
-  em->sent = 0;
-  em->reply = malloc(sizeof number + bytes);
-  if (!em->reply) {
-    fprintf(stderr, "lupe: an answer to the program is lost: out of memory\n");
-    stop(em, "the program had no memory left for lupe");
-    return;
-  }
-  memcpy(em->reply, &number, sizeof number);
-  memcpy(em->reply + sizeof number, texts, bytes);
-  em->reply_bytes = sizeof number + bytes;
-}
-
-static void reply_text(embedded *em, lupe_status status, const char *text) {
-  reply(em, status, text, strlen(text) + 1);
-}
-
-/* Sends on what is to be sent, and waits for what comes next. */
-static void pump(embedded *em) {
-  int wanted = UV_READABLE;
-  if (em->reply) {
-    size_t sent = em->sent;
-    lupe_status status =
-        lupe__frame_write(em->given->calls, em->reply, (uint32_t)em->reply_bytes, -1, &sent, false);
-    em->sent = sent;
-    if (status == LUPE_EAGAIN) {
-      wanted |= UV_WRITABLE;
-    } else {
-      free(em->reply);
-      em->reply = NULL;
-    }
-  }
-  if (!em->stopping) uv_poll_start(&em->calls, wanted, on_calls);
-}
-
-/* -- events ----------------------------------------------------------------------------------- */
-
-static void on_events(uv_poll_t *poll, int status, int events);
-
-static void send_events(embedded *em) {
-  bool more = lupe__event_queue_send(&em->queue, em->given->events);
-  if (!em->stopping) uv_poll_start(&em->events, UV_READABLE | (more ? UV_WRITABLE : 0), on_events);
-}
 
 /* -- Lua -------------------------------------------------------------------------------------- */
 
@@ -115,7 +62,7 @@ static int environment_variable(lua_State *L) {
 static int respond(lua_State *L) {
   embedded *em = self_of(L);
   luaL_Buffer all;
-  if (!em->busy) return luaL_error(L, "there is no request to answer");
+  if (!em->link.busy) return luaL_error(L, "there is no request to answer");
   lupe_status status = (lupe_status)luaL_checkinteger(L, 1);
   int count = lua_gettop(L);
   luaL_buffinit(L, &all);
@@ -128,8 +75,7 @@ static int respond(lua_State *L) {
   luaL_pushresult(&all);
   size_t bytes;
   const char *texts = lua_tolstring(L, -1, &bytes);
-  reply(em, status, texts, bytes);
-  if (!em->stopping) pump(em);
+  lupe__runtime_link_reply(&em->link, status, texts, bytes);
   return 0;
 }
 
@@ -138,8 +84,7 @@ static int tell(lua_State *L) {
   embedded *em = self_of(L);
   const char *texts[LUPE__EVENT_TEXTS];
   for (int i = 0; i < LUPE__EVENT_TEXTS; i++) texts[i] = luaL_checkstring(L, i + 2);
-  if (em->stopping) return 0;
-  if (lupe__event_queue_add(&em->queue, (uint32_t)luaL_checkinteger(L, 1), texts)) send_events(em);
+  lupe__runtime_link_tell(&em->link, (uint32_t)luaL_checkinteger(L, 1), texts);
   return 0;
 }
 
@@ -174,15 +119,15 @@ static void push_embedded_function(lua_State *L, const char *name) {
   lua_remove(L, -2);
 }
 
-/* The settings of START. What is wrong with them is em->reply. */
+/* The settings of START. What is wrong with them is its reply. */
 static int configure(lua_State *L) {
   embedded *em = lua_touserdata(L, 1);
   push_embedded_function(L, "config");
-  push_texts(L, &em->frame);
+  push_texts(L, &em->link.request);
   lua_pushcfunction(L, environment_variable);
   lua_call(L, 2, 2);
   if (lua_isnil(L, -2)) {
-    reply_text(em, LUPE_EINVAL, luaL_checkstring(L, -1));
+    lupe__runtime_link_reply_text(&em->link, LUPE_EINVAL, luaL_checkstring(L, -1));
     return 0;
   }
   lua_pop(L, 1);
@@ -227,11 +172,9 @@ static int make_handler(lua_State *L) {
 
 static int call_handler(lua_State *L) {
   embedded *em = lua_touserdata(L, 1);
-  uint32_t op;
-  memcpy(&op, em->frame.body, sizeof op);
   lua_rawgeti(L, LUA_REGISTRYINDEX, em->handler);
-  lua_pushinteger(L, (lua_Integer)op);
-  push_texts(L, &em->frame);
+  lua_pushinteger(L, (lua_Integer)em->op);
+  push_texts(L, &em->link.request);
   lua_call(L, 2, 0);
   return 0;
 }
@@ -264,10 +207,8 @@ static void on_patience(uv_timer_t *timer) {
 /* Begins to end. What the program did is in the recording first, as under `lupe run`; `why` is the word in it
  * on how the program ended. */
 static void stop(embedded *em, const char *why) {
-  if (em->stopping) return;
-  em->stopping = true;
-  uv_close((uv_handle_t *)&em->calls, NULL);
-  uv_close((uv_handle_t *)&em->events, NULL);
+  if (!em->link.open) return;
+  lupe__runtime_link_close(&em->link);
   /* A program that never got as far as to be seen has nothing to replace an older recording by. */
   if (!em->records || !lupe_runtime_saw(em->runtime, em->host_pid)) {
     close_runtime(em);
@@ -275,59 +216,26 @@ static void stop(embedded *em, const char *why) {
   }
   em->ending = (lupe_ending){.pid = em->host_pid, .unknown = why};
   uv_timer_start(&em->patience, on_patience, RECORDED_MS, 0);
-  lupe_runtime_report(em->runtime, &em->ending, on_recorded, em);
+  lupe_runtime_report(em->runtime, &em->ending, LINES_MS, on_recorded, em);
 }
 
-static void take_request(embedded *em) {
+static void on_request(void *arg, uint32_t op) {
+  embedded *em = arg;
   char error[LUPE_VM_ERROR_BYTES];
-  uint32_t op = 0;
-  if (em->frame.bytes >= sizeof op) memcpy(&op, em->frame.body, sizeof op);
-  if (op == LUPE_EMBEDDED_STOP) {
-    if (em->busy) reply_text(em, LUPE_ENOENT, "lupe is being stopped");
-    pump(em);
-    em->stop_owed = true;
-    stop(em, "it stopped lupe");
-    return;
-  }
-  em->busy = true;
-  if (op == 0 || em->frame.body[em->frame.bytes - 1] != '\0') {
-    if (em->frame.bytes > sizeof op || op == 0) {
-      reply_text(em, LUPE_EINVAL, "a request that is not whole");
-      pump(em);
-      return;
-    }
-  }
-  if (lupe_vm_run(em->vm, call_handler, em, error, sizeof error) != LUPE_OK) {
-    fprintf(stderr, "lupe: %s\n", error);
-    if (em->busy) reply_text(em, LUPE_ESCRIPT, error);
-    pump(em);
-  }
+  em->op = op;
+  if (lupe_vm_run(em->vm, call_handler, em, error, sizeof error) == LUPE_OK) return;
+  fprintf(stderr, "lupe: %s\n", error);
+  if (em->link.busy) lupe__runtime_link_reply_text(&em->link, LUPE_ESCRIPT, error);
 }
 
-static const char GONE[] = "it is gone, or speaks with lupe no more";
-
-static void on_calls(uv_poll_t *poll, int status, int events) {
-  embedded *em = poll->data;
-  if (events & UV_WRITABLE) pump(em);
-  if (!(events & UV_READABLE) && status == 0) return;
-  for (;;) {
-    lupe_status read = lupe__frame_read(&em->frame, em->given->calls, false);
-    if (read == LUPE_EAGAIN) return;
-    if (read == LUPE_OK) take_request(em);
-    lupe__frame_clear(&em->frame);
-    if (read != LUPE_OK) stop(em, GONE);
-    if (em->stopping) return;
-  }
+static void on_stop(void *arg) {
+  embedded *em = arg;
+  em->stop_owed = true;
+  stop(em, "it stopped lupe");
 }
 
-/* Nobody speaks on it but us: readable means that its other end is closed. */
-static void on_events(uv_poll_t *poll, int status, int events) {
-  embedded *em = poll->data;
-  if (status != 0 || (events & UV_READABLE)) {
-    stop(em, GONE);
-  } else {
-    send_events(em);
-  }
+static void on_gone(void *arg, const char *why) {
+  stop(arg, why);
 }
 
 /* -- life ------------------------------------------------------------------------------------- */
@@ -346,7 +254,7 @@ static lupe_status create(embedded *em, char *error, size_t error_bytes) {
   }
   status = lupe_vm_run(em->vm, configure, em, error, error_bytes);
   if (status != LUPE_OK) return status;
-  if (em->reply) return LUPE_EINVAL;
+  if (!em->link.busy) return LUPE_EINVAL;
   const lupe_pool_hooks hooks = {em->given->thread_begins, em->given->thread_ends};
   lupe_runtime_options options = {
       .loop = &em->loop,
@@ -375,54 +283,61 @@ static lupe_status create(embedded *em, char *error, size_t error_bytes) {
 static void run(embedded *em) {
   char error[LUPE_VM_ERROR_BYTES] = "";
   lupe_status status = create(em, error, sizeof error);
-  lupe__frame_clear(&em->frame); /* START's: what comes next goes there */
   if (status != LUPE_OK) {
-    if (!em->reply) reply_text(em, status, error);
-    em->stopping = true;
-    pump(em); /* a small answer to an empty socket: all of it goes at once */
+    /* A small answer to an empty socket: all of it goes at once. */
+    if (em->link.busy) lupe__runtime_link_reply_text(&em->link, status, error);
   } else {
     char texts[512];
     int n = snprintf(texts, sizeof texts, "%s%c%s%c%s", em->profile ? lupe_runtime_socket(em->runtime) : "",
                      '\0', em->url, '\0', em->leave_allocator ? "system" : "jemalloc");
-    reply(em, LUPE_OK, texts, (size_t)n + 1);
-    uv_poll_init(&em->loop, &em->calls, em->given->calls);
-    uv_poll_init(&em->loop, &em->events, em->given->events);
     uv_timer_init(&em->loop, &em->patience);
-    em->calls.data = em->events.data = em->patience.data = em;
-    uv_poll_start(&em->events, UV_READABLE, on_events);
-    pump(em);
+    em->patience.data = em;
+    const lupe__runtime_link_events on = {.request = on_request, .stop = on_stop, .gone = on_gone, .arg = em};
+    lupe__runtime_link_listen(&em->link, &em->loop, &on);
+    lupe__runtime_link_reply(&em->link, LUPE_OK, texts, (size_t)n + 1);
   }
   uv_run(&em->loop, UV_RUN_DEFAULT);
   lupe_vm_free(em->vm);
 }
 
+/* Whether there is room for the runtime's descriptors: found out here, it is one sentence, and not whatever
+ * the first call says that gets none. */
+static bool has_descriptors(char *text, size_t text_bytes) {
+  int fds[DESCRIPTORS], count = 0;
+  while (count < DESCRIPTORS && (fds[count] = eventfd(0, EFD_CLOEXEC)) >= 0) count++;
+  int error = errno;
+  for (int i = 0; i < count; i++) close(fds[i]);
+  if (count == DESCRIPTORS) return true;
+  struct rlimit limit = {0};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  snprintf(text, text_bytes,
+           "the runtime needs %d descriptors of its own and gets %d: %s; RLIMIT_NOFILE is %llu (`ulimit -n`)",
+           DESCRIPTORS, count, strerror(error), (unsigned long long)limit.rlim_cur);
+  return false;
+}
+
+/* After START, and to the end of it all. */
+static void serve(embedded *em) {
+  char text[256];
+  if (!has_descriptors(text, sizeof text)) {
+    lupe__runtime_link_reply_text(&em->link, LUPE_EIO, text);
+    return;
+  }
+  int error = uv_loop_init(&em->loop);
+  if (error != 0) {
+    snprintf(text, sizeof text, "no event loop: %s", uv_strerror(error));
+    lupe__runtime_link_reply_text(&em->link, LUPE_EIO, text);
+    return;
+  }
+  run(em);
+  uv_loop_close(&em->loop);
+}
+
 void lupe_embedded_main(const lupe_embedded *given) {
-  embedded em = {.given = given, .frame = {.fd = -1}};
+  embedded em = {.given = given};
   uid_t same;
-  (void)lupe_channel_peer(given->calls, &em.host_pid,
-                          &same); /* the pair's maker, the program, in each mode */
-  uint32_t op = 0;
-  if (lupe__frame_read(&em.frame, given->calls, true) == LUPE_OK && em.frame.bytes >= sizeof op) {
-    memcpy(&op, em.frame.body, sizeof op);
-  }
-  if (op == LUPE_EMBEDDED_START) {
-    if (uv_loop_init(&em.loop) == 0) {
-      run(&em);
-      uv_loop_close(&em.loop);
-    } else {
-      reply_text(&em, LUPE_EIO, "no event loop: no descriptors are left, or a limit is reached");
-      em.stopping = true;
-      pump(&em);
-    }
-  }
-  lupe__frame_clear(&em.frame);
-  if (em.stop_owed) {
-    const uint32_t done = LUPE_OK;
-    size_t sent = 0;
-    (void)lupe__frame_write(given->calls, &done, sizeof done, -1, &sent, true); /* who asked may be gone */
-  }
-  free(em.reply);
-  lupe__event_queue_clear(&em.queue);
-  close(given->calls);
-  close(given->events);
+  /* The pair's maker is the program, in each mode. */
+  (void)lupe_channel_peer(given->calls, &em.host_pid, &same);
+  if (lupe__runtime_link_begin(&em.link, given->calls, given->events) == LUPE_EMBEDDED_START) serve(&em);
+  lupe__runtime_link_end(&em.link, em.stop_owed);
 }

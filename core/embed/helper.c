@@ -8,7 +8,7 @@
 #include "core/embed/beside.h"
 #include "core/spawn.h"
 
-enum { GRACE_MS = 2000 /* for what it has to clear away where this process was killed */ };
+enum { GRACE_MS = 2000 /* for what it has to write and to clear away where this process has ended */ };
 
 static lupe_spawned *helper;
 
@@ -60,9 +60,10 @@ lupe_status lupe__helper_start(int calls, int events, char *why, size_t why_byte
   return status;
 }
 
-bool lupe__helper_end(int64_t wait_ms) {
+bool lupe__helper_end(int64_t wait_ms, bool kills) {
   lupe_spawn_end end;
   bool ended = lupe_spawn_wait(helper, (int)wait_ms, &end);
+  if (!ended && !kills) return false;
   lupe_spawn_free(helper);
   helper = NULL;
   return ended;

@@ -13,7 +13,8 @@
  * LUPE_EUNSUPPORTED, LUPE_ENOMEM. `why` is written then. */
 lupe_status lupe__helper_start(int calls, int events, char *why, size_t why_bytes);
 
-/* Waits for its end, and kills it where that takes longer: false then. */
-bool lupe__helper_end(int64_t wait_ms);
+/* Waits for its end: false where that takes longer. It is killed then, or where it is not to be, goes on: it
+ * has a moment more once this process has ended. */
+bool lupe__helper_end(int64_t wait_ms, bool kills);
 
 #endif

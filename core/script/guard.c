@@ -24,10 +24,6 @@ static struct {
 
 static void check(lua_State *L, lua_Debug *ar);
 
-static uint64_t now_ns(void) {
-  return (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
-}
-
 /* Trips the guard, at the guarded file's innermost line, whichever function of ours is running above it. */
 static void trip(lua_State *L, const char *what) {
   lua_Debug ar;
@@ -40,7 +36,7 @@ static void trip(lua_State *L, const char *what) {
   char where[sizeof guard.file + 16];
   snprintf(where, sizeof where, line > 0 ? "%s:%d" : "%s", guard.file, line);
   guard.tripped = what;
-  guard.tripped_ns = now_ns();
+  guard.tripped_ns = lupe_monotonic_ns();
   if (strcmp(what, "deadline") == 0) {
     snprintf(guard.message, sizeof guard.message, "%s: not done within %llu ms", where,
              (unsigned long long)guard.limits.deadline_ms);
@@ -108,7 +104,7 @@ void lupe_guard_arm(lupe_vm *vm, const char *file, const lupe_guard_limits *limi
   guard.collections = 0;
   guard.hard_bytes = lupe_vm_memory_bytes(vm) + limits->memory_bytes;
   guard.soft_bytes = guard.hard_bytes - limits->memory_bytes / 8;
-  guard.start_ns = now_ns();
+  guard.start_ns = lupe_monotonic_ns();
   guard.start_cpu_ns = cpu_ns();
   guard.armed = true;
   lupe_vm_set_limits(vm, guard.soft_bytes, guard.hard_bytes, check, refused);
@@ -120,5 +116,5 @@ uint64_t lupe_guard_disarm(lupe_vm *vm, size_t memory_bytes, uint64_t *cpu_us) {
   *cpu_us = (cpu_ns() - guard.start_cpu_ns) / 1000;
   lua_sethook(lupe_vm_state(vm), NULL, 0, 0);
   lupe_vm_set_limits(vm, 0, memory_bytes, NULL, NULL);
-  return (now_ns() - guard.start_ns) / 1000;
+  return (lupe_monotonic_ns() - guard.start_ns) / 1000;
 }

@@ -9,7 +9,9 @@
 
 #include "core/clock.h"
 #include "core/store/maps_file.h"
+#include "core/store/proc_stat.h"
 #include "core/store/run.h"
+#include "core/store/seconds.h"
 #include "core/wire/record.h"
 
 enum {
@@ -161,13 +163,9 @@ static void set_name(lupe_sample_thread *thread, const char *name) {
 static bool read_name(int32_t pid, int32_t tid, lupe_sample_thread *thread) {
   char path[64], text[2 * LUPE_SAMPLE_NAME_BYTES];
   snprintf(path, sizeof path, "/proc/%d/task/%d/comm", (int)pid, (int)tid);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  ssize_t n = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (n <= 0) return false;
-  if (text[n - 1] == '\n') n--;
-  text[n] = '\0';
+  size_t n;
+  if (lupe__proc_read(AT_FDCWD, path, text, sizeof text, &n) != LUPE_OK || n == 0) return false;
+  if (text[n - 1] == '\n') text[n - 1] = '\0';
   set_name(thread, text);
   return true;
 }
@@ -208,14 +206,14 @@ static bool read_record(const lupe_thread_sample *r, lupe_sample *out) {
   if (!isfinite(r->time_ms)) return false;
   if (r->kind == LUPE_RECORD_CPU) {
     if (r->period_ns < PERIOD_MIN_NS || r->period_ns > SECOND_NS) return false;
-    uint32_t most = (uint32_t)(LUPE_SAMPLE_SECONDS * UINT64_C(1000000000) / r->period_ns);
+    uint32_t most = (uint32_t)(LUPE_SECONDS_MAX * UINT64_C(1000000000) / r->period_ns);
     out->count = r->weight == 0 ? 1 : r->weight < most ? r->weight : most;
     out->ns = out->count * (uint64_t)r->period_ns;
     out->state = what == LUPE_THREAD_KERNEL ? LUPE_THREAD_KERNEL : LUPE_THREAD_USER;
     return true;
   }
   if (r->kind == LUPE_RECORD_WALL) {
-    uint64_t most = LUPE_SAMPLE_SECONDS * UINT64_C(1000000);
+    uint64_t most = LUPE_SECONDS_MAX * UINT64_C(1000000);
     out->ns = (r->weight < most ? r->weight : most) * 1000;
     out->state = what == LUPE_THREAD_WAITING ? r->state : LUPE_THREAD_RUNNING;
     out->switches = r->switches;

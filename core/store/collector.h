@@ -1,9 +1,7 @@
-/* collector.h -- gathers one run: listens for agents, drains their rings, takes heap profiles in rounds
- * and publishes a snapshot after each.
- * A round asks every process for a profile at once; dumps are read and the snapshot is built on the
- * pool, one job at a time, so the loop is never held by them. Rounds come every heap interval, and less
- * often where taking them would cost more than its share of the overhead budget.
- * Owner and thread: the loop. */
+/* collector.h -- gathers one run: agents connect (connections.h), their rings are drained, heap profiles are
+ * taken in rounds (rounds.h), and the newest snapshot is kept (latest.h).
+ * Dumps are read and snapshots built on the pool, one job at a time (jobs.h), so the loop is never held by
+ * them. Owner and thread: the loop. */
 #ifndef LUPE_STORE_COLLECTOR_H
 #define LUPE_STORE_COLLECTOR_H
 
@@ -56,8 +54,8 @@ lupe_status lupe_collector_snapshot(lupe_collector *c, int32_t pid, uint32_t win
 
 /* The last round of a run: takes in what the ending processes `left`, their leak proofs too, asks those that
  * still run for a profile (at most two seconds), and gives the snapshot of all targets. No rounds come after
- * it. */
-void lupe_collector_finish(lupe_collector *c, lupe_collector_snapshot_cb done, void *arg);
+ * it, so for that snapshot lines are looked for that are not known yet, for `lines_ms` at most. */
+void lupe_collector_finish(lupe_collector *c, uint32_t lines_ms, lupe_collector_snapshot_cb done, void *arg);
 
 /* What all agents are asked for from now on, those that connect later too. */
 void lupe_collector_set_rates(lupe_collector *c, uint32_t cpu_hz, uint32_t wall_hz);

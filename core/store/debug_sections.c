@@ -65,11 +65,7 @@ static void read_shared(lupe_debug_sections *d, lupe_elf_file *f, const lupe_elf
   size_t id_bytes = section->bytes - (size_t)(end + 1 - text);
   if (id_bytes < 2 || id_bytes > LUPE_DEBUG_ID_BYTES) return;
   memcpy(d->shared_path, text, (size_t)(end + 1 - text));
-  static const char digits[] = "0123456789abcdef";
-  for (size_t i = 0; i < id_bytes; i++) {
-    d->shared_build_id[2 * i] = digits[id[i] >> 4];
-    d->shared_build_id[2 * i + 1] = digits[id[i] & 15];
-  }
+  lupe_elf_hex(id, id_bytes, d->shared_build_id);
 }
 
 /* Finds the wanted sections by name. */

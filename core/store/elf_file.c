@@ -157,6 +157,15 @@ bool lupe_elf_is_code(const lupe_elf_file *f, uint64_t vaddr) {
   return false;
 }
 
+void lupe_elf_hex(const uint8_t *id, size_t bytes, char *out) {
+  static const char digits[] = "0123456789abcdef";
+  for (size_t i = 0; i < bytes; i++) {
+    out[2 * i] = digits[id[i] >> 4];
+    out[2 * i + 1] = digits[id[i] & 15];
+  }
+  out[2 * bytes] = '\0';
+}
+
 /* Looks for the build id among the notes at `offset`. */
 static void read_build_id(lupe_elf_file *f, uint64_t offset, uint64_t bytes) {
   uint8_t notes[MAX_NOTE_BYTES];
@@ -171,13 +180,7 @@ static void read_build_id(lupe_elf_file *f, uint64_t offset, uint64_t bytes) {
     if (name_bytes > bytes - at || content_bytes > bytes - at - name_bytes) return;
     bool is_id = note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && memcmp(notes + at, "GNU", 4) == 0;
     if (is_id && note.n_descsz >= 2 && note.n_descsz <= 64) {
-      static const char digits[] = "0123456789abcdef";
-      const uint8_t *id = notes + at + name_bytes;
-      for (uint32_t i = 0; i < note.n_descsz; i++) {
-        f->build_id[2 * i] = digits[id[i] >> 4];
-        f->build_id[2 * i + 1] = digits[id[i] & 15];
-      }
-      f->build_id[2 * note.n_descsz] = '\0';
+      lupe_elf_hex(notes + at + name_bytes, note.n_descsz, f->build_id);
       return;
     }
     at += name_bytes + content_bytes;

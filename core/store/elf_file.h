@@ -72,6 +72,9 @@ bool lupe_elf_unchanged(lupe_elf_file *f);
  */
 lupe_status lupe_elf_read(lupe_elf_file *f, uint64_t offset, void *out, size_t bytes);
 
+/* A build id as it is written: two digits for each byte, and a NUL. */
+void lupe_elf_hex(const uint8_t *id, size_t bytes, char *out);
+
 /* By number; LUPE_ENOENT past the last one, LUPE_ECORRUPT where its content leaves the file. */
 lupe_status lupe_elf_section_at(lupe_elf_file *f, uint32_t index, lupe_elf_section *out);
 

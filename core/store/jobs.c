@@ -5,8 +5,6 @@
 
 #include "core/clock.h"
 
-enum { LAST_LINES_NS = 2000000000 };
-
 typedef struct entry {
   lupe_work work;
   struct entry *next;
@@ -54,9 +52,9 @@ static void run(lupe_work *w) {
       break;
     case LUPE_JOB_END_ROUND:
       lupe_aggregator_end_round(a);
-      /* Of the report at exit: there is no later one that could have them. */
-      if (j->pid == LUPE_TARGET_ALL)
-        (void)lupe_aggregator_find_lines(a, LUPE_LINES_ALL, lupe_clock_ns(CLOCK_MONOTONIC) + LAST_LINES_NS);
+      if (j->lines_ms > 0)
+        (void)lupe_aggregator_find_lines(a, LUPE_LINES_ALL,
+                                         lupe_monotonic_ns() + (int64_t)j->lines_ms * 1000000);
       j->status = lupe_aggregator_snapshot(a, j->pid, e->time_ms, j->window_ms, &j->snapshot);
       break;
     case LUPE_JOB_SNAPSHOT:

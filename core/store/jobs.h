@@ -37,6 +37,7 @@ struct lupe_job {
   lupe_proof_reply proof; /* PROOF */
   int32_t pid;            /* END_ROUND, SNAPSHOT */
   uint32_t window_ms;     /* END_ROUND, SNAPSHOT */
+  uint32_t lines_ms;      /* END_ROUND: so long, at most, all lines are looked for that are not known yet */
   lupe_job_cb done;
   void *arg;
 

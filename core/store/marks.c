@@ -1,7 +1,6 @@
 #include "core/store/marks.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -9,12 +8,11 @@
 #include <unistd.h>
 
 #include "core/store/demangle.h"
+#include "core/wire/seals.h"
 
 enum {
   NAME_THERE = 2,
   NO_BLOCK = UINT16_MAX,
-  PAGE = 4096,
-  BYTES = (sizeof(lupe_marks) + PAGE - 1) & -PAGE, /* whole pages */
 };
 _Static_assert((int)LUPE_SPAN_BLOCKS_MAX < (int)NO_BLOCK, "a block's number fits");
 
@@ -54,8 +52,8 @@ static lupe_status map_segment(int fd, const struct stat *st, lupe_marks **out) 
   if (pread(fd, &start, sizeof start, 0) != (ssize_t)sizeof start || start.magic != LUPE_MARKS_MAGIC)
     return LUPE_ECORRUPT;
   if (start.version != LUPE_MARKS_VERSION) return LUPE_EVERSION;
-  if (start.bytes != BYTES || st->st_size != BYTES) return LUPE_ECORRUPT;
-  void *segment = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (start.bytes != LUPE_MARKS_BYTES || st->st_size != LUPE_MARKS_BYTES) return LUPE_ECORRUPT;
+  void *segment = mmap(NULL, LUPE_MARKS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (segment == MAP_FAILED) return errno == ENOMEM ? LUPE_ENOMEM : LUPE_ECORRUPT;
   *out = segment;
   return LUPE_OK;
@@ -64,8 +62,7 @@ static lupe_status map_segment(int fd, const struct stat *st, lupe_marks **out) 
 lupe_status lupe_marks_reader_create(lupe_marks_reader **out, int fd) {
   struct stat st;
   /* Only of a file of this kind can nothing be taken away while it is read. */
-  int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0 || !(seals & F_SEAL_SHRINK)) return LUPE_ECORRUPT;
+  if (!lupe_has_seals(fd, F_SEAL_SHRINK)) return LUPE_ECORRUPT;
   if (fstat(fd, &st) != 0) return LUPE_EIO;
   lupe_marks_reader *r = calloc(1, sizeof *r);
   if (!r) return LUPE_ENOMEM;
@@ -83,7 +80,7 @@ lupe_status lupe_marks_reader_create(lupe_marks_reader **out, int fd) {
 
 void lupe_marks_reader_free(lupe_marks_reader *r) {
   if (!r) return;
-  munmap(r->segment, BYTES);
+  munmap(r->segment, LUPE_MARKS_BYTES);
   for (size_t i = 0; i < LUPE_MARK_NAMES_MAX; i++) free(r->names[i]);
   free(r->blocks);
   free(r);

@@ -1,6 +1,5 @@
 #include "core/store/proof.h"
 
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include "core/store/heap_dump.h"
 #include "core/store/heap_parser.h"
 #include "core/wire/record.h"
+#include "core/wire/seals.h"
 
 /* Pairs are sorted as one number: what they belong to above, what is counted below. */
 static uint64_t pair(uint32_t high, uint32_t low) {
@@ -280,9 +280,7 @@ lupe_status lupe_proof_read(int fd, const lupe_address_map *map, lupe_stack_tabl
   if (!S_ISREG(info.st_mode) || info.st_size <= 0 || info.st_size > LUPE_PROOF_BYTES_MAX)
     return refuse(&r, "file: not one of 1 to %d bytes", LUPE_PROOF_BYTES_MAX);
   /* So it is mapped and not copied: nobody can change it any more. */
-  const int needed = F_SEAL_WRITE | F_SEAL_SHRINK;
-  int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0 || (seals & needed) != needed) return refuse(&r, "file: not sealed");
+  if (!lupe_has_seals(fd, F_SEAL_WRITE | F_SEAL_SHRINK)) return refuse(&r, "file: not sealed");
   size_t bytes = (size_t)info.st_size;
   void *block = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
   if (block == MAP_FAILED) return LUPE_EIO;

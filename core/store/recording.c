@@ -57,7 +57,8 @@ static lupe_status read_head(lupe_recording *r, const char **why) {
   if (status == LUPE_EAGAIN) return wrong(LUPE_ECORRUPT, "it is cut off within its head", why);
   if (status != LUPE_OK) return status;
   if (head.magic != LUPE_RECORDING_MAGIC)
-    return wrong(LUPE_ECORRUPT, "it is no recording: it does not begin with LUPEREC1", why);
+    return wrong(LUPE_ECORRUPT, "it is no recording (--record makes one): it does not begin with LUPEREC1",
+                 why);
   if (head.version != LUPE_RECORDING_VERSION)
     return wrong(LUPE_EVERSION, "it is of another version of the format than this lupe reads", why);
   if (head.head_crc32 != lupe__recording_checksum(&head, offsetof(lupe_recording_head, head_crc32)))

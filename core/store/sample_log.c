@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/store/hash.h"
+#include "core/store/seconds.h"
 
 enum {
   OPEN_SECONDS = 8, /* the newest ones, in which rows are found by hash; older ones rarely get any more */
@@ -26,9 +27,7 @@ typedef struct thread {
 } thread;
 
 struct lupe_sample_log {
-  bucket buckets[LUPE_SAMPLE_SECONDS]; /* a ring, by second ascending */
-  size_t first, bucket_count;
-  int64_t from; /* what is older is gone */
+  lupe_seconds *seconds; /* of buckets */
   size_t rows;
   uint64_t lost;
   thread *threads;
@@ -36,44 +35,37 @@ struct lupe_sample_log {
   uint32_t thread_count, thread_room;
   uint32_t *unused; /* numbers to give out again */
   uint32_t unused_count;
-  bool crowded; /* no number is left, and none will be as long as `from` is `crowded_from` */
+  bool crowded; /* no number is left, and none will be as long as the log reaches back to `crowded_from` */
   int64_t crowded_from;
 };
+
+static void drop_bucket(void *arg, void *record) {
+  lupe_sample_log *l = arg;
+  bucket *b = record;
+  l->rows -= b->count;
+  free(b->rows);
+  free(b->slots);
+}
 
 lupe_status lupe_sample_log_create(lupe_sample_log **out) {
   lupe_sample_log *l = calloc(1, sizeof *l);
   if (!l) return LUPE_ENOMEM;
-  l->from = INT64_MIN;
+  lupe_status status = lupe_seconds_create(&l->seconds, sizeof(bucket), drop_bucket, l);
+  if (status != LUPE_OK) {
+    free(l);
+    return status;
+  }
   *out = l;
   return LUPE_OK;
 }
 
-static bucket *bucket_at(const lupe_sample_log *l, size_t i) {
-  return (bucket *)&l->buckets[(l->first + i) % LUPE_SAMPLE_SECONDS];
-}
-
-static void clear_bucket(bucket *b) {
-  free(b->rows);
-  free(b->slots);
-  *b = (bucket){0};
-}
-
 void lupe_sample_log_free(lupe_sample_log *l) {
   if (!l) return;
-  for (size_t i = 0; i < l->bucket_count; i++) clear_bucket(bucket_at(l, i));
+  lupe_seconds_free(l->seconds);
   free(l->threads);
   free(l->thread_slots);
   free(l->unused);
   free(l);
-}
-
-static void drop_oldest(lupe_sample_log *l) {
-  bucket *oldest = bucket_at(l, 0);
-  l->from = oldest->second + 1;
-  l->rows -= oldest->count;
-  clear_bucket(oldest);
-  l->first = (l->first + 1) % LUPE_SAMPLE_SECONDS;
-  l->bucket_count--;
 }
 
 /* -- threads ---------------------------------------------------------------------------------- */
@@ -96,9 +88,10 @@ static void fill_thread_slots(lupe_sample_log *l) {
 
 /* Takes the numbers of threads back that no row can refer to. */
 static void recycle_threads(lupe_sample_log *l) {
+  int64_t from = lupe_seconds_from(l->seconds);
   l->unused_count = 0;
   for (uint32_t i = 0; i < l->thread_count; i++) {
-    if (l->threads[i].used && l->threads[i].last < l->from) l->threads[i].used = false;
+    if (l->threads[i].used && l->threads[i].last < from) l->threads[i].used = false;
     if (!l->threads[i].used) l->unused[l->unused_count++] = i;
   }
   fill_thread_slots(l);
@@ -110,12 +103,14 @@ static lupe_status grow_threads(lupe_sample_log *l) {
   if (l->unused_count > l->thread_room / 2) return LUPE_OK;
   if (l->thread_room == LUPE_SAMPLE_THREADS_MAX) {
     /* A thread for every request: then the oldest seconds make room, as for rows. */
-    while (l->unused_count < LUPE_SAMPLE_THREADS_MAX / 8 && l->bucket_count > 1) {
-      for (size_t i = l->bucket_count / 8 + 1; i > 0 && l->bucket_count > 1; i--) drop_oldest(l);
+    size_t seconds;
+    while (l->unused_count < LUPE_SAMPLE_THREADS_MAX / 8 && (seconds = lupe_seconds_count(l->seconds)) > 1) {
+      size_t dropped = seconds / 8 + 1;
+      for (size_t i = 0; i < dropped; i++) lupe_seconds_drop_oldest(l->seconds);
       recycle_threads(l);
     }
     l->crowded = l->unused_count == 0;
-    l->crowded_from = l->from;
+    l->crowded_from = lupe_seconds_from(l->seconds);
     return l->crowded ? LUPE_ENOMEM : LUPE_OK;
   }
   uint32_t room = l->thread_room ? 2 * l->thread_room : FIRST_THREADS;
@@ -152,7 +147,7 @@ lupe_status lupe_sample_log_thread(lupe_sample_log *l, uint32_t target, int32_t 
                                    uint32_t *out) {
   uint32_t number;
   if (!find_thread(l, target, tid, &number)) {
-    if (l->crowded && l->from == l->crowded_from) return LUPE_ENOMEM;
+    if (l->crowded && lupe_seconds_from(l->seconds) == l->crowded_from) return LUPE_ENOMEM;
     if (l->unused_count == 0 && l->thread_count == l->thread_room) {
       lupe_status status = grow_threads(l);
       if (status != LUPE_OK) return status;
@@ -231,26 +226,21 @@ static void close_bucket(bucket *b) {
   b->room = b->count;
 }
 
+static void close_buckets(lupe_sample_log *l, int64_t until) {
+  for (size_t i = lupe_seconds_count(l->seconds); i-- > 0;) {
+    bucket *b = lupe_seconds_at(l->seconds, i);
+    if (!b->slots) return;
+    if (b->second <= until) close_bucket(b);
+  }
+}
+
 /* The bucket of a second, made where there is none; NULL where the log does not reach back to it. */
 static bucket *open_bucket(lupe_sample_log *l, int64_t second) {
-  if (second < l->from) return NULL;
-  size_t at = l->bucket_count;
-  while (at > 0 && bucket_at(l, at - 1)->second > second) at--;
-  if (at > 0 && bucket_at(l, at - 1)->second == second) return bucket_at(l, at - 1);
-  if (at == l->bucket_count) {
-    while (l->bucket_count > 0 && bucket_at(l, 0)->second <= second - LUPE_SAMPLE_SECONDS) drop_oldest(l);
-    for (size_t i = l->bucket_count; i-- > 0 && bucket_at(l, i)->slots;) {
-      if (bucket_at(l, i)->second <= second - OPEN_SECONDS) close_bucket(bucket_at(l, i));
-    }
-    at = l->bucket_count;
-  } else if (bucket_at(l, l->bucket_count - 1)->second - second >= LUPE_SAMPLE_SECONDS) {
-    return NULL;
-  }
-  /* There is room: all are less than LUPE_SAMPLE_SECONDS apart. */
-  for (size_t i = l->bucket_count++; i > at; i--) *bucket_at(l, i) = *bucket_at(l, i - 1);
-  bucket *b = bucket_at(l, at);
-  *b = (bucket){.second = second};
-  return b;
+  if (second < lupe_seconds_from(l->seconds)) return NULL;
+  bucket *b = lupe_seconds_find(l->seconds, second);
+  if (b && b->second == second) return b;
+  if (!b) close_buckets(l, second - OPEN_SECONDS);
+  return lupe_seconds_add(l->seconds, second);
 }
 
 /* The slots must be empty. */
@@ -280,8 +270,8 @@ void lupe_sample_log_add(lupe_sample_log *l, int64_t second, const lupe_sample *
     return;
   }
   while (l->rows == LUPE_SAMPLE_ROWS_MAX) {
-    if (bucket_at(l, 0) == b) goto lost;
-    drop_oldest(l);
+    if (lupe_seconds_at(l->seconds, 0) == b) goto lost;
+    lupe_seconds_drop_oldest(l->seconds);
   }
   if (b->count == b->room) {
     if (!grow_bucket(b)) goto lost;
@@ -298,8 +288,8 @@ lost:
 }
 
 void lupe_sample_log_mark_stacks(const lupe_sample_log *l, uint32_t *ids) {
-  for (size_t i = 0; i < l->bucket_count; i++) {
-    const bucket *b = bucket_at(l, i);
+  for (size_t i = 0; i < lupe_seconds_count(l->seconds); i++) {
+    const bucket *b = lupe_seconds_at(l->seconds, i);
     for (uint32_t k = 0; k < b->count; k++) {
       if (b->rows[k].stack != LUPE_SAMPLE_NO_STACK) ids[b->rows[k].stack] = 1;
     }
@@ -307,8 +297,8 @@ void lupe_sample_log_mark_stacks(const lupe_sample_log *l, uint32_t *ids) {
 }
 
 void lupe_sample_log_renumber_stacks(lupe_sample_log *l, const uint32_t *ids) {
-  for (size_t i = 0; i < l->bucket_count; i++) {
-    bucket *b = bucket_at(l, i);
+  for (size_t i = 0; i < lupe_seconds_count(l->seconds); i++) {
+    bucket *b = lupe_seconds_at(l->seconds, i);
     for (uint32_t k = 0; k < b->count; k++) {
       if (b->rows[k].stack != LUPE_SAMPLE_NO_STACK) b->rows[k].stack = ids[b->rows[k].stack];
     }
@@ -383,8 +373,8 @@ lupe_status lupe_sample_log_sum(const lupe_sample_log *l, int64_t from, int64_t 
   bool *chosen = choose_threads(l, targets, target_count);
   sum s = {0};
   bool fine = chosen && grow_sum(&s, 1024);
-  for (size_t i = 0; fine && i < l->bucket_count; i++) {
-    const bucket *b = bucket_at(l, i);
+  for (size_t i = 0; fine && i < lupe_seconds_count(l->seconds); i++) {
+    const bucket *b = lupe_seconds_at(l->seconds, i);
     if (b->second >= from && b->second < to) fine = sum_bucket(&s, b, chosen);
   }
   free(chosen);
@@ -400,7 +390,7 @@ lupe_status lupe_sample_log_sum(const lupe_sample_log *l, int64_t from, int64_t 
 }
 
 int64_t lupe_sample_log_from(const lupe_sample_log *l) {
-  return l->from;
+  return lupe_seconds_from(l->seconds);
 }
 
 size_t lupe_sample_log_rows(const lupe_sample_log *l) {

@@ -12,7 +12,6 @@
 #include "core/lupe.h"
 
 enum {
-  LUPE_SAMPLE_SECONDS = 600,
   LUPE_SAMPLE_ROWS_MAX = 1 << 18,
   LUPE_SAMPLE_THREADS_MAX = 1 << 16,
   LUPE_SAMPLE_NAME_BYTES = 16, /* the kernel's own bound of a thread's name */

@@ -33,7 +33,7 @@ struct lupe_session {
   lupe_ring_reader *reader;
   bool profiles;
   lupe_memory_figures last;        /* what /proc said; time_ms 0: nothing yet */
-  bool asked;                      /* for a heap profile that has not come */
+  uint64_t asked;                  /* for a heap profile that has not come: its serial; 0: none */
   bool rates_asked;                /* for other rates, without an answer yet */
   uint32_t proofs_asked;           /* and not answered */
   uint64_t own_heap_bytes;         /* of lupe's threads in the process, at the last reading */
@@ -144,8 +144,8 @@ static lupe_status on_message(lupe_session *s, const lupe_message *m, const void
     status = on_hello(s, body, fd);
   } else if (m->type == LUPE_PROFILED && m->body_bytes == sizeof(lupe_profile_reply) && s->target) {
     const lupe_profile_reply *reply = body;
-    if (reply->serial != 0) s->asked = false; /* 0: the unasked one of a process that exits */
-    lupe_session_measure(s);                  /* the figures that belong to this profile */
+    if (reply->serial != 0) s->asked = 0; /* 0: the unasked one of a process that exits */
+    lupe_session_measure(s);              /* the figures that belong to this profile */
     s->events.profiled(s->events.arg, s, body, fd);
     return LUPE_OK;
   } else if (m->type == LUPE_COMMANDED && m->body_bytes == sizeof(lupe_command_reply) && s->target) {
@@ -282,8 +282,12 @@ lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial) {
     return LUPE_EAGAIN; /* it is stopped or swapped out: not a pile of requests for when it goes on */
   lupe_profile_request request = {.serial = serial};
   lupe_status status = lupe_channel_send(s->fd, LUPE_PROFILE, &request, sizeof request, -1);
-  s->asked = status == LUPE_OK;
+  if (status == LUPE_OK) s->asked = serial;
   return status;
+}
+
+bool lupe_session_awaits_profile(const lupe_session *s, uint64_t serial) {
+  return s->asked == serial;
 }
 
 lupe_status lupe_session_command(lupe_session *s, const lupe_agent_command *command) {

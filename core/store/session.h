@@ -1,5 +1,5 @@
 /* session.h -- one agent's connection: its handshake, its ring and its counters, fed into the aggregator.
- * Owner: the collector. Thread: the loop; no function waits. */
+ * Owner: connections.h. Thread: the loop; no function waits. */
 #ifndef LUPE_STORE_SESSION_H
 #define LUPE_STORE_SESSION_H
 
@@ -60,9 +60,11 @@ lupe_status lupe_session_receive(lupe_session *s);
 void lupe_session_drain(lupe_session *s);
 /* Reads the process's memory figures (/proc and the allocator's) into the aggregator. */
 void lupe_session_measure(lupe_session *s);
-/* Asks for a heap profile. LUPE_EUNSUPPORTED: this one cannot; LUPE_EAGAIN: the last one is still to come
- * (or its socket is full); LUPE_ENOENT, LUPE_EIO. */
+/* Asks for a heap profile; `serial` is not 0. LUPE_EUNSUPPORTED: this one cannot; LUPE_EAGAIN: the last one
+ * is still to come (or its socket is full); LUPE_ENOENT, LUPE_EIO. */
 lupe_status lupe_session_request_profile(lupe_session *s, uint64_t serial);
+/* Whether it was asked for that one, and the answer is still to come. */
+bool lupe_session_awaits_profile(const lupe_session *s, uint64_t serial);
 
 /* Sends a command, whose serial is above those before; what comes of it is told by `commanded`. LUPE_EAGAIN:
  * its socket is full, one is overdue, or it has not said HELLO; LUPE_ENOENT, LUPE_EIO. */

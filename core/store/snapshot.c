@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/wire/seals.h"
+
 struct lupe_snapshot {
   atomic_uint references;
   int fd;
@@ -29,8 +31,7 @@ lupe_status lupe_snapshot_map(int fd, bool sealed_only, lupe_snapshot **out) {
   struct stat info;
   if (fstat(fd, &info) != 0) return LUPE_EIO;
   if (!S_ISREG(info.st_mode) || info.st_size < (off_t)sizeof(lupe_snapshot_header)) return LUPE_ECORRUPT;
-  const int needed = F_SEAL_WRITE | F_SEAL_SHRINK;
-  if (sealed_only && (fcntl(fd, F_GET_SEALS) & needed) != needed) return LUPE_ECORRUPT;
+  if (sealed_only && !lupe_has_seals(fd, F_SEAL_WRITE | F_SEAL_SHRINK)) return LUPE_ECORRUPT;
 
   int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
   if (own < 0) return LUPE_EIO;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/store/hash.h"
+#include "core/store/seconds.h"
 
 enum { FIRST_BYTES = 512, FIRST_SUMS = 32 };
 #define NO_ROW UINT32_MAX
@@ -29,55 +30,40 @@ typedef struct bucket {
 } bucket;
 
 struct lupe_span_log {
-  bucket buckets[LUPE_SAMPLE_SECONDS]; /* a ring, by second ascending */
-  size_t first, bucket_count;
-  int64_t from; /* what is older is gone */
+  lupe_seconds *seconds; /* of buckets */
   size_t bytes;
 };
+
+static void drop_bucket(void *arg, void *record) {
+  lupe_span_log *l = arg;
+  bucket *b = record;
+  l->bytes -= b->room;
+  free(b->bytes);
+}
 
 lupe_status lupe_span_log_create(lupe_span_log **out) {
   lupe_span_log *l = calloc(1, sizeof *l);
   if (!l) return LUPE_ENOMEM;
-  l->from = INT64_MIN;
+  lupe_status status = lupe_seconds_create(&l->seconds, sizeof(bucket), drop_bucket, l);
+  if (status != LUPE_OK) {
+    free(l);
+    return status;
+  }
   *out = l;
   return LUPE_OK;
 }
 
-static bucket *bucket_at(const lupe_span_log *l, size_t i) {
-  return (bucket *)&l->buckets[(l->first + i) % LUPE_SAMPLE_SECONDS];
-}
-
 void lupe_span_log_free(lupe_span_log *l) {
   if (!l) return;
-  for (size_t i = 0; i < l->bucket_count; i++) free(bucket_at(l, i)->bytes);
+  lupe_seconds_free(l->seconds);
   free(l);
 }
 
-static void drop_oldest(lupe_span_log *l) {
-  bucket *oldest = bucket_at(l, 0);
-  l->from = oldest->second + 1;
-  l->bytes -= oldest->room;
-  free(oldest->bytes);
-  *oldest = (bucket){0};
-  l->first = (l->first + 1) % LUPE_SAMPLE_SECONDS;
-  l->bucket_count--;
-}
-
-/* The newest second that is not behind `second`, or a new one. Readings come in order, but for a clock that
- * is set back: what is older is taken as of the newest second there is. */
+/* The first second that is not before `second`, or a new one. Readings come in order, but for a clock that
+ * is set back: what is older is taken as of a second there is. */
 static bucket *bucket_of(lupe_span_log *l, int64_t second) {
-  bucket *newest = l->bucket_count ? bucket_at(l, l->bucket_count - 1) : NULL;
-  if (newest && newest->second >= second) {
-    for (size_t i = 0; i < l->bucket_count; i++) {
-      if (bucket_at(l, i)->second >= second) return bucket_at(l, i);
-    }
-  }
-  while (l->bucket_count &&
-         (l->bucket_count == LUPE_SAMPLE_SECONDS || bucket_at(l, 0)->second <= second - LUPE_SAMPLE_SECONDS))
-    drop_oldest(l);
-  bucket *made = bucket_at(l, l->bucket_count++);
-  *made = (bucket){.second = second};
-  return made;
+  bucket *known = lupe_seconds_find(l->seconds, second);
+  return known ? known : lupe_seconds_add(l->seconds, second);
 }
 
 static bool make_room(lupe_span_log *l, bucket *b, size_t bytes) {
@@ -107,9 +93,10 @@ lupe_status lupe_span_log_add(lupe_span_log *l, int64_t second, const lupe_span_
     if (change->buckets[i]) e->cells[at++] = (cell){i, change->buckets[i]};
   }
   b->used += bytes;
-  while (l->bytes > LUPE_SPAN_LOG_BYTES && bucket_at(l, 0) != b) drop_oldest(l);
+  while (l->bytes > LUPE_SPAN_LOG_BYTES && lupe_seconds_at(l->seconds, 0) != b)
+    lupe_seconds_drop_oldest(l->seconds);
   if (l->bytes <= LUPE_SPAN_LOG_BYTES) return LUPE_OK;
-  drop_oldest(l); /* one second that is too large by itself */
+  lupe_seconds_drop_oldest(l->seconds); /* one second that is too large by itself */
   return LUPE_ENOMEM;
 }
 
@@ -219,8 +206,8 @@ static int by_row_and_name(const void *a, const void *b) {
 lupe_status lupe_span_log_sum(const lupe_span_log *l, int64_t from, int64_t to, const lupe_span_owner *owners,
                               size_t owner_count, lupe_span_sum **out, size_t *out_count) {
   summing s = {.owners = owners, .owner_count = owner_count};
-  for (size_t i = 0; i < l->bucket_count; i++) {
-    const bucket *b = bucket_at(l, i);
+  for (size_t i = 0; i < lupe_seconds_count(l->seconds); i++) {
+    const bucket *b = lupe_seconds_at(l->seconds, i);
     size_t at = 0;
     const entry *e;
     if (b->second < from || b->second >= to) continue;
@@ -246,8 +233,8 @@ lupe_status lupe_span_log_sum(const lupe_span_log *l, int64_t from, int64_t to, 
 /* -- the rest --------------------------------------------------------------------------------- */
 
 void lupe_span_log_hand_over(lupe_span_log *l, const lupe_sample_heir *heirs, size_t count) {
-  for (size_t i = 0; i < l->bucket_count; i++) {
-    const bucket *b = bucket_at(l, i);
+  for (size_t i = 0; i < lupe_seconds_count(l->seconds); i++) {
+    const bucket *b = lupe_seconds_at(l->seconds, i);
     size_t at = 0;
     entry *e;
     while ((e = (entry *)next_entry(b, &at))) {
@@ -261,7 +248,7 @@ void lupe_span_log_hand_over(lupe_span_log *l, const lupe_sample_heir *heirs, si
 }
 
 int64_t lupe_span_log_from(const lupe_span_log *l) {
-  return l->from;
+  return lupe_seconds_from(l->seconds);
 }
 
 size_t lupe_span_log_bytes(const lupe_span_log *l) {

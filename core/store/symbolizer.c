@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/store/demangle.h"
+#include "core/store/hash.h"
 #include "core/store/image.h"
 
 enum {
@@ -66,19 +67,13 @@ static bool same_text(const char *a, const char *b) {
   return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static size_t hash_text(const char *text) {
-  uint64_t hash = UINT64_C(0xcbf29ce484222325);
-  for (; *text; text++) hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
-  return (size_t)(hash ^ hash >> 32) % HASH_SLOTS;
-}
-
 lupe_status lupe_symbolizer_open(lupe_symbolizer *s, const char *path, const char *alternative,
                                  const char *build_id, const lupe_file_version *version, lupe_image **out) {
   static const lupe_file_version unknown = {0};
   if (!path) return LUPE_EINVAL;
   if (!version) version = &unknown;
   if (build_id && !build_id[0]) build_id = NULL;
-  lupe_image **slot = &s->images[hash_text(path)];
+  lupe_image **slot = &s->images[lupe_hash_bytes(path, strlen(path)) % HASH_SLOTS];
   for (lupe_image *image = *slot; image; image = image->next) {
     if (same_text(image->path, path) && same_text(image->build_id, build_id) &&
         lupe_file_version_is(&image->version, version)) {

@@ -9,10 +9,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum {
-  BACKLOG = 4096, /* a storm of forks connects at once; the kernel cuts it to somaxconn */
-  PASSED_FDS = 4, /* room for more than is ever sent, so that surplus ones arrive and are closed */
-};
+#include "core/wire/descriptor.h"
+
+enum { BACKLOG = 4096 /* a storm of forks connects at once; the kernel cuts it to somaxconn */ };
 
 static lupe_status address_of(const char *path, struct sockaddr_un *address) {
   size_t length = strlen(path);
@@ -115,19 +114,8 @@ lupe_status lupe_channel_send(int fd, uint32_t type, const void *body, size_t by
   lupe_message head = {.type = type, .body_bytes = (uint32_t)bytes};
   struct iovec parts[2] = {{&head, sizeof head}, {(void *)(uintptr_t)body, bytes}};
   struct msghdr message = {.msg_iov = parts, .msg_iovlen = bytes > 0 ? 2 : 1};
-  union {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int))];
-  } control = {.bytes = {0}};
-  if (pass_fd >= 0) {
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &pass_fd, sizeof pass_fd);
-  }
+  lupe__descriptor_room room;
+  if (pass_fd >= 0) lupe__descriptor_put(&message, &room, pass_fd);
   ssize_t sent;
   do {
     sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -135,38 +123,12 @@ lupe_status lupe_channel_send(int fd, uint32_t type, const void *body, size_t by
   return sent < 0 ? status_of_errno() : LUPE_OK;
 }
 
-/* The first descriptor of a message, the others closed; -1: none came. */
-static int take_descriptor(struct msghdr *message) {
-  int taken = -1;
-  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-      if (taken < 0) {
-        taken = fd;
-      } else {
-        close(fd);
-      }
-    }
-  }
-  return taken;
-}
-
 lupe_status lupe_channel_receive(int fd, lupe_message *out, void *body, size_t capacity, int *out_fd) {
   lupe_message head;
   struct iovec parts[2] = {{&head, sizeof head}, {body, capacity}};
-  union {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(PASSED_FDS * sizeof(int))];
-  } control;
-  struct msghdr message = {
-      .msg_iov = parts,
-      .msg_iovlen = 2,
-      .msg_control = control.bytes,
-      .msg_controllen = sizeof control.bytes,
-  };
+  lupe__descriptor_room room;
+  struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+  lupe__descriptor_expect(&message, &room);
   /* ECONNRESET is told once, before what the peer had sent: it left without reading all of ours. */
   ssize_t got;
   bool reset = false, again;
@@ -178,7 +140,7 @@ lupe_status lupe_channel_receive(int fd, lupe_message *out, void *body, size_t c
   if (got < 0) return status_of_errno();
 
   lupe_status status = LUPE_OK;
-  int passed = take_descriptor(&message);
+  int passed = lupe__descriptor_take(&message);
   if (got == 0) {
     status = LUPE_ENOENT;
   } else if ((message.msg_flags & MSG_CTRUNC) && passed < 0) {

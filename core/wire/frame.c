@@ -6,26 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/wire/descriptor.h"
+
 enum { HEADER = sizeof(uint32_t) };
-
-typedef union control {
-  struct cmsghdr header;
-  char bytes[CMSG_SPACE(sizeof(int))];
-} control;
-
-/* Keeps the first descriptor; a control buffer for one makes the kernel drop any more. */
-static void take_descriptor(lupe__frame *f, struct msghdr *message) {
-  for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    int fd;
-    memcpy(&fd, CMSG_DATA(c), sizeof fd);
-    if (f->fd >= 0) {
-      close(fd);
-    } else {
-      f->fd = fd;
-    }
-  }
-}
 
 static lupe_status read_some(lupe__frame *f, int socket, bool wait) {
   bool in_header = f->received < HEADER;
@@ -35,15 +18,19 @@ static lupe_status read_some(lupe__frame *f, int socket, bool wait) {
   } else {
     part = (struct iovec){f->body + (f->received - HEADER), HEADER + f->bytes - f->received};
   }
-  control c;
-  struct msghdr message = {
-      .msg_iov = &part, .msg_iovlen = 1, .msg_control = c.bytes, .msg_controllen = sizeof c.bytes};
+  lupe__descriptor_room room;
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  lupe__descriptor_expect(&message, &room);
   ssize_t n;
   do {
     n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
   } while (n < 0 && errno == EINTR);
   if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? LUPE_EAGAIN : LUPE_ENOENT;
-  take_descriptor(f, &message);
+  int fd = lupe__descriptor_take(&message);
+  if (f->fd < 0)
+    f->fd = fd;
+  else if (fd >= 0)
+    close(fd); /* a frame has one */
   if (n == 0) return LUPE_ENOENT;
   f->received += (size_t)n;
   return LUPE_OK;
@@ -80,17 +67,8 @@ lupe_status lupe__frame_write(int socket, const void *body, uint32_t bytes, int 
     if (*sent < HEADER) parts[message.msg_iovlen++] = (struct iovec){(char *)&bytes + *sent, HEADER - *sent};
     size_t done = *sent > HEADER ? *sent - HEADER : 0;
     if (bytes > done) parts[message.msg_iovlen++] = (struct iovec){(char *)body + done, bytes - done};
-    control c;
-    if (*sent == 0 && fd >= 0) {
-      memset(&c, 0, sizeof c);
-      message.msg_control = c.bytes;
-      message.msg_controllen = sizeof c.bytes;
-      struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof fd);
-      memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    }
+    lupe__descriptor_room room;
+    if (*sent == 0 && fd >= 0) lupe__descriptor_put(&message, &room, fd);
     ssize_t n = sendmsg(socket, &message, MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? LUPE_EAGAIN : LUPE_ENOENT;

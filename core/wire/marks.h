@@ -56,4 +56,6 @@ typedef struct lupe_marks {
   _Alignas(64) lupe_span_block blocks[LUPE_SPAN_BLOCKS_MAX];
 } lupe_marks;
 
+enum { LUPE_MARKS_BYTES = (sizeof(lupe_marks) + 4095) & -4096 }; /* of a segment: whole pages */
+
 #endif

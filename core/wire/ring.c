@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/wire/seals.h"
 
 enum {
   RING_MASK = LUPE_RING_BYTES - 8, /* a position, whatever it is, becomes an aligned place inside the ring */
@@ -144,8 +145,7 @@ struct lupe_ring_reader {
 
 static lupe_status map_segment(int fd, lupe_segment **out) {
   struct stat st;
-  int seals = fcntl(fd, F_GET_SEALS);
-  if (seals < 0 || (seals & SEALS) != SEALS || (seals & F_SEAL_WRITE)) return LUPE_ECORRUPT;
+  if (!lupe_has_seals(fd, SEALS) || lupe_has_seals(fd, F_SEAL_WRITE)) return LUPE_ECORRUPT;
   if (fstat(fd, &st) != 0) return LUPE_EIO;
   if (st.st_size != LUPE_SEGMENT_BYTES) {
     /* Another version may have another size: its first words say so. */
@@ -225,7 +225,7 @@ static lupe_status throw_away(lupe_ring_reader *r, uint64_t head) {
  * or jumped away there would block the ring for good: so once half of it waits behind such a
  * record for a second, all of it is given up. */
 static lupe_status stalled(lupe_ring_reader *r, uint64_t head) {
-  uint64_t now_ns = (uint64_t)lupe_clock_ns(CLOCK_MONOTONIC);
+  uint64_t now_ns = lupe_monotonic_ns();
   if (r->stalled_at != r->tail) {
     r->stalled_at = r->tail;
     r->stall_start = now_ns;

@@ -29,13 +29,16 @@ function turns:give()
   self.giving = false
 end
 
---- What `body` returns, run in a turn of its own. Its error comes through. Inside a task.
+local function given(self, ok, ...)
+  self:give()
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- All that `body` returns, run in a turn of its own. Its error comes through. Inside a task.
 function turns:run(body, ...)
   self:take()
-  local ok, result = pcall(body, ...)
-  self:give()
-  if not ok then error(result, 0) end
-  return result
+  return given(self, pcall(body, ...))
 end
 
 return turns

@@ -10,6 +10,7 @@ int setenv(const char *name, const char *value, int overwrite);
 int unsetenv(const char *name);
 int close(int fd);
 unsigned umask(unsigned mask);
+uid_t geteuid(void);
 ]])
 local core = support.core()
 
@@ -115,14 +116,15 @@ end)
 describe("the folder of a socket whose path others know", function()
   after_each(support.cleanup)
 
+  local function claim(folder, shared)
+    local out, text = ffi.new("lupe_agents_socket"), ffi.new("char[512]")
+    local status = tonumber(core.lupe_agents_socket_claim(out, folder .. "/agents", shared, text, 512))
+    if status == 0 then core.lupe_agents_socket_release(out) end
+    return status, ffi.string(text)
+  end
+
   it("is made with its mode whatever the umask, and not where a link is", function()
     local base = support.temp_dir()
-    local function claim(folder, shared)
-      local out, text = ffi.new("lupe_agents_socket"), ffi.new("char[512]")
-      local status = tonumber(core.lupe_agents_socket_claim(out, folder .. "/agents", shared, text, 512))
-      if status == 0 then core.lupe_agents_socket_release(out) end
-      return status, ffi.string(text)
-    end
     local function mode(folder)
       return (support.run({ "stat", "-c", "%a", folder }).out:gsub("\n$", ""))
     end
@@ -136,5 +138,62 @@ describe("the folder of a socket whose path others know", function()
     assert.equal(8, status)
     assert.matches("is not a folder", text, 1, true)
     assert.equal("700", mode(base .. "/own"))
+  end)
+
+  local function shell(line, ...) assert.equal(0, os.execute(line:format(...))) end
+
+  it("is refused where others could put another in the place of a folder around it", function()
+    local base = support.temp_dir()
+    shell("mkdir -p %s/open/between && chmod 777 %s/open", base, base)
+    for _, name in ipairs({ "open/socket", "open/between/socket", "open/../open/socket" }) do
+      local status, text = claim(base .. "/" .. name, false)
+      assert.equal(8, status, name)
+      assert.matches(base .. "/open has mode 0777: others could put a folder of their own in the place", text, 1, true)
+      assert.matches("expected: chmod go-w " .. base .. "/open, or another path by --socket", text, 1, true)
+    end
+    assert.equal(8, (claim(base .. "/open/socket", true)))
+    assert.equal("between\n", support.run({ "ls", "-A", base .. "/open" }).out)
+    for _, mode in ipairs({ "775", "757" }) do
+      shell("chmod %s %s/open", mode, base)
+      assert.equal(8, (claim(base .. "/open/between/socket", false)), mode)
+    end
+    for _, mode in ipairs({ "1777", "755", "700" }) do
+      shell("chmod %s %s/open", mode, base)
+      assert.equal(0, (claim(base .. "/open/between/socket", false)), mode)
+    end
+  end)
+
+  it("is refused where a link on the way lies among others' or leads through them", function()
+    local base = support.temp_dir()
+    shell("mkdir -p %s/mine %s/open/between %s/links && chmod 777 %s/open", base, base, base, base)
+    shell("ln -s %s/mine %s/open/link; ln -s %s/open/link %s/links/past", base, base, base, base)
+    shell("cd %s/links; ln -s ../open/between into; ln -s ../mine to; ln -s round round", base)
+    for _, name in ipairs({ "open/link", "links/into", "links/past" }) do
+      local status, text = claim(base .. "/" .. name .. "/socket", false)
+      assert.equal(8, status, name)
+      assert.matches(base .. "/open has mode 0777", text, 1, true)
+    end
+    assert.equal(0, (claim(base .. "/links/to/socket", false)))
+    local status, text = claim(base .. "/links/round/socket", false)
+    assert.equal(9, status)
+    assert.matches("links/round: Too many levels of symbolic links", text, 1, true)
+    status, text = claim(base .. "/nowhere/socket", false)
+    assert.equal(9, status)
+    assert.equal(base .. "/nowhere: No such file or directory", text)
+  end)
+
+  it("is refused where a folder around it, or a link on the way, is another user's", function()
+    if ffi.C.geteuid() ~= 0 then return pending("needs root, who can give away what it has made") end
+    local base = support.temp_dir()
+    shell("mkdir -p %s/theirs/between %s/mine; ln -s mine %s/link", base, base, base)
+    shell("chown 1 %s/theirs; chown -h 1 %s/link", base, base)
+    for _, name in ipairs({ "theirs", "link" }) do
+      for _, folder in ipairs({ name .. "/socket", name .. "/between/socket" }) do
+        local status, text = claim(base .. "/" .. folder, false)
+        assert.equal(8, status, folder)
+        assert.matches(("%s/%s belongs to user 1,"):format(base, name), text, 1, true)
+      end
+    end
+    assert.equal(0, (claim(base .. "/mine/socket", false)))
   end)
 end)

@@ -181,7 +181,7 @@ end }
     local whole, bad = support.read_file(file), dir .. "/bad.lupe"
     for message, text in pairs({
       ["it is cut off within its head"] = whole:sub(1, 20),
-      ["it is no recording: it does not begin with LUPEREC1"] = ("nothing"):rep(9),
+      ["it is no recording (--record makes one): it does not begin with LUPEREC1"] = ("nothing"):rep(9),
       ["its head is damaged"] = whole:sub(1, 30) .. "~" .. whole:sub(32),
     }) do
       support.write_file(bad, text)

@@ -1,4 +1,5 @@
 --- What the agent carries out when it is told to, in programs that run on.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
@@ -8,33 +9,27 @@ local EPERM, EINVAL, ENOSYS, ENOTSUP = 1, 22, 38, 95
 local SAME, NEVER = -2, -1
 
 describe("the agent, told what to do,", function()
-  local runtime, here, go
+  local runtime
 
-  before_each(function()
-    runtime = fake_runtime.new()
-    here, go = runtime.folder .. "/here", runtime.folder .. "/go"
-  end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
+  before_each(function() runtime = fake_runtime.new() end)
+  after_each(function() runtime:close() end)
 
   --- A fixture that does `commands`, and waits. Returns its connection and its process.
   local function paused(fixture, commands, options, welcome)
     local argv = { support.fixture(fixture) }
     for _, command in ipairs(commands) do argv[#argv + 1] = command end
-    argv[#argv + 1] = "tell=" .. here
-    argv[#argv + 1] = "wait=" .. go
+    argv[#argv + 1] = runtime.tell
+    argv[#argv + 1] = runtime.wait
     argv[#argv + 1] = commands.at_last
     local host = runtime:spawn(argv, options)
     local c = runtime:hello()
     c:welcome(welcome)
-    support.eventually(function() return support.read_file(here) end, 10, "the host to get there")
+    runtime:reached()
     return c, host
   end
 
   local function ended(host)
-    support.write_file(go, "")
+    runtime:release()
     assert.are.equal(0, host:wait(20))
   end
 
@@ -90,7 +85,7 @@ describe("the agent, told what to do,", function()
   it("leaves forked children arenas that give back", function()
     local c, host = paused("agent_host", { at_last = "purgeforks=30,1000000" }, KEEPS)
     local serial, purges, over = 0, 0, false
-    support.write_file(go, "")
+    runtime:release()
     while not over do
       serial = serial + 1
       c:say(7, ffi.new("lupe_agent_command", { serial = serial, kind = 2 }))
@@ -111,7 +106,7 @@ describe("the agent, told what to do,", function()
 
   it("says that it cannot where there is no jemalloc, or it is to be left alone", function()
     for _, options in ipairs({ { jemalloc = false }, { env = { LUPE_ALLOCATOR = "system" } } }) do
-      here, go = support.temp_dir() .. "/here", support.temp_dir() .. "/go"
+      runtime:meet_again()
       local c, host = paused("agent_host", {}, options)
       assert.are.equal(ENOTSUP, c:command("purge").status)
       assert.are.equal(ENOTSUP, c:command("decay", { dirty_decay_ms = 0 }).status)

@@ -1,4 +1,5 @@
 --- The agent's thread: it answers, it says farewell, and the program never notices it.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
@@ -6,22 +7,14 @@ local support = require("spec.support")
 ffi.cdef("void *dlsym(void *library, const char *name);")
 
 describe("the agent's thread", function()
-  local runtime, here, go
+  local runtime
 
-  before_each(function()
-    runtime = fake_runtime.new()
-    here, go = runtime.folder .. "/here", runtime.folder .. "/go"
-  end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
+  before_each(function() runtime = fake_runtime.new() end)
+  after_each(function() runtime:close() end)
 
-  local function reached() support.eventually(function() return support.read_file(here) end, 10, "the host") end
-  local function release() support.write_file(go, "") end
 
   it("says who the program is", function()
-    local host = runtime:host({ "wait=" .. go })
+    local host = runtime:host({ runtime.wait })
     local hello = runtime:hello().hello
     local stat = support.read_file("/proc/" .. host.pid .. "/stat"):match("%) (.*)")
     local fields = {}
@@ -29,7 +22,7 @@ describe("the agent's thread", function()
     assert.are.same({ ffi.C.LUPE_WIRE_VERSION, host.pid, 0 }, { hello.version, hello.pid, hello.forked })
     assert.are.same({ tonumber(fields[2]), fields[20] },
       { hello.ppid, (tostring(hello.start_ticks):gsub("ULL", "")) })
-    release()
+    runtime:release()
     assert.are.equal(0, host:wait())
   end)
 
@@ -39,7 +32,7 @@ describe("the agent's thread", function()
   end
 
   it("shows what is mapped, and where libc's memory functions really are", function()
-    local host = runtime:host({ "wait=" .. go })
+    local host = runtime:host({ runtime.wait })
     local c = runtime:hello()
     c:expect("maps")
     assert.are.equal(support.read_file("/proc/" .. host.pid .. "/maps"), c.maps)
@@ -50,7 +43,7 @@ describe("the agent's thread", function()
       local own = tonumber(ffi.cast("uintptr_t", ffi.C.dlsym(libc, name)))
       assert.are.equal(own - own_base, tonumber(c.hello.memory_functions[i - 1]) - base, name)
     end
-    release()
+    runtime:release()
     assert.are.equal(0, host:wait())
   end)
 
@@ -78,10 +71,10 @@ describe("the agent's thread", function()
   end)
 
   it("vanishes without a word when the program is killed or aborts", function()
-    for command, signal in pairs({ ["wait=" .. go] = 9, abort = 6 }) do
-      local host = runtime:host({ "tell=" .. here, command })
+    for command, signal in pairs({ [runtime.wait] = 9, abort = 6 }) do
+      local host = runtime:host({ runtime.tell, command })
       local c = runtime:hello()
-      reached()
+      runtime:reached()
       if signal == 9 then host:kill(9) end
       local _, got = host:wait()
       assert.are.equal(signal, got)
@@ -90,7 +83,7 @@ describe("the agent's thread", function()
   end)
 
   it("leaves the program's signals to the program", function()
-    local host = runtime:host({ "wait=" .. go })
+    local host = runtime:host({ runtime.wait })
     runtime:hello()
     host:kill(15)
     local _, signal = host:wait(5)
@@ -115,37 +108,37 @@ describe("the agent's thread", function()
   end)
 
   it("goes on when the first thread has left and others have not", function()
-    local host = runtime:host({ "leave", "tell=" .. here, "wait=" .. go, "exit=3" })
+    local host = runtime:host({ "leave", runtime.tell, runtime.wait, "exit=3" })
     local c = runtime:hello()
     c:welcome()
-    reached()
+    runtime:reached()
     local _, reply = c:profile()
     assert.are.equal(0, reply.status)
-    release()
+    runtime:release()
     assert.are.equal(3, host:wait(10))
   end)
 
   it("has no descriptor that the program could see", function()
     local bare = support.run({ support.fixture("agent_host"), "fds" })
-    local host = runtime:host({ "tell=" .. here, "wait=" .. go, "fds" })
+    local host = runtime:host({ runtime.tell, runtime.wait, "fds" })
     local c = runtime:hello()
     c:welcome()
-    reached()
+    runtime:reached()
     c:profile()
-    release()
+    runtime:release()
     host:wait()
     assert.are.equal(bare.out, host:stdout())
   end)
 
   it("survives a program that closes everything, and writes nothing into what it opens instead", function()
     local files = support.temp_dir()
-    local host = runtime:host({ "closeall=" .. files, "keep=100,20000", "tell=" .. here, "wait=" .. go })
+    local host = runtime:host({ "closeall=" .. files, "keep=100,20000", runtime.tell, runtime.wait })
     local c = runtime:hello()
     c:welcome()
-    reached()
+    runtime:reached()
     local text = c:profile()
     assert.is_true(fake_runtime.parse(text).bytes > 0)
-    release()
+    runtime:release()
     assert.are.equal(0, host:wait())
     c:expect("profiled")
     c:expect("goodbye")
@@ -153,11 +146,11 @@ describe("the agent's thread", function()
   end)
 
   it("lets the program go on, unprofiled, when the runtime dies", function()
-    local host = runtime:host({ "churn=100,20000", "tell=" .. here, "wait=" .. go, "keep=5000,20000", "fork",
+    local host = runtime:host({ "churn=100,20000", runtime.tell, runtime.wait, "keep=5000,20000", "fork",
       "keep=100,20000", "print=done", "exit=4" })
     local c = runtime:hello()
     c:welcome()
-    reached()
+    runtime:reached()
     local before = c:counter("heap_samples")
     assert.is_true(before > 0)
     ffi.C.close(c.fd)
@@ -165,7 +158,7 @@ describe("the agent's thread", function()
     support.eventually(function() -- its thread is gone: only the first one is left
       return support.read_file("/proc/" .. host.pid .. "/status"):match("Threads:%s+1\n")
     end, 5, "the agent's thread to end")
-    release()
+    runtime:release()
     assert.are.equal(4, host:wait())
     assert.are.equal("done\n", host:stdout())
     assert.are.equal(before, c:counter("heap_samples"))
@@ -194,12 +187,12 @@ describe("the agent's thread", function()
       function(c) c:say(99) end,
       function(c) ffi.C.send(c.fd, "abc", 3, 0x4000) end,
     }) do
-      os.remove(go)
-      local host = runtime:host({ "wait=" .. go, "exit=2" })
+      runtime:meet_again()
+      local host = runtime:host({ runtime.wait, "exit=2" })
       local c = runtime:hello()
       talk(c)
       c:gone()
-      release()
+      runtime:release()
       assert.are.equal(2, host:wait())
     end
   end)

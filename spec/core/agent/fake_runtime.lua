@@ -9,6 +9,7 @@ typedef unsigned uid_t;
 intptr_t pread(int fd, void *bytes, size_t count, long offset);
 void *mmap(void *at, size_t bytes, int protection, int flags, int fd, long offset);
 int munmap(void *at, size_t bytes);
+int chmod(const char *path, unsigned mode);
 ]])
 support.declare("core/lupe.h")
 support.declare("core/wire/message.h")
@@ -30,14 +31,37 @@ fake_runtime.state = { on = 0, no_jemalloc = 1, no_profiling = 2, prof_disabled 
 fake_runtime.sampling = { off = 0, on = 1, foreign = 2, refused = 3, unreadable = 4, unsupported = 5 }
 fake_runtime.jemalloc = "libjemalloc.so.2"
 
---- Listens in a directory of its own.
+--- Listens in a directory of its own, in which it also meets programs: `here` is a file that they make at the command
+-- `tell`, `go` one that they wait for at `wait`.
 function fake_runtime.new()
   local self = setmetatable({ folder = support.temp_dir(), connections = {}, silent = {} }, fake_runtime)
-  self.path = self.folder .. "/socket"
+  self.path, self.here, self.go = self.folder .. "/socket", self.folder .. "/here", self.folder .. "/go"
+  self.tell, self.wait = "tell=" .. self.here, "wait=" .. self.go
   local fd = ffi.new("int[1]")
   assert(core.lupe_channel_listen(self.path, fd) == OK, "listen")
   self.fd = fd[0]
   return self
+end
+
+--- Waits until a program has made a file (nil: `here`).
+function fake_runtime:reached(path)
+  support.eventually(function() return support.read_file(path or self.here) end, 20, "the host to get there")
+end
+
+--- Lets a program go on that waits for a file (nil: `go`).
+function fake_runtime:release(path) support.write_file(path or self.go, "") end
+
+--- Lets another program meet us at the same files.
+function fake_runtime:meet_again()
+  os.remove(self.here)
+  os.remove(self.go)
+end
+
+--- Where a program without rights can meet us; the runtime's own directory is private.
+function fake_runtime.open_directory()
+  local path = support.temp_dir()
+  ffi.C.chmod(path, 511) -- 0777
+  return path
 end
 
 --- What to put into a program's environment.
@@ -100,11 +124,13 @@ function fake_runtime:hello(seconds)
   return support.eventually(function() return self:try_hello() end, seconds, "a HELLO")
 end
 
+--- The end of a spec: that of its programs, too.
 function fake_runtime:close()
   if self.fd then ffi.C.close(self.fd) end
   self.fd = nil
   for _, c in ipairs(self.connections) do c:close() end
   self.connections = {}
+  support.cleanup()
 end
 
 --- What a descriptor shows from its beginning on.

@@ -1,32 +1,27 @@
 --- A program changes its user and groups: the agent's thread must be told the same as the program's.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
 
 local NOBODY = 65534
 
 describe("a program that changes who it is", function()
-  local runtime, here, go
+  local runtime
 
-  before_each(function()
-    runtime = fake_runtime.new()
-    here, go = runtime.folder .. "/here", runtime.folder .. "/go"
-  end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
+  before_each(function() runtime = fake_runtime.new() end)
+  after_each(function() runtime:close() end)
 
   local function is_root() return support.run({ "id", "-u" }).out == "0\n" end
 
   -- Once the agent speaks with the runtime, `commands` are done: the process, its connection.
   local function host(commands)
-    local argv = { "wait=" .. here }
+    local argv = { "wait=" .. runtime.here }
     for _, command in ipairs(commands) do argv[#argv + 1] = command end
     local started = runtime:host(argv)
     local c = runtime:hello(20)
     c:welcome()
     c:expect("maps")
-    support.write_file(here, "")
+    runtime:release(runtime.here)
     return started, c
   end
 
@@ -38,11 +33,11 @@ describe("a program that changes who it is", function()
   it("while it keeps its capabilities, lives, and its agent leaves", function()
     if not is_root() then return pending("changing users takes root") end
     support.run({ "chmod", "711", runtime.folder }) -- so that it finds `go` as another user, too
-    local started, c = host({ "keepcaps=" .. NOBODY, "wait=" .. go, "exit=3" })
+    local started, c = host({ "keepcaps=" .. NOBODY, runtime.wait, "exit=3" })
     c:gone(20)
     support.eventually(function() return ids(started.pid)[2] == "65534" end, 20, "the other group")
     assert.are.same({ "65534", "65534", "" }, ids(started.pid))
-    support.write_file(go, "")
+    runtime:release()
     assert.are.equal(3, started:wait(20))
   end)
 

@@ -1,4 +1,5 @@
 --- The agent in a tree of processes: fork, exec, setuid, and where it has no business.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local support = require("spec.support")
@@ -6,33 +7,16 @@ local support = require("spec.support")
 ffi.cdef("unsigned geteuid(void);")
 
 describe("under the agent", function()
-  local runtime, here, go
+  local runtime
 
-  before_each(function()
-    runtime = fake_runtime.new()
-    here, go = runtime.folder .. "/here", runtime.folder .. "/go"
-  end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
-
-  local function reached(path)
-    support.eventually(function() return support.read_file(path or here) end, 10, "the host to get there")
-  end
-  local function release() support.write_file(go, "") end
-  -- Where a program without rights can meet us; the runtime's own directory stays private.
-  local function open_directory()
-    local path = support.temp_dir()
-    os.execute("chmod 777 " .. path)
-    return path
-  end
+  before_each(function() runtime = fake_runtime.new() end)
+  after_each(function() runtime:close() end)
 
   it("a program without LUPE_SOCKET is left alone", function()
-    local host = runtime:host({ "tell=" .. here, "wait=" .. go, "exit=3" }, { env = { LUPE_SOCKET = false } })
-    reached()
+    local host = runtime:host({ runtime.tell, runtime.wait, "exit=3" }, { env = { LUPE_SOCKET = false } })
+    runtime:reached()
     assert.is_truthy(support.read_file("/proc/" .. host.pid .. "/status"):match("Threads:%s+1\n"))
-    release()
+    runtime:release()
     assert.are.equal(3, host:wait())
   end)
 
@@ -45,18 +29,18 @@ describe("under the agent", function()
   end)
 
   it("a forked child is a target of its own, with its own samples", function()
-    local host = runtime:host({ "keep=200,20000", "fork", "tell=" .. here, "wait=" .. go, "keep=300,20000", "exit=5" })
+    local host = runtime:host({ "keep=200,20000", "fork", runtime.tell, runtime.wait, "keep=300,20000", "exit=5" })
     local parent = runtime:hello()
     parent:welcome()
     local child = runtime:hello()
     child:welcome()
     assert.are.same({ host.pid, 1 }, { child.hello.ppid, child.hello.forked })
     assert.are_not.equal(host.pid, child.hello.pid)
-    reached()
+    runtime:reached()
     local text = child:profile()
     assert.is_near(200 * 20480, fake_runtime.parse(text).bytes, 500000) -- what it inherited
     local before = #parent:drain()
-    release()
+    runtime:release()
     assert.are.equal(5, host:wait())
     local _, last = child:expect("profiled")
     assert.is_near(500 * 20480, fake_runtime.parse(last).bytes, 500000)
@@ -67,7 +51,7 @@ describe("under the agent", function()
   end)
 
   it("children of children connect as well", function()
-    local host = runtime:host({ "fork", "fork", "fork", "wait=" .. go, "exit=5" })
+    local host = runtime:host({ "fork", "fork", "fork", runtime.wait, "exit=5" })
     local pids = {}
     for _ = 1, 4 do
       local c = runtime:hello()
@@ -77,18 +61,18 @@ describe("under the agent", function()
     local n = 0
     for _ in pairs(pids) do n = n + 1 end
     assert.are.equal(4, n)
-    release()
+    runtime:release()
     assert.are.equal(5, host:wait())
   end)
 
   it("a child that no fork handler knows of works, and writes into nobody's ring", function()
-    local host = runtime:host({ "keep=100,20000", "tell=" .. here, "wait=" .. go, "rawfork",
+    local host = runtime:host({ "keep=100,20000", runtime.tell, runtime.wait, "rawfork",
       "keep=500,20000", "exit=5" })
     local parent = runtime:hello()
     parent:welcome()
-    reached()
+    runtime:reached()
     local before = #parent:drain()
-    release()
+    runtime:release()
     assert.are.equal(5, host:wait(10))
     assert.are.equal(before, #parent:drain())
     assert.are.equal(before, parent:counter("heap_samples"))
@@ -154,16 +138,16 @@ describe("under the agent", function()
       pending("needs root")
       return
     end
-    local meeting = open_directory()
+    local meeting = runtime.open_directory()
     local host = runtime:host({ "keep=100,20000", "setuid=65534", "tell=" .. meeting .. "/here",
       "wait=" .. meeting .. "/go", "exit=4" })
     local c = runtime:hello()
     c:welcome()
-    reached(meeting .. "/here")
+    runtime:reached(meeting .. "/here")
     local text, reply = c:profile()
     assert.are.equal(0, reply.status)
     assert.is_near(100 * 20480, fake_runtime.parse(text).bytes, 500000)
-    support.write_file(meeting .. "/go", "")
+    runtime:release(meeting .. "/go")
     assert.are.equal(4, host:wait())
     c:expect("profiled")
     c:expect("goodbye")
@@ -174,16 +158,16 @@ describe("under the agent", function()
       pending("needs root")
       return
     end
-    local meeting = open_directory()
+    local meeting = runtime.open_directory()
     local host = runtime:host({ "fork", "setuid=65534", "keep=100,20000", "tell=" .. meeting .. "/here",
       "wait=" .. meeting .. "/go", "exit=4" })
     runtime:hello():welcome()
     local child = runtime:hello()
     child:welcome()
-    reached(meeting .. "/here")
+    runtime:reached(meeting .. "/here")
     local text = child:profile()
     assert.is_near(100 * 20480, fake_runtime.parse(text).bytes, 500000)
-    support.write_file(meeting .. "/go", "")
+    runtime:release(meeting .. "/go")
     assert.are.equal(4, host:wait())
     child:expect("profiled")
     child:expect("goodbye")
@@ -221,7 +205,7 @@ describe("under the agent", function()
     local host = runtime:host({ "chroot=" .. jail, "tell=/here", "wait=/go", "exit=4" })
     local c = runtime:hello()
     c:welcome()
-    reached(jail .. "/here")
+    runtime:reached(jail .. "/here")
     local text, reply = c:profile()
     assert.is_nil(text)
     assert.are_not.equal(0, reply.status)
@@ -231,7 +215,7 @@ describe("under the agent", function()
         if s.kind == "wall" and s.depth > 0 then return c:counter("cpu_state") == fake_runtime.sampling.on end
       end
     end, 10, "a stack")
-    support.write_file(jail .. "/go", "")
+    runtime:release(jail .. "/go")
     assert.are.equal(4, host:wait())
   end)
 end)

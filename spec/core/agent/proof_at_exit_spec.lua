@@ -1,4 +1,5 @@
 --- The leak proof that a program makes as it exits, where that is wanted.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local proof_hosts = require("spec.core.agent.proof_hosts")
 local support = require("spec.support")
@@ -11,10 +12,7 @@ describe("a leak proof at exit", function()
   local LIMITS = { interval_ms = 20, max_ms = 5000 }
 
   before_each(function() runtime = fake_runtime.new() end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
+  after_each(function() runtime:close() end)
 
   local function started(fixture, commands, after, limits)
     return proof_hosts.start(runtime, fixture, commands,

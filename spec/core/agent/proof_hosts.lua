@@ -1,8 +1,5 @@
 --- Programs that leak proofs are made of, and what a proof said of their objects.
-local ffi = require("ffi")
 local support = require("spec.support")
-
-ffi.cdef("int chmod(const char *path, unsigned mode);")
 
 local proof_hosts = {}
 
@@ -25,8 +22,7 @@ host.__index = host
 -- arguments behind the wait.
 function proof_hosts.start(runtime, fixture, arguments, options)
   options = options or {}
-  local folder = support.temp_dir()
-  ffi.C.chmod(folder, 511) -- 0777: some become somebody else
+  local folder = runtime.open_directory() -- some become somebody else
   local self = setmetatable({ here = folder .. "/here", go = folder .. "/go", again = folder .. "/again",
     changed = folder .. "/changed" }, host)
   local argv = { support.fixture(fixture) }

@@ -1,4 +1,5 @@
 --- A leak proof, as the program sees it that it is made of: not at all.
+-- not under asan: neither the agent nor the programs that it is in are sanitized
 local ffi = require("ffi")
 local fake_runtime = require("spec.core.agent.fake_runtime")
 local proof_hosts = require("spec.core.agent.proof_hosts")
@@ -14,10 +15,7 @@ describe("a leak proof under way", function()
   local runtime
 
   before_each(function() runtime = fake_runtime.new() end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
+  after_each(function() runtime:close() end)
 
   local function guest(commands, options)
     options = options or {}
@@ -84,9 +82,8 @@ describe("a leak proof under way", function()
   end)
 
   it("lets a program fork whose child is another target, and is proved too", function()
-    local here, go = runtime.folder .. "/here", runtime.folder .. "/go"
-    local process = runtime:spawn({ support.fixture("proof_guest"), "heap=300000", "fork", "tell=" .. here,
-      "wait=" .. go, "exit=5" }, { conf = SOME })
+    local process = runtime:spawn({ support.fixture("proof_guest"), "heap=300000", "fork", runtime.tell, runtime.wait,
+      "exit=5" }, { conf = SOME })
     local parent = runtime:hello()
     parent:welcome()
     assert(parent:prove({ interval_ms = 0 })) -- the program forks amid this
@@ -97,7 +94,7 @@ describe("a leak proof under way", function()
     assert.are.equal(process.pid, parent.hello.pid)
     assert.are.equal(process.pid, child.hello.ppid)
     assert.is_nil(runtime:try_hello())
-    support.write_file(go, "")
+    runtime:release()
     assert.are.equal(5, (process:wait()))
   end)
 
@@ -257,7 +254,8 @@ describe("a leak proof under way", function()
     local script = [[
       trap 'ends=$((ends + 1))' CHLD
       for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do (exit $i) & wait $!; printf '%s ' $?; done
-      sleep 0.3 & sleep 0.2 & wait; echo $?
+      sleep 0.3 & long=$!; sleep 0.2 & wait $!; echo $?
+      wait $long; echo $?
       jobs
     ]]
     for _, shell in ipairs({ { "sh", "-c", script }, { "bash", "-m", "-c", script } }) do
@@ -285,10 +283,7 @@ describe("a leak proof that may not be made", function()
   local runtime
 
   before_each(function() runtime = fake_runtime.new() end)
-  after_each(function()
-    runtime:close()
-    support.cleanup()
-  end)
+  after_each(function() runtime:close() end)
 
   local function refused(commands, limits, expected, options)
     options = options or {}
@@ -335,10 +330,10 @@ describe("a leak proof that may not be made", function()
       { conf = SOME })
     local c = runtime:hello()
     c:welcome()
-    support.eventually(function() return support.read_file(runtime.folder .. "/here") end, 10, "the host to get there")
+    runtime:reached()
     assert(c:prove())
     assert.are.equal(outcome.no_proc, c:proved().outcome)
-    support.write_file(runtime.folder .. "/go", "")
+    runtime:release()
     assert.are.equal(0, (host:wait()))
   end)
 

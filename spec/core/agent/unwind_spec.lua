@@ -170,7 +170,8 @@ describe("the unwinder", function()
   end
 
   it("agrees with libunwind at every instruction of a program, or stops short and says so", function()
-    local run = support.run({ support.fixture("unwind_steps"), support.sanitized and "100000" or "250000" })
+    local run = support.run({ support.fixture("unwind_steps"), support.sanitized and "100000" or "250000" },
+      { seconds = 120 })
     assert.equal(0, run.code, run.err)
     local seen = {}
     for name, count in run.out:gmatch("(%a+) (%d+)") do seen[name] = tonumber(count) end

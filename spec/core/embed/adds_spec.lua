@@ -116,6 +116,7 @@ describe("what an embedding program adds", function()
     for i = 1, 3 do assert.equal(STATUS.EINVAL, said.add_rule[i].status) end
     assert.matches('name is "../mine.lua", expected such as "queue_depth.lua"', said.add_rule[1].text, 1, true)
     assert.equal(STATUS.EINVAL, one(said, "add_module").status)
+    assert.matches('expected such as "queue".* a module is named without ".lua"$', one(said, "add_module").text)
     assert.matches("more than 65536 bytes", said.add_rule[3].text, 1, true)
   end)
 

@@ -51,6 +51,20 @@ describe("what an embedding program asks", function()
       assert.matches('did you mean "leak.steady-growth"', said.evaluate[2].text, 1, true)
     end)
 
+    heap_it("is where a rule failed, and lupe answers on (" .. mode .. ")", function()
+      local rule = support.write_file(support.temp_dir() .. "/rule.lua", [[
+return {
+  api = 1, id = "pattern.mine", kind = "pattern", title = "Mine",
+  check = function() error("no such luck") end,
+}
+]])
+      local said = embedding.run({ "mode " .. mode, "start", "profiles 1", "add_rule mine.lua " .. rule,
+        "evaluate pattern.mine", "evaluate leak.steady-growth", "stop" }, { program = "embed_host" })
+      assert.equal(STATUS.ESCRIPT, said.evaluate[1].status)
+      assert.matches("mine.lua:3: no such luck", said.evaluate[1].text, 1, true)
+      assert.equal(STATUS.OK, said.evaluate[2].status)
+    end)
+
     it("is what HTTP would answer, whatever the limits there are (" .. mode .. ")", function()
       local said, lines = embedding.run({ "mode " .. mode, "set rate_reads=1", "start", "get /api/targets",
         "get /api/targets?x=1", "get /api/health", "get /nothing", "stop" })

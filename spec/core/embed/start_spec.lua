@@ -67,13 +67,14 @@ describe("lupe_start and lupe_stop", function()
       end)
 
       it("say that the port is taken", function()
-        local port = support.free_port()
-        local first = embedding.spawn({ "set listen=127.0.0.1:" .. port, "start",
-          "wait " .. support.temp_dir() .. "/x" })
-        support.eventually(function() return first:stdout():find("start 0") end, 20, "the first one to start")
+        local first = embedding.spawn({ "start", "about", "wait " .. support.temp_dir() .. "/x" })
+        local port = support.eventually(function()
+          return first:stdout():match('"url":"http://127%.0%.0%.1:(%d+)"')
+        end, 20, "the first one to start")
         local start = one(embedding.run({ "mode " .. mode, "set listen=127.0.0.1:" .. port, "start" }), "start")
         assert.equal(STATUS.EINUSE, start.status)
         assert.matches("cannot listen on 127.0.0.1 port " .. port, start.text, 1, true)
+        assert.matches("choose another by listen=ADDRESS:PORT", start.text, 1, true)
       end)
 
       it("let the agents of nobody else but the program's user in", function()
@@ -151,6 +152,42 @@ describe("lupe_start and lupe_stop", function()
       assert.matches("^start [^0]", process:stdout())
       assert.equal(0, process.code)
     end
+  end)
+
+  for _, mode in ipairs({ "process", "helper" }) do
+    it("say that a limit leaves too few descriptors, and start where it is raised (" .. mode .. ")", function()
+      local words, limits = { "mode " .. mode }, { 4, 5, 6, 8, 10, 12, 14, 15, 17, 19, 24, 36 }
+      for _, limit in ipairs(limits) do
+        words[#words + 1] = "limit_files " .. limit
+        words[#words + 1] = "start"
+      end
+      for _, word in ipairs({ "limit_files 256", "start", "get /api/targets", "stop" }) do words[#words + 1] = word end
+      local said = embedding.run(words)
+      for i, limit in ipairs(limits) do
+        local start = said.start[i]
+        assert.equal(STATUS.EIO, start.status, limit)
+        assert.is_truthy(start.text:find("descriptors", 1, true) or start.text:find("oo many open files", 1, true),
+          start.text)
+      end
+      assert.equal("the runtime needs 32 descriptors of its own and gets 31: Too many open files; RLIMIT_NOFILE is 36 "
+        .. "(`ulimit -n`)", said.start[#limits].text)
+      assert.same({ 0, 0, 0 }, { said.start[#limits + 1].status, one(said, "get").status, one(said, "stop").status })
+    end)
+  end
+
+  it("say that the program itself has no descriptors left, and start where it has closed some", function()
+    local words, lefts = { "mode process", "limit_files 64" }, { 0, 1, 3 }
+    for _, left in ipairs(lefts) do
+      for _, word in ipairs({ "fill_files " .. left, "start", "closefrom" }) do words[#words + 1] = word end
+    end
+    for _, word in ipairs({ "start", "get /api/targets", "stop" }) do words[#words + 1] = word end
+    local said = embedding.run(words)
+    for i in ipairs(lefts) do
+      assert.not_equal(STATUS.OK, said.start[i].status)
+      assert.is_truthy(said.start[i].text:find("no descriptors", 1, true)
+        or said.start[i].text:find("oo many open files", 1, true), said.start[i].text)
+    end
+    assert.same({ 0, 0, 0 }, { said.start[#lefts + 1].status, one(said, "get").status, one(said, "stop").status })
   end)
 
   it("wait for a runtime that has not ended before there is another one", function()

@@ -90,8 +90,9 @@ function collected_run:snapshot()
   return self:await_snapshot(function(done) core.lupe_collector_snapshot(self.collector, 0, 0, done, nil) end)
 end
 
-function collected_run:finish()
-  return self:await_snapshot(function(done) core.lupe_collector_finish(self.collector, done, nil) end)
+--- `lines_ms`: for source lines that are not known yet, at most; default 2000.
+function collected_run:finish(lines_ms)
+  return self:await_snapshot(function(done) core.lupe_collector_finish(self.collector, lines_ms or 2000, done, nil) end)
 end
 
 --- Closes all of it; whoever waits is told before.

@@ -237,7 +237,8 @@ describe("a recording", function()
 
   it("says what a file is that is none", function()
     put(("no recording at all, but long enough "):rep(9))
-    assert.same({ nil, ECORRUPT, "it is no recording: it does not begin with LUPEREC1" }, { open() })
+    assert.same({ nil, ECORRUPT, "it is no recording (--record makes one): it does not begin with LUPEREC1" },
+      { open() })
     assert.same({ nil, EIO, "" }, { open(dir .. "/missing") })
     assert.equal(2, ffi.errno())
     assert.same({ nil, EIO, "" }, { open(dir) })

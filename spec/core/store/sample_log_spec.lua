@@ -2,10 +2,11 @@ local ffi = require("ffi")
 local support = require("spec.support")
 
 support.declare("core/store/sample_log.h")
+support.declare("core/store/seconds.h")
 ffi.cdef("void free(void *);")
 local core = support.core()
 local OK, ENOMEM = 0, tonumber(core.LUPE_ENOMEM)
-local ROWS, SECONDS = core.LUPE_SAMPLE_ROWS_MAX, core.LUPE_SAMPLE_SECONDS
+local ROWS, SECONDS = core.LUPE_SAMPLE_ROWS_MAX, core.LUPE_SECONDS_MAX
 local NOW, NO_STACK = 1700000000, 2 ^ 32 - 1
 
 describe("the sample log", function()

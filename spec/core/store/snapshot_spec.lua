@@ -4,6 +4,7 @@ local snapshots = require("spec.support_snapshot")
 
 ffi.cdef([[
 void *mmap(void *where, size_t bytes, int protection, int flags, int fd, long offset);
+int open(const char *path, int flags, ...);
 ]])
 local core = support.core()
 
@@ -91,6 +92,13 @@ describe("a snapshot", function()
     assert.are.equal(core.LUPE_ECORRUPT, core.lupe_snapshot_map(fd, true, out))
     assert.are.equal(0, tonumber(core.lupe_snapshot_map(fd, false, out)))
     core.lupe_snapshot_release(out[0])
+    snapshots.close(fd)
+    local path = support.temp_dir() .. "/snapshot" -- of what cannot be sealed
+    local file = assert(io.open(path, "w"))
+    file:write(ffi.string(built.address, built.bytes))
+    file:close()
+    fd = ffi.C.open(path, 0)
+    assert.are.equal(core.LUPE_ECORRUPT, core.lupe_snapshot_map(fd, true, out))
     snapshots.close(fd)
     fd = snapshots.memfd("not a snapshot")
     assert.are.equal(core.LUPE_ECORRUPT, core.lupe_snapshot_map(fd, false, out))
