@@ -162,6 +162,12 @@ describe("lupe serve", function()
     local burst = support.spawn({ "sh", "-c", daemon:preload_env() .. "i=0; while [ $i -lt 200 ]; do "
       .. support.fixture("agent_host") .. " keep=1,1000 & i=$((i+1)); done; wait" })
     while burst:alive() do daemon:get("/api/targets") end
+    -- It lives for less than ten seconds, so whoever is heard of to have ended after it could push it out.
+    daemon:await("/api/targets", function(answer)
+      local live = 0
+      for _, target in ipairs(answer.targets) do live = live + (target.live and 1 or 0) end
+      return live == 1
+    end)
     support.write_file(dir .. "/five", "")
     program:wait(20)
     assert.equal("exited", daemon:await_report(program.pid).how)
