@@ -122,10 +122,6 @@ static lupe_status check_folder(const char *folder, bool shared, char *error, si
   lupe_status way = lupe_safe_way_check(around, error, error_bytes);
   if (way != LUPE_OK) return way;
   if (mkdir(folder, mode) == 0) return set_mode(folder, mode, error, error_bytes);
-  if (errno == ENOENT) {
-    snprintf(error, error_bytes, "%s cannot be made: the folder around it is missing, too", folder);
-    return LUPE_EIO;
-  }
   if (errno != EEXIST) return failed(folder, error, error_bytes);
   struct stat s;
   if (lstat(folder, &s) != 0) return failed(folder, error, error_bytes);

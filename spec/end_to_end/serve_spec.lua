@@ -130,10 +130,11 @@ describe("lupe serve", function()
       end)
       program:kill(SIGKILL)
       program:wait(20)
+      daemon:await_report(program.pid) -- none is due any more when the next program comes
     end
-    run(support.fixture("agent_host"), "keep=64,16384 wait=" .. dir .. "/never", "spec_leaf")
+    run(support.fixture("agent_host"), "keep=640,65536 wait=" .. dir .. "/never", "spec_leaf")
     run(support.built("examples/leaky_server"), "--self-drive 60", "remember_session")
-    run(support.fixture("agent_host"), "keep=64,16384 wait=" .. dir .. "/never", "spec_leaf")
+    run(support.fixture("agent_host"), "keep=640,65536 wait=" .. dir .. "/never", "spec_leaf")
   end)
 
   it("goes on after garbage on its socket, and after a connection that says nothing", function()
@@ -348,7 +349,7 @@ describe("the socket of lupe serve", function()
     assert.truthy(lupe.err:find("expected a path such as " .. dir .. "/lupe/agents", 1, true), lupe.err)
     lupe = refused("--socket", dir .. "/some/where/agents")
     assert.equal(125, lupe.code)
-    assert.truthy(lupe.err:find(dir .. "/some/where cannot be made: the folder around it is missing, too", 1, true))
+    assert.truthy(lupe.err:find(dir .. "/some: No such file or directory", 1, true), lupe.err)
   end)
 
   it("says at start where it cannot keep reports", function()
