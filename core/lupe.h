@@ -101,7 +101,7 @@ typedef struct lupe_event {
   const char *rule;     /* its id, such as "leak.steady-growth" */
   const char *severity; /* "info", "low", "medium", "high" or "critical" */
   const char *text;     /* in words, one line */
-  const char *json;     /* all of it, as an element of /api/findings; of an alert, too */
+  const char *json;     /* all of it, as an element of /api/findings, also of an alert */
 } lupe_event;
 
 typedef void (*lupe_event_cb)(void *arg, const lupe_event *event);

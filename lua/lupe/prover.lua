@@ -141,7 +141,9 @@ local function round(self, subject)
   for _, target in ipairs(subject.targets) do
     if target.live and target.connected and target.heap_state == "on" then
       local result = self:run({ target })[1]
-      log_result(self.app.host, result, (subject.root and views:of_program(subject.root) or views:renew()))
+      local view
+      if subject.root then view = views:of_program(subject.root) else view = views:renew() end
+      log_result(self.app.host, result, view)
       found = found + 1
     end
   end

@@ -170,7 +170,7 @@ describe("lupe serve", function()
     end)
     support.write_file(dir .. "/five", "")
     program:wait(20)
-    assert.equal("exited", daemon:await_report(program.pid).how)
+    assert.equal("exited", daemon:await_report(program.pid, 60).how) -- others wait for theirs before it
   end)
 
   it("refuses to be the second at its socket, and names it", function()

@@ -69,6 +69,22 @@ describe("actions", function()
     assert.same({ "failed", "no process 77 is profiled" }, { newest.state, newest.result })
   end)
 
+  it("purge of one program of several leaves the others out, also of what it says", function()
+    local dirty = { 30 * MIB, 20 * MIB, 10 * MIB }
+    start({ "purge" }, {
+      target_list = { fake.target({ pid = 1 }), fake.target({ pid = 2, root_pid = 1 }), fake.target({ pid = 3 }) },
+      allocator = function(pid) return { dirty_bytes = dirty[pid], muzzy_bytes = 0, arena_count = 1 } end,
+    })
+    local told = host.command
+    host.command = function(pid, ...)
+      dirty[pid], dirty[3] = 0, dirty[3] + 25 * MIB -- the other one frees meanwhile
+      told(pid, ...)
+    end
+    app.actions:consider({ findings = { finding({ name = "purge" }) } }, 1)
+    assert.same({ 1, 2 }, { host.commands[1].pid, host.commands[2].pid })
+    assert.equal("gave 50.0 MiB of unused pages back, in 2 processes, 3 ms", app.actions:list()[1].result)
+  end)
+
   it("decay passes its times on", function()
     start({ "decay" })
     consider({ name = "decay", dirty_ms = 1000, muzzy_ms = -1 })

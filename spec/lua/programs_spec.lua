@@ -1,4 +1,5 @@
 --- A daemon's programs: told apart, checked one by one, reported on when they have ended.
+local async = require("lupe.async")
 local fake = require("spec.fake_host")
 local last_reports = require("lupe.last_reports")
 local programs = require("lupe.programs")
@@ -286,6 +287,7 @@ describe("a daemon", function()
     assert.same({ "memcached (process 8): rss_mb 660.0 is above the warning limit of 650 MiB" }, told.warnings)
     assert.equal(1024, fake.request(server, "GET", "/api/profiling/memory?target=8").json.cgroup.limit_mb)
     assert.is_nil(fake.request(server, "GET", "/metrics").body:find("lupe_memory_cgroup", 1, true))
+    assert.is_nil(server.app.views:merged().cgroup)
   end)
 
   it("knows the surroundings of a program whose first process has ended, as of a server in the background", function()
@@ -298,8 +300,10 @@ describe("a daemon", function()
     local both = server.app.surroundings:of_program(7)
     assert.same({ 7, 16, 2 }, { both.cgroup.limit_bytes, both.allocator.dirty_bytes, both.allocator.arena_count })
     ends(server, first)
-    local left = server.app.surroundings:of_program(7)
+    local left, seen = server.app.surroundings:of_program(7), nil
     assert.same({ 9, 9 }, { left.cgroup.limit_bytes, left.allocator.dirty_bytes })
+    async.spawn(function() return server.app.views:of_program(7) end, function(_, view) seen = view end)
+    assert.equal(9, seen.cgroup.limit_bytes)
     assert.is_nil(server.app.surroundings:of_program(5).cgroup)
   end)
 

@@ -12,7 +12,6 @@ describe("the agent's thread", function()
   before_each(function() runtime = fake_runtime.new() end)
   after_each(function() runtime:close() end)
 
-
   it("says who the program is", function()
     local host = runtime:host({ runtime.wait })
     local hello = runtime:hello().hello

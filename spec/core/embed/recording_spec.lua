@@ -62,6 +62,31 @@ describe("the recording of an embedding program", function()
     end)
   end
 
+  it("ends when a helper needs longer for it than the program's exit waits", function()
+    local go = folder .. "/go"
+    local function exit_without_it()
+      os.remove(go)
+      local process = embedding.spawn({ "mode helper", "set record=" .. path, "start", "about", "wait " .. go, "exit" },
+        { program = program })
+      local helper = support.eventually(function() return process:stdout():match('"pid":(%d+)') end, 20, "the helper")
+      local function status() return support.read_file("/proc/" .. helper .. "/status") end
+      os.execute("kill -STOP " .. helper)
+      support.eventually(function() return status():match("\nState:%s+T") end, 10, "the helper to stand still")
+      support.write_file(go, "")
+      assert.equal(0, (process:wait(20)))
+      os.execute("kill -CONT " .. helper .. " 2>/dev/null") -- unless it has been killed
+      support.eventually(function() return not status() end, 20, "the helper to end")
+    end
+    -- It has two seconds from the program's end on; where the machine takes those for something else, once more.
+    local reason
+    for _ = 1, 5 do
+      exit_without_it()
+      reason = support.read_file(path) and report_on(path).outcome.reason
+      if reason == "it stopped lupe" then break end
+    end
+    assert.equal("it stopped lupe", reason)
+  end)
+
   it("ends when the program is killed, where the runtime outlives it", function()
     local process = embedding.spawn({ "mode helper", "set record=" .. path, "start", "wait " .. folder .. "/never" },
       { program = program })
