@@ -167,7 +167,7 @@ describe("lupe serve", function()
       local live = 0
       for _, target in ipairs(answer.targets) do live = live + (target.live and 1 or 0) end
       return live == 1
-    end)
+    end, 60)
     support.write_file(dir .. "/five", "")
     program:wait(20)
     assert.equal("exited", daemon:await_report(program.pid, 60).how) -- others wait for theirs before it
