@@ -238,13 +238,19 @@ describe("a program whose daemon went away", function()
   before_each(start)
   teardown(support.cleanup)
 
-  --- Starts agent_host with these commands, and once the daemon has it, kills the daemon and lets the program go on.
-  local function orphan(before, after)
+  --- Starts agent_host with these commands, and once the daemon has it, kills the daemon. The program waits for "go".
+  local function left_alone(before, after)
     local words = ("%s tell=%s/there wait=%s/go %s"):format(before, dir, dir, after)
     local program = daemon:program(support.fixture("agent_host") .. " " .. words)
     daemon:await_target(program.pid)
     support.eventually(function() return support.read_file(dir .. "/there") end, 10, "the program to wait")
     daemon:stop(SIGKILL)
+    return program
+  end
+
+  --- The same, and once it has noticed it goes on.
+  local function orphan(before, after)
+    local program = left_alone(before, after)
     -- Its thread has noticed: the connection is no file of the program's, so there is nothing else to look at.
     support.sleep(0.7)
     support.write_file(dir .. "/go", "")
@@ -286,11 +292,8 @@ describe("a program whose daemon went away", function()
   end)
 
   it("has the children that it forked meanwhile seen by the next one, and theirs", function()
-    local words = "tell=DIR/there wait=DIR/go fork tell=DIR/child wait=DIR/fork fork keep=64,16384 wait=DIR/end"
-    local program = daemon:program(support.fixture("agent_host") .. " " .. words:gsub("DIR", dir))
-    daemon:await_target(program.pid)
-    support.eventually(function() return support.read_file(dir .. "/there") end, 10, "the program to wait")
-    daemon:stop(SIGKILL)
+    local after = "fork tell=DIR/child wait=DIR/fork fork keep=64,16384 wait=DIR/end"
+    local program = left_alone("", (after:gsub("DIR", dir)))
     support.write_file(dir .. "/go", "")
     support.eventually(function() return support.read_file(dir .. "/child") end, 10, "the child to wait")
     support.write_file(dir .. "/fork", "")
@@ -319,13 +322,7 @@ describe("a program whose daemon went away", function()
   end
 
   it("has the allocator's profiling for itself meanwhile", function()
-    local words = "tell=DIR/there wait=DIR/go active=1 tell=DIR/set wait=DIR/end isactive=1"
-    local program = daemon:program(support.fixture("agent_host") .. " " .. words:gsub("DIR", dir))
-    daemon:await_target(program.pid)
-    support.eventually(function() return support.read_file(dir .. "/there") end, 10, "the program to wait")
-    daemon:stop(SIGKILL)
-    support.sleep(0.7) -- its thread has noticed, as above
-    support.write_file(dir .. "/go", "")
+    local program = orphan("", ("active=1 tell=%s/set wait=%s/end isactive=1"):format(dir, dir))
     support.eventually(function() return support.read_file(dir .. "/set") end, 10, "the program to go on")
     -- It sleeps for a second at most: between so many it has looked for the daemon.
     local before = sleeps_of(program.pid)
